@@ -1,0 +1,26 @@
+"""Partially adaptive momentum estimation (Padam) as composable Optax transformations.
+
+Chen et al., "Closing the Generalization Gap of Adaptive Gradient Methods in Training Deep Neural Networks", IJCAI 2020.
+This module needs jax and optax only; `padam_optax.experiments` and the command `padam` need the extra `experiments`.
+"""
+
+from padam_optax._adabound import ScaleByAdaboundState, adabound, scale_by_adabound
+from padam_optax._partial_amsgrad import (
+    ScaleByPartialAmsgradState,
+    padam,
+    padamw,
+    scale_by_partial_amsgrad,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ScaleByAdaboundState",
+    "ScaleByPartialAmsgradState",
+    "__version__",
+    "adabound",
+    "padam",
+    "padamw",
+    "scale_by_adabound",
+    "scale_by_partial_amsgrad",
+]

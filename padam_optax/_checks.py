@@ -1,0 +1,26 @@
+"""Checks of hyper-parameters at construction. Traced values, arrays and schedules are never looked at."""
+
+import math
+import numbers
+from typing import Any
+
+
+def check_decay(name: str, value: Any) -> None:
+    """Raises ValueError unless the Python number `value` lies in [0, 1)."""
+    if isinstance(value, numbers.Real) and not 0 <= float(value) < 1:
+        raise ValueError(f"{name} must be in [0, 1), got {value}.")
+
+
+def check_non_negative(name: str, value: Any) -> None:
+    """Raises ValueError unless the Python number `value` is finite and at least 0."""
+    if isinstance(value, numbers.Real) and not 0 <= float(value) < math.inf:
+        raise ValueError(f"{name} must be finite and at least 0, got {value}.")
+
+
+def check_p(p: Any) -> None:
+    """Raises ValueError unless the Python number `p` lies in [0, 1/2]."""
+    if isinstance(p, numbers.Real) and not 0 <= float(p) <= 0.5:
+        raise ValueError(
+            f"p must be in [0, 1/2], got {p}: 0 is SGD with momentum, 1/2 is AMSGrad, and above 1/2 the convergence"
+            " theorem (Theorem 4.3 of Chen et al., 2020) does not hold."
+        )

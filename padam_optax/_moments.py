@@ -1,0 +1,120 @@
+"""What the transformations share: dtype-stable moments, bias corrections, and the last stages of an alias."""
+
+import functools
+import math
+import numbers
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+def real_dtype(dtype: jax.typing.DTypeLike) -> jnp.dtype:
+    """The real dtype of the same precision: float32 for complex64."""
+    return jnp.finfo(dtype).dtype
+
+
+def compute_dtype(*dtypes: jax.typing.DTypeLike) -> jnp.dtype:
+    """The real dtype in which moments are computed: the widest of the given ones, and float32 at least."""
+    return functools.reduce(jnp.promote_types, map(real_dtype, dtypes), jnp.dtype(jnp.float32))
+
+
+def init_mu(params: optax.Params, mu_dtype: jax.typing.DTypeLike | None) -> optax.Updates:
+    """Zeros like `params`, in `mu_dtype` where that is given and the leaf is real."""
+
+    def zeros(leaf: Any) -> jax.Array:
+        dtype = leaf.dtype if mu_dtype is None or jnp.issubdtype(leaf.dtype, jnp.complexfloating) else mu_dtype
+        return jnp.zeros_like(leaf, dtype=dtype)
+
+    return jax.tree.map(zeros, params)
+
+
+def init_nu(params: optax.Params, nu_dtype: jax.typing.DTypeLike | None) -> optax.Updates:
+    """Real zeros like `params`, in `nu_dtype` or, by default, in float32 at least."""
+    return jax.tree.map(
+        lambda leaf: jnp.zeros_like(leaf, dtype=compute_dtype(leaf.dtype) if nu_dtype is None else nu_dtype), params
+    )
+
+
+def decay_average(average: jax.Array, value: jax.Array, decay: jax.typing.ArrayLike) -> jax.Array:
+    """`decay * average + (1 - decay) * value`, in `value`'s dtype, real coefficients."""
+    dtype = real_dtype(value.dtype)
+    return jnp.asarray(decay, dtype) * average.astype(value.dtype) + jnp.asarray(1 - decay, dtype) * value
+
+
+def squared_magnitude(value: jax.Array) -> jax.Array:
+    """`|value|^2`, real; a square that overflows saturates at the dtype's maximum, NaN stays NaN."""
+    if jnp.iscomplexobj(value):
+        square = jnp.square(value.real) + jnp.square(value.imag)
+    else:
+        square = jnp.square(value)
+    return saturating_cast(square, square.dtype)
+
+
+def saturating_cast(value: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
+    """Casts a non-negative real array; what `dtype` cannot hold becomes its maximum instead of infinity."""
+    return jnp.minimum(value, jnp.asarray(jnp.finfo(dtype).max, value.dtype)).astype(dtype)
+
+
+def debias(decay: jax.typing.ArrayLike, step: jax.Array) -> jax.Array:
+    """`1 - decay^step` for steps counted from 1, without the cancellation of `1 - b2` in float32."""
+    if isinstance(decay, numbers.Real):
+        log_decay = math.log(float(decay)) if float(decay) > 0 else -math.inf
+    else:
+        log_decay = jnp.log(jnp.asarray(decay, step.dtype))
+    return -jnp.expm1(step * log_decay)
+
+
+def step_of(count: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
+    """The step t of the formulas, counted from 1, for a state that has seen `count` updates."""
+    return optax.safe_increment(count).astype(dtype)
+
+
+def value_at(argument: Any, count: jax.Array) -> Any:
+    """A schedule's value at `count` (0 at the first update); anything else as it is."""
+    return argument(count) if callable(argument) else argument
+
+
+def update_dtype(
+    gradient: jax.Array, mu: jax.Array, param: jax.Array | None, mu_dtype: jax.typing.DTypeLike | None
+) -> jnp.dtype:
+    """The dtype of a leaf's update: the parameter's; without parameters mu's, or the gradient's under `mu_dtype`."""
+    if param is not None:
+        return param.dtype
+    return mu.dtype if mu_dtype is None else gradient.dtype
+
+
+def keeping_dtype(inner: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
+    """`inner`, its updates cast back to the dtype they came in (a float32 rate turns bfloat16 ones to float32)."""
+    inner = optax.with_extra_args_support(inner)
+
+    def update_fn(
+        updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None, **extra_args: Any
+    ) -> tuple[optax.Updates, optax.OptState]:
+        new_updates, state = inner.update(updates, state, params, **extra_args)
+        return jax.tree.map(lambda new, old: new.astype(old.dtype), new_updates, updates), state
+
+    return optax.GradientTransformationExtraArgs(inner.init, update_fn)
+
+
+def weight_decay_stages(
+    weight_decay: Any, mask: Any = None, *, keep_dtype: bool = False
+) -> list[optax.GradientTransformation]:
+    """No stage for a Python 0, so that the update needs no parameters; one for anything else, traced included."""
+    if isinstance(weight_decay, numbers.Real) and weight_decay == 0:
+        return []
+    decay = optax.add_decayed_weights(weight_decay, mask)
+    return [keeping_dtype(decay) if keep_dtype else decay]
+
+
+def map_leaves(
+    step: Callable[..., tuple[jax.Array, ...]], outputs: int, updates: Any, *state: Any, params: Any
+) -> tuple[Any, ...]:
+    """Maps `step(gradient, *state leaves, parameter or None)`, which returns `outputs` arrays, to that many trees."""
+    leaves, structure = jax.tree.flatten(updates)
+    columns = [structure.flatten_up_to(tree) for tree in state]
+    columns.append([None] * len(leaves) if params is None else structure.flatten_up_to(params))
+    rows = [step(*row) for row in zip(leaves, *columns, strict=True)]
+    return tuple(structure.unflatten([row[i] for row in rows]) for i in range(outputs))
