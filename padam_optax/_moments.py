@@ -46,10 +46,8 @@ def decay_average(average: jax.Array, value: jax.Array, decay: jax.typing.ArrayL
 
 def squared_magnitude(value: jax.Array) -> jax.Array:
     """`|value|^2`, real; a square that overflows saturates at the dtype's maximum, NaN stays NaN."""
-    if jnp.iscomplexobj(value):
-        square = jnp.square(value.real) + jnp.square(value.imag)
-    else:
-        square = jnp.square(value)
+    is_complex = jnp.iscomplexobj(value)
+    square = jnp.square(value.real) + jnp.square(value.imag) if is_complex else jnp.square(value)
     return saturating_cast(square, square.dtype)
 
 

@@ -90,8 +90,8 @@ def scale_by_partial_amsgrad(
       >>> params = jnp.array([1., 2., 3.])
       >>> state = optimizer.init(params)
       >>> updates, state = optimizer.update(2 * params, state, params)
-      >>> print(optax.apply_updates(params, updates).round(4))
-      [0.9601 1.9329 2.9091]
+      >>> print(*(f'{x:.4f}' for x in optax.apply_updates(params, updates)))
+      0.9601 1.9329 2.9091
 
       The update with index 39099 is the last of epoch 100; the rate changes with the one after it:
 
