@@ -1,0 +1,85 @@
+"""The records of a run: `config.json` and `metrics.jsonl` in `<out>/<experiment>/seed-<seed>/`. One form for all."""
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """One run as recorded.
+
+    Attributes:
+      config: `experiment` (the specification), `seed`, `data` (label, sizes, checksum), `versions`, `device`.
+      metrics: One dictionary an epoch: `epoch` (from 1), `train_loss`, `train_error`, `test_loss`, `test_error`
+        (errors are shares of 1), `learning_rate`, `seconds`, `examples_per_second`. A run that met a NaN or
+        infinite loss ends with `{"epoch", "diverged_step"}` (steps counted from 0 over the whole run).
+    """
+
+    config: dict[str, Any]
+    metrics: list[dict[str, Any]]
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the run stopped at a loss that was not finite."""
+        return bool(self.metrics) and "diverged_step" in self.metrics[-1]
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to train."""
+        return self.diverged or (
+            bool(self.metrics) and self.metrics[-1]["epoch"] >= self.config["experiment"]["epochs"]
+        )
+
+
+class RunDirectory:
+    """Writes and reads one run's records."""
+
+    def __init__(self, out: str | pathlib.Path, experiment: str, seed: int):
+        self.path = pathlib.Path(out) / experiment / f"seed-{seed}"
+        self.checkpoints = self.path / "checkpoints"
+        self._config = self.path / "config.json"
+        self._metrics = self.path / "metrics.jsonl"
+
+    def read(self) -> Record | None:
+        """The record, or None if the run was never started. A last line cut short by a crash is left out."""
+        if not self._config.is_file():
+            return None
+        lines = self._metrics.read_text().splitlines(keepends=True) if self._metrics.is_file() else []
+        metrics = [json.loads(line) for line in lines if line.endswith("\n")]
+        return Record(json.loads(self._config.read_text()), metrics)
+
+    def start(self, config: Mapping[str, Any], epochs_done: int) -> None:
+        """Writes the configuration and keeps the metrics of the first `epochs_done` epochs; both atomically."""
+        record = self.read()
+        kept = [] if record is None else [line for line in record.metrics if line["epoch"] <= epochs_done]
+        self.path.mkdir(parents=True, exist_ok=True)
+        _write(self._metrics, "".join(json.dumps(line) + "\n" for line in kept))
+        _write(self._config, json.dumps(config, indent=2) + "\n")
+
+    def append(self, line: Mapping[str, Any]) -> None:
+        """Adds one line to the metrics and has it on disk on return."""
+        with self._metrics.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def read_all(out: str | pathlib.Path) -> list[Record]:
+    """Every record below `out`, in the order of their paths."""
+    directories = sorted(path.parent for path in pathlib.Path(out).rglob("config.json"))
+    runs = (RunDirectory(path.parent.parent, path.parent.name, _seed(path)) for path in directories)
+    return [record for run in runs if (record := run.read()) is not None]
+
+
+def _seed(path: pathlib.Path) -> int:
+    return int(path.name.removeprefix("seed-"))
+
+
+def _write(path: pathlib.Path, text: str) -> None:
+    part = path.with_name(path.name + ".part")
+    part.write_text(text)
+    part.replace(path)

@@ -1,0 +1,34 @@
+"""Checkpoints of a run through Orbax."""
+
+import pathlib
+
+import jax
+import orbax.checkpoint as ocp
+
+from padam_optax.training.loop import TrainState
+
+
+class Checkpoints:
+    """The last two states of a run, named by the epochs completed. A context manager; saves are complete on return."""
+
+    def __init__(self, directory: pathlib.Path):
+        options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
+        self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._manager.close()
+
+    def save(self, state: TrainState) -> None:
+        """Writes `state`; an interrupted write leaves the checkpoints before it as they are."""
+        self._manager.save(int(state.epoch), args=ocp.args.StandardSave(state))
+
+    def restore(self, like: TrainState) -> TrainState | None:
+        """Returns the newest state, with the shapes, dtypes and shardings of `like`, or None if there is none."""
+        epoch = self._manager.latest_step()
+        if epoch is None:
+            return None
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        return self._manager.restore(epoch, args=ocp.args.StandardRestore(abstract))
