@@ -14,10 +14,10 @@ import dataclasses
 import pathlib
 
 from padam_optax.experiments import EXPERIMENTS
-from padam_optax.experiments.optimizers import OPTIMIZERS, PAPER_IMAGE_SETTINGS
+from padam_optax.experiments.cifar import PAPER_SETTINGS
 from padam_optax.experiments.records import Record
 from padam_optax.experiments.run import load_data, run
-from padam_optax.experiments.spec import Experiment
+from padam_optax.experiments.spec import OPTIMIZERS, Experiment
 
 HERE = pathlib.Path(__file__).parent
 SUITE = "cifar10-mini"
@@ -44,7 +44,7 @@ def variant(optimizer: str, learning_rate: float, p: float | None) -> Experiment
     return dataclasses.replace(
         base.with_epochs(base.epochs // 2),
         name=f"{base.name}@{label}",
-        hyperparameters={**PAPER_IMAGE_SETTINGS[optimizer], **chosen},
+        hyperparameters={**PAPER_SETTINGS[optimizer], **chosen},
         held_out=0.2,
         seeds=(SEED,),
     )
@@ -85,9 +85,7 @@ def main() -> None:
 
     for optimizer in arguments.optimizers.split(","):
         records = [
-            record
-            for p in (PS if optimizer == "padam" else (None,))
-            for record in search(optimizer, p, trial).values()
+            record for p in (PS if optimizer == "padam" else (None,)) for record in search(optimizer, p, trial).values()
         ]
         best = min(records, key=score)
         print("chosen:", best.config["experiment"]["name"], *score(best), flush=True)

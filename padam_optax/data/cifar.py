@@ -62,7 +62,8 @@ def _read_file(path: pathlib.Path) -> ImageSet:
     if size != expected_size:
         state = "truncated" if size < expected_size else "too long"
         raise DataError(
-            f"{path} is {state}: {size:,} bytes, expected {expected_size:,} ({_RECORDS:,} records of {_RECORD:,} bytes)."
+            f"{path} is {state}: {size:,} bytes, expected {expected_size:,}"
+            f" ({_RECORDS:,} records of {_RECORD:,} bytes)."
         )
     records = np.fromfile(path, np.uint8).reshape(_RECORDS, _RECORD)
     labels = records[:, 0]

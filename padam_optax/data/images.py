@@ -45,8 +45,8 @@ def checksum(sets: Iterable[ImageSet]) -> str:
     """SHA-256 of the labels and pixels in order, as hexadecimal digits."""
     digest = hashlib.sha256()
     for part in sets:
-        digest.update(np.ascontiguousarray(part.labels))
-        digest.update(np.ascontiguousarray(part.images))
+        digest.update(part.labels.tobytes())
+        digest.update(part.images.tobytes())
     return digest.hexdigest()
 
 

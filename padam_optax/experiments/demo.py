@@ -6,8 +6,8 @@ takes under 3 minutes on two CPU cores. The digits are too easy and the training
 generalisation apart: what differs is how far each has come in 40 epochs.
 """
 
-from padam_optax.experiments.optimizers import OPTIMIZERS, PAPER_IMAGE_SETTINGS
-from padam_optax.experiments.spec import Experiment
+from padam_optax.experiments.cifar import PAPER_SETTINGS
+from padam_optax.experiments.spec import OPTIMIZERS, Experiment
 
 EXPERIMENTS = tuple(
     Experiment(
@@ -15,7 +15,7 @@ EXPERIMENTS = tuple(
         model="small-cnn",
         dataset="digits",
         optimizer=optimizer,
-        hyperparameters=PAPER_IMAGE_SETTINGS[optimizer],
+        hyperparameters=PAPER_SETTINGS[optimizer],
         epochs=40,
         milestones=(20, 30),
         seeds=(0, 1, 2, 3, 4),

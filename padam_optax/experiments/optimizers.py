@@ -7,19 +7,9 @@ import jax.numpy as jnp
 import optax
 
 import padam_optax
+from padam_optax.experiments.spec import OPTIMIZERS
 
 Hyperparameters = Mapping[str, jax.typing.ArrayLike]
-
-# In the order of the paper's tables, with the names printed there.
-OPTIMIZERS: dict[str, str] = {
-    "sgdm": "SGD-Momentum",
-    "adam": "Adam",
-    "amsgrad": "AMSGrad",
-    "adamw": "AdamW",
-    "yogi": "Yogi",
-    "adabound": "AdaBound",
-    "padam": "Padam",
-}
 
 
 def make_optimizer(
@@ -71,9 +61,7 @@ def _adam(learning_rate, *, b1, b2, eps, weight_decay) -> optax.GradientTransfor
 
 
 def _amsgrad(learning_rate, *, b1, b2, eps, weight_decay) -> optax.GradientTransformation:
-    return padam_optax.padam(
-        learning_rate, b1, b2, eps, p=0.5, weight_decay=weight_decay, bias_correction="official"
-    )
+    return padam_optax.padam(learning_rate, b1, b2, eps, p=0.5, weight_decay=weight_decay, bias_correction="official")
 
 
 def _adamw(
@@ -115,23 +103,4 @@ _FACTORIES = {
     "yogi": _yogi,
     "adabound": _adabound,
     "padam": _padam,
-}
-
-# Section 5, "For image classification experiments": rates, b1, b2, p, Yogi's eps, AdaBound's final rate, AdamW's
-# normalised decay. eps and gamma are the authors' codes' defaults, weight decay 5e-4 their scripts'.
-_SECOND_MOMENT = {"b1": 0.9, "b2": 0.999, "eps": 1e-8}
-PAPER_IMAGE_SETTINGS: dict[str, dict[str, float]] = {
-    "sgdm": {"learning_rate": 0.1, "momentum": 0.9, "weight_decay": 5e-4},
-    "adam": {"learning_rate": 1e-3, **_SECOND_MOMENT, "b2": 0.99, "weight_decay": 5e-4},
-    "amsgrad": {"learning_rate": 1e-3, **_SECOND_MOMENT, "b2": 0.99, "weight_decay": 5e-4},
-    "adamw": {"learning_rate": 1e-3, **_SECOND_MOMENT, "normalized_weight_decay": 2.5e-2},
-    "yogi": {"learning_rate": 1e-3, **_SECOND_MOMENT, "eps": 1e-3, "weight_decay": 5e-4},
-    "adabound": {
-        "learning_rate": 1e-3,
-        **_SECOND_MOMENT,
-        "final_learning_rate": 0.1,
-        "gamma": 1e-3,
-        "weight_decay": 5e-4,
-    },
-    "padam": {"learning_rate": 0.1, **_SECOND_MOMENT, "p": 0.125, "weight_decay": 5e-4},
 }

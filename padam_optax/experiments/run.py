@@ -234,7 +234,9 @@ def _rate(experiment: Experiment, epoch: int) -> float:
 
 
 def _config(experiment: Experiment, seed: int, data: ImageData) -> dict[str, Any]:
-    specification = dataclasses.asdict(dataclasses.replace(experiment, hyperparameters=dict(experiment.hyperparameters)))
+    specification = dataclasses.asdict(
+        dataclasses.replace(experiment, hyperparameters=dict(experiment.hyperparameters))
+    )
     packages = ("padam_optax", "jax", "jaxlib", "optax", "flax", "numpy")
     device = jax.devices()[0]
     return {

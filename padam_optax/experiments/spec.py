@@ -4,6 +4,17 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Literal
 
+# The seven that the paper compares, in the order of its tables, with the names printed there.
+OPTIMIZERS: dict[str, str] = {
+    "sgdm": "SGD-Momentum",
+    "adam": "Adam",
+    "amsgrad": "AMSGrad",
+    "adamw": "AdamW",
+    "yogi": "Yogi",
+    "adabound": "AdaBound",
+    "padam": "Padam",
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class PaperResult:
@@ -22,7 +33,7 @@ class Experiment:
       name: Unique, such as `cifar10-mini-padam`.
       model: A key of `run.MODELS`.
       dataset: A key of `run.DATASETS`.
-      optimizer: One of `optimizers.OPTIMIZERS`.
+      optimizer: A key of `OPTIMIZERS`.
       hyperparameters: The optimizer's, by name; numbers only, traced by the compiled program.
       epochs: Passes over the training set.
       milestones: Epochs after which the learning rate is multiplied by `factor`.

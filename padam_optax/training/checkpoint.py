@@ -31,4 +31,6 @@ class Checkpoints:
         if epoch is None:
             return None
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        return self._manager.restore(epoch, args=ocp.args.StandardRestore(abstract))
+        state = self._manager.restore(epoch, args=ocp.args.StandardRestore(abstract))
+        assert isinstance(state, TrainState)
+        return state
