@@ -31,8 +31,8 @@ PAPER_SETTINGS: dict[str, dict[str, float]] = {
 
 # Chosen on held-out training images; everything else is as in the paper.
 MINI_CHOICES: dict[str, dict[str, float]] = {
-    "sgdm": {"learning_rate": 0.1},
-    "adam": {"learning_rate": 1e-3},
+    "sgdm": {"learning_rate": 0.3162},
+    "adam": {"learning_rate": 1e-2},
     "amsgrad": {"learning_rate": 1e-3},
     "adamw": {"learning_rate": 1e-3},
     "yogi": {"learning_rate": 1e-3},
