@@ -23,7 +23,7 @@ class ScaleByAdaboundState(NamedTuple):
     count: jax.Array
     mu: optax.Updates
     nu: optax.Updates
-    nu_max: optax.Updates | None
+    nu_max: Any
 
 
 def scale_by_adabound(
@@ -91,7 +91,7 @@ def scale_by_adabound(
 
     def update_fn(
         updates: optax.Updates,
-        state: ScaleByAdaboundState,
+        state: Any,
         params: optax.Params | None = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, ScaleByAdaboundState]:
@@ -122,7 +122,7 @@ def scale_by_adabound(
         new_updates, mu, nu, nu_max = _moments.map_leaves(
             step, 4, updates, state.mu, state.nu, state.nu_max if amsbound else state.nu, params=params
         )
-        count = optax.safe_increment(state.count)
+        count = jnp.asarray(optax.safe_increment(state.count))
         return new_updates, ScaleByAdaboundState(count, mu, nu, nu_max if amsbound else None)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

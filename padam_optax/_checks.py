@@ -5,6 +5,11 @@ import numbers
 from typing import Any
 
 
+def is_python_zero(value: Any) -> bool:
+    """Whether `value` is a Python number and 0; False for arrays and schedules, whatever they hold."""
+    return isinstance(value, numbers.Real) and float(value) == 0
+
+
 def check_decay(name: str, value: Any) -> None:
     """Raises ValueError unless the Python number `value` lies in [0, 1)."""
     if isinstance(value, numbers.Real) and not 0 <= float(value) < 1:

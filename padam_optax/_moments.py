@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from padam_optax import _checks
+
 
 def real_dtype(dtype: jax.typing.DTypeLike) -> jnp.dtype:
     """The real dtype of the same precision: float32 for complex64."""
@@ -67,7 +69,7 @@ def debias(decay: jax.typing.ArrayLike, step: jax.Array) -> jax.Array:
 
 def step_of(count: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
     """The step t of the formulas, counted from 1, for a state that has seen `count` updates."""
-    return optax.safe_increment(count).astype(dtype)
+    return jnp.asarray(optax.safe_increment(count), dtype)
 
 
 def value_at(argument: Any, count: jax.Array) -> Any:
@@ -98,10 +100,10 @@ def keeping_dtype(inner: optax.GradientTransformation) -> optax.GradientTransfor
 
 
 def weight_decay_stages(
-    weight_decay: Any, mask: Any = None, *, keep_dtype: bool = False
+    weight_decay: optax.ScalarOrSchedule, mask: Any = None, *, keep_dtype: bool = False
 ) -> list[optax.GradientTransformation]:
     """No stage for a Python 0, so that the update needs no parameters; one for anything else, traced included."""
-    if isinstance(weight_decay, numbers.Real) and weight_decay == 0:
+    if _checks.is_python_zero(weight_decay):
         return []
     decay = optax.add_decayed_weights(weight_decay, mask)
     return [keeping_dtype(decay) if keep_dtype else decay]

@@ -123,7 +123,7 @@ def scale_by_partial_amsgrad(
 
     def update_fn(
         updates: optax.Updates,
-        state: ScaleByPartialAmsgradState,
+        state: Any,
         params: optax.Params | None = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, ScaleByPartialAmsgradState]:
@@ -149,7 +149,8 @@ def scale_by_partial_amsgrad(
         new_updates, mu, nu, nu_max = _moments.map_leaves(
             step, 4, updates, state.mu, state.nu, state.nu_max, params=params
         )
-        return new_updates, ScaleByPartialAmsgradState(optax.safe_increment(state.count), mu, nu, nu_max)
+        count = jnp.asarray(optax.safe_increment(state.count))
+        return new_updates, ScaleByPartialAmsgradState(count, mu, nu, nu_max)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 

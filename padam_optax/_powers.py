@@ -13,6 +13,8 @@ import numbers
 import jax
 import jax.numpy as jnp
 
+from padam_optax import _checks
+
 # p = 2^-9 still is a chain of square roots; a longer one would cost more than exp and log.
 _MOST_ROOTS = 8
 
@@ -28,7 +30,7 @@ def divide_by_power(numerator: jax.Array, base: jax.Array, p: jax.typing.ArrayLi
     Returns:
       An array of `numerator`'s shape, in the promoted dtype of `numerator` and `base`.
     """
-    if isinstance(p, numbers.Real) and float(p) == 0.0:
+    if _checks.is_python_zero(p):
         return numerator
     is_zero = base == 0
     power = _power(jnp.where(is_zero, 1, base), p)

@@ -1,6 +1,7 @@
 """The seven optimizers that the paper compares, behind one signature."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import optax
 import padam_optax
 from padam_optax.experiments.spec import OPTIMIZERS
 
-Hyperparameters = Mapping[str, jax.typing.ArrayLike]
+Hyperparameters = Mapping[str, Any]
 
 
 def make_optimizer(
@@ -34,73 +35,41 @@ def make_optimizer(
       total_updates: Updates of the whole training, for AdamW's decay.
 
     Raises:
-      ValueError: If the name is unknown.
-      TypeError: If a hyper-parameter is missing or not one of the optimizer's.
+      ValueError: If the name is unknown, or a hyper-parameter is missing or not one of the optimizer's.
     """
-    if name not in _FACTORIES:
+    if name not in _NAMES:
         raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}; got {name!r}.")
-    base = hyperparameters["learning_rate"]
-    rest = {key: value for key, value in hyperparameters.items() if key != "learning_rate"}
+    if set(hyperparameters) != _NAMES[name]:
+        expected, given = (", ".join(sorted(names)) for names in (_NAMES[name], set(hyperparameters)))
+        raise ValueError(f"{name} takes the hyper-parameters {expected}; got {given}.")
+    values = dict(hyperparameters)
+    base = values.pop("learning_rate")
 
     def learning_rate(count: jax.typing.ArrayLike) -> jax.Array:
         return jnp.asarray(base) * schedule(count)
 
     if name == "adamw":
-        rest["total_updates"] = total_updates
-    if name in ("adamw", "adabound"):
-        rest["base_learning_rate"] = base
-    return _FACTORIES[name](learning_rate, **rest)
+        # optax.adamw multiplies the decay by the rate, base rate included; dividing by it leaves the schedule's factor.
+        decay = values.pop("normalized_weight_decay") / total_updates**0.5 / base
+        return optax.adamw(learning_rate, **values, weight_decay=decay)
+    if name == "adabound":
+        return padam_optax.adabound(learning_rate, **values, base_learning_rate=base)
+    if name == "padam":
+        return padam_optax.padam(learning_rate, **values, bias_correction="official")
+    if name == "amsgrad":
+        return padam_optax.padam(learning_rate, **values, p=0.5, bias_correction="official")
+    plain = {"sgdm": optax.sgd, "adam": optax.adam, "yogi": optax.yogi}[name]
+    decay = values.pop("weight_decay")
+    return optax.chain(optax.add_decayed_weights(decay), plain(learning_rate, **values))
 
 
-def _sgdm(learning_rate, *, momentum, weight_decay) -> optax.GradientTransformation:
-    return optax.chain(optax.add_decayed_weights(weight_decay), optax.sgd(learning_rate, momentum))
-
-
-def _adam(learning_rate, *, b1, b2, eps, weight_decay) -> optax.GradientTransformation:
-    return optax.chain(optax.add_decayed_weights(weight_decay), optax.adam(learning_rate, b1, b2, eps))
-
-
-def _amsgrad(learning_rate, *, b1, b2, eps, weight_decay) -> optax.GradientTransformation:
-    return padam_optax.padam(learning_rate, b1, b2, eps, p=0.5, weight_decay=weight_decay, bias_correction="official")
-
-
-def _adamw(
-    learning_rate, *, b1, b2, eps, normalized_weight_decay, total_updates, base_learning_rate
-) -> optax.GradientTransformation:
-    # optax.adamw multiplies the decay by the rate, base rate included; dividing by it leaves the schedule's factor.
-    decay = normalized_weight_decay / total_updates**0.5 / base_learning_rate
-    return optax.adamw(learning_rate, b1, b2, eps, weight_decay=decay)
-
-
-def _yogi(learning_rate, *, b1, b2, eps, weight_decay) -> optax.GradientTransformation:
-    return optax.chain(optax.add_decayed_weights(weight_decay), optax.yogi(learning_rate, b1, b2, eps))
-
-
-def _adabound(
-    learning_rate, *, b1, b2, eps, final_learning_rate, gamma, weight_decay, base_learning_rate
-) -> optax.GradientTransformation:
-    return padam_optax.adabound(
-        learning_rate,
-        b1,
-        b2,
-        eps,
-        final_learning_rate=final_learning_rate,
-        base_learning_rate=base_learning_rate,
-        gamma=gamma,
-        weight_decay=weight_decay,
-    )
-
-
-def _padam(learning_rate, *, b1, b2, eps, p, weight_decay) -> optax.GradientTransformation:
-    return padam_optax.padam(learning_rate, b1, b2, eps, p=p, weight_decay=weight_decay, bias_correction="official")
-
-
-_FACTORIES = {
-    "sgdm": _sgdm,
-    "adam": _adam,
-    "amsgrad": _amsgrad,
-    "adamw": _adamw,
-    "yogi": _yogi,
-    "adabound": _adabound,
-    "padam": _padam,
+_ADAM = {"learning_rate", "b1", "b2", "eps"}
+_NAMES = {
+    "sgdm": {"learning_rate", "momentum", "weight_decay"},
+    "adam": {*_ADAM, "weight_decay"},
+    "amsgrad": {*_ADAM, "weight_decay"},
+    "adamw": {*_ADAM, "normalized_weight_decay"},
+    "yogi": {*_ADAM, "weight_decay"},
+    "adabound": {*_ADAM, "final_learning_rate", "gamma", "weight_decay"},
+    "padam": {*_ADAM, "p", "weight_decay"},
 }

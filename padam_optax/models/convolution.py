@@ -7,6 +7,8 @@ measured (one core, batch 128, the layers of the mini ResNet). Every other platf
 """
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -65,7 +67,7 @@ def _convolve_bwd(
 convolve.defvjp(_convolve_fwd, _convolve_bwd)
 
 
-def _choose(cpu, default, *operands: jax.Array):
+def _choose(cpu: Callable[..., Any], default: Callable[..., Any], *operands: jax.Array) -> Any:
     """`cpu` where the program is lowered for a CPU, `default` elsewhere."""
     return lax.platform_dependent(*operands, cpu=cpu, default=default)
 
