@@ -33,7 +33,7 @@ PAPER_SETTINGS: dict[str, dict[str, float]] = {
 MINI_CHOICES: dict[str, dict[str, float]] = {
     "sgdm": {"learning_rate": 0.3162},
     "adam": {"learning_rate": 1e-2},
-    "amsgrad": {"learning_rate": 1e-3},
+    "amsgrad": {"learning_rate": 1e-2},
     "adamw": {"learning_rate": 1e-3},
     "yogi": {"learning_rate": 1e-3},
     "adabound": {"learning_rate": 1e-3},
