@@ -2,10 +2,12 @@
 
 import difflib
 
-from padam_optax.experiments import cifar, demo
+from padam_optax.experiments import cifar, demo, imagenet
 from padam_optax.experiments.spec import Experiment
 
-EXPERIMENTS: dict[str, Experiment] = {spec.name: spec for spec in (*cifar.EXPERIMENTS, *demo.EXPERIMENTS)}
+EXPERIMENTS: dict[str, Experiment] = {
+    spec.name: spec for spec in (*cifar.EXPERIMENTS, *imagenet.EXPERIMENTS, *demo.EXPERIMENTS)
+}
 
 
 def find(name: str) -> Experiment:

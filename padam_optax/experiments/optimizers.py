@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 import padam_optax
+from padam_optax._partial_amsgrad import BiasCorrection
 from padam_optax.experiments.spec import OPTIMIZERS
 
 Hyperparameters = Mapping[str, Any]
@@ -18,13 +19,16 @@ def make_optimizer(
     hyperparameters: Hyperparameters,
     schedule: Callable[[jax.typing.ArrayLike], jax.typing.ArrayLike] = lambda count: 1.0,
     total_updates: int = 1,
+    *,
+    bias_correction: BiasCorrection = "official",
+    decay_everything: bool = True,
 ) -> optax.GradientTransformation:
     """Returns one of the seven as the paper's experiments use them.
 
     All but AdamW add the decay to the gradient (coupled). AMSGrad takes the maximum of the uncorrected second moment,
     as PyTorch and the paper do. AdamW's decay is Loshchilov and Hutter's normalised one: each step subtracts the
     schedule's factor times `normalized_weight_decay / sqrt(total_updates)` times the parameter, whatever the rate is.
-    Yogi's moments start at 1e-6. Padam is the authors' code's: bias correction "official".
+    Yogi's moments start at 1e-6.
 
     Args:
       name: A key of `OPTIMIZERS`.
@@ -33,6 +37,8 @@ def make_optimizer(
         `final_learning_rate`, `gamma` (adabound); `p` (padam).
       schedule: Factor of the learning rate as a function of the update count, which starts at 0.
       total_updates: Updates of the whole training, for AdamW's decay.
+      bias_correction: Of Padam and AMSGrad; "official" is the authors' code's.
+      decay_everything: Whether decay is on every parameter, or on those of two or more axes only.
 
     Raises:
       ValueError: If the name is unknown, or a hyper-parameter is missing or not one of the optimizer's.
@@ -48,19 +54,26 @@ def make_optimizer(
     def learning_rate(count: jax.typing.ArrayLike) -> jax.Array:
         return jnp.asarray(base) * schedule(count)
 
+    mask = None if decay_everything else _matrices
     if name == "adamw":
         # optax.adamw multiplies the decay by the rate, base rate included; dividing by it leaves the schedule's factor.
         decay = values.pop("normalized_weight_decay") / total_updates**0.5 / base
-        return optax.adamw(learning_rate, **values, weight_decay=decay)
-    if name == "adabound":
-        return padam_optax.adabound(learning_rate, **values, base_learning_rate=base)
-    if name == "padam":
-        return padam_optax.padam(learning_rate, **values, bias_correction="official")
-    if name == "amsgrad":
-        return padam_optax.padam(learning_rate, **values, p=0.5, bias_correction="official")
-    plain = {"sgdm": optax.sgd, "adam": optax.adam, "yogi": optax.yogi}[name]
+        return optax.adamw(learning_rate, **values, weight_decay=decay, mask=mask)
     decay = values.pop("weight_decay")
-    return optax.chain(optax.add_decayed_weights(decay), plain(learning_rate, **values))
+    match name:
+        case "padam":
+            optimizer = padam_optax.padam(learning_rate, **values, bias_correction=bias_correction)
+        case "amsgrad":
+            optimizer = padam_optax.padam(learning_rate, **values, p=0.5, bias_correction=bias_correction)
+        case "adabound":
+            optimizer = padam_optax.adabound(learning_rate, **values, base_learning_rate=base)
+        case _:
+            optimizer = {"sgdm": optax.sgd, "adam": optax.adam, "yogi": optax.yogi}[name](learning_rate, **values)
+    return optax.chain(optax.add_decayed_weights(decay, mask), optimizer)
+
+
+def _matrices(params: optax.Params) -> Any:
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
 
 _ADAM = {"learning_rate", "b1", "b2", "eps"}

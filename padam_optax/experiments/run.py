@@ -1,7 +1,7 @@
-"""Runs one experiment: composes model, data and optimizer, trains, records."""
+"""Runs one experiment: trains, evaluates, records, and goes on from where it was stopped."""
 
+import contextlib
 import dataclasses
-import functools
 import importlib.metadata
 import os
 import pathlib
@@ -12,60 +12,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
-from padam_optax.data.augment import normalize, random_flip
-from padam_optax.data.cifar import read_cifar10
-from padam_optax.data.digits import read_digits
-from padam_optax.data.images import DataError, ImageData, ImageSet, restrict
-from padam_optax.experiments.optimizers import make_optimizer
+from padam_optax.data.images import DataError, ImageData, ImageSet
+from padam_optax.experiments.programs import trainer_for
 from padam_optax.experiments.records import Record, RunDirectory
 from padam_optax.experiments.spec import Experiment
-from padam_optax.models.resnet import resnet10_mini
-from padam_optax.models.small_cnn import SmallCNN
 from padam_optax.training.checkpoint import Checkpoints
-from padam_optax.training.loop import Trainer
-from padam_optax.training.tasks import Classification
+from padam_optax.training.epoch import ResidentData
+from padam_optax.training.loop import TrainState
 
-MODELS: dict[str, Callable[..., nnx.Module]] = {"resnet10-mini": resnet10_mini, "small-cnn": SmallCNN}
-AUGMENTATIONS: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {"flip": random_flip}
-
-
-@dataclasses.dataclass(frozen=True)
-class _Dataset:
-    """How a data set is prepared: classes, the value of a white pixel, mean and deviation a channel."""
-
-    classes: int
-    scale: float
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-
-DATASETS = {
-    # The statistics in the authors' script.
-    "cifar10": _Dataset(10, 255.0, (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
-    "digits": _Dataset(10, 16.0, (0.0,), (1.0,)),
-}
-
-
-def load_data(experiment: Experiment, data_dir: str | pathlib.Path | None, data_label: str) -> ImageData:
-    """Reads the experiment's data set and takes its part of it.
-
-    Raises:
-      DataError: If the files are missing or damaged, or no folder or label is given for a set that needs one.
-    """
-    if experiment.dataset == "digits":
-        data = read_digits()
-    elif data_dir is None:
-        raise DataError(f"{experiment.name} needs --data-dir, the folder with CIFAR-10's binary files.")
-    else:
-        data = _read_cifar10(str(data_dir), data_label)
-    return restrict(data, experiment.train_examples, experiment.held_out)
-
-
-@functools.lru_cache(maxsize=1)
-def _read_cifar10(data_dir: str, label: str) -> ImageData:
-    return read_cifar10(data_dir, label)
+# What may differ between a run and its continuation: it does not change what is trained.
+_MAY_DIFFER = ("seeds", "assumed", "paper")
 
 
 def run(
@@ -77,6 +34,7 @@ def run(
     resume: bool = True,
     checkpoint_every: int = 5,
     on_epoch: Callable[[dict[str, Any]], None] = lambda line: None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Record:
     """Trains one experiment with one seed and records it under `out`.
 
@@ -86,14 +44,17 @@ def run(
     Args:
       experiment: What to run.
       seed: Of the initial parameters, the shuffling and the augmentation.
-      data: As `load_data` returns it.
+      data: As `datasets.load_data` returns it.
       out: Folder of all records; the run's is `<out>/<name>/seed-<seed>`.
       resume: Whether to go on from what is there; otherwise it is replaced.
       checkpoint_every: Epochs between checkpoints; 0 writes none.
       on_epoch: Called with each line of the metrics once it is recorded.
+      should_stop: Asked every few seconds; once it says so, a checkpoint is written (unless `checkpoint_every` is 0)
+        and the unfinished record returned.
 
     Returns:
-      The record. A loss that is NaN or infinite ends the run; its last line then holds `diverged_step`.
+      The record. A loss that is NaN or infinite ends the run; its last line then holds `diverged_step`, and the last
+      checkpoint before it stays.
 
     Raises:
       ValueError: If the folder holds a run of another configuration and `resume` is on.
@@ -109,122 +70,58 @@ def run(
         if record.finished:
             return record
 
-    steps = len(data.train) // experiment.batch_size
-    trainer = _trainer(_program(experiment, steps))
+    trainer = trainer_for(experiment, len(data.train))
+    source = ResidentData(trainer, _arrays(data.train), _arrays(data.test), reestimate=experiment.reestimate_statistics)
     hyperparameters = {name: jnp.asarray(value) for name, value in experiment.hyperparameters.items()}
     traced_seed = jnp.asarray(seed, jnp.int32)
     state = trainer.init(traced_seed, hyperparameters)
-    with Checkpoints(directory.checkpoints) if checkpoint_every else _NoCheckpoints() as checkpoints:
-        if record is not None:
+    with Checkpoints(directory.checkpoints) if checkpoint_every else contextlib.nullcontext() as checkpoints:
+        if record is not None and checkpoints is not None:
             state = checkpoints.restore(state) or state
+        elif checkpoints is not None:
+            checkpoints.clear()
         directory.start(config, int(state.epoch))
-        train, test = _on_device(data.train), _on_device(data.test)
         for epoch in range(int(state.epoch) + 1, experiment.epochs + 1):
-            start = time.perf_counter()
-            state, trained = trainer.train_epoch(state, traced_seed, hyperparameters, train)
-            trained = jax.device_get(trained)
-            seconds = time.perf_counter() - start
-            nonfinite = int(trained.pop("nonfinite_step"))
-            if nonfinite >= 0:
-                line = {"epoch": epoch, "diverged_step": (epoch - 1) * steps + nonfinite}
+            began = time.perf_counter()
+            trained = source.train_epoch(state, traced_seed, hyperparameters, should_stop)
+            state = trained.state
+            if trained.nonfinite_step is not None:
+                line = {"epoch": epoch, "diverged_step": (epoch - 1) * source.steps_per_epoch + trained.nonfinite_step}
                 directory.append(line)
                 on_epoch(line)
                 break
-            tested = jax.device_get(trainer.evaluate(state, test))
+            if trained.metrics is None:
+                if checkpoints is not None:
+                    checkpoints.save(_steps_done(state, source), state)
+                break
+            tested = source.evaluate(state)
             line = {
                 "epoch": epoch,
-                **{f"train_{name}": float(value) for name, value in trained.items()},
-                **{f"test_{name}": float(value) for name, value in tested.items()},
+                **{f"train_{name}": value for name, value in trained.metrics.items()},
+                **{f"test_{name}": value for name, value in tested.items()},
                 "learning_rate": _rate(experiment, epoch),
-                "seconds": round(time.perf_counter() - start, 4),
-                "examples_per_second": round(steps * experiment.batch_size / seconds, 1),
+                "seconds": round(time.perf_counter() - began, 4),
+                "examples_per_second": round(trained.examples / trained.seconds, 1) if trained.seconds else None,
             }
+            stopping = should_stop() and epoch < experiment.epochs
             # The checkpoint comes first: metrics beyond it are cut on resuming, never the other way round.
-            if checkpoint_every and (epoch % checkpoint_every == 0 or epoch == experiment.epochs):
-                checkpoints.save(state)
+            if checkpoints is not None and (stopping or epoch % checkpoint_every == 0 or epoch == experiment.epochs):
+                checkpoints.save(_steps_done(state, source), state)
             directory.append(line)
             on_epoch(line)
+            if stopping:
+                break
     record = directory.read()
     assert record is not None
     return record
 
 
-@dataclasses.dataclass(frozen=True)
-class _Program:
-    """What a compiled program depends on. Hyper-parameters and seeds are its arguments."""
-
-    model: str
-    dataset: str
-    optimizer: str
-    hyperparameters: tuple[str, ...]
-    batch_size: int
-    steps: int
-    epochs: int
-    milestones: tuple[int, ...]
-    factor: float
-    augmentation: tuple[str, ...]
+def _steps_done(state: TrainState, source: ResidentData) -> int:
+    return int(state.epoch) * source.steps_per_epoch + int(state.step)
 
 
-def _program(experiment: Experiment, steps: int) -> _Program:
-    return _Program(
-        experiment.model,
-        experiment.dataset,
-        experiment.optimizer,
-        tuple(experiment.hyperparameters),
-        experiment.batch_size,
-        steps,
-        experiment.epochs,
-        experiment.milestones,
-        experiment.factor,
-        experiment.augmentation,
-    )
-
-
-@functools.lru_cache(maxsize=8)
-def _trainer(program: _Program) -> Trainer:
-    dataset = DATASETS[program.dataset]
-    build = functools.partial(MODELS[program.model], classes=dataset.classes)
-
-    def augment(key: jax.Array, images: jax.Array) -> jax.Array:
-        for index, name in enumerate(program.augmentation):
-            images = AUGMENTATIONS[name](jax.random.fold_in(key, index), images)
-        return images
-
-    def schedule(count: jax.typing.ArrayLike) -> jax.Array:
-        boundaries = jnp.asarray([milestone * program.steps for milestone in program.milestones], jnp.int32)
-        return jnp.asarray(program.factor) ** jnp.sum(jnp.asarray(count) >= boundaries)
-
-    return Trainer(
-        task=Classification(
-            build=lambda rngs: build(rngs=rngs),
-            augment=augment,
-            preprocess=lambda images: normalize(images, dataset.mean, dataset.std, dataset.scale),
-        ),
-        make_optimizer=lambda hyperparameters: make_optimizer(
-            program.optimizer, hyperparameters, schedule, program.steps * program.epochs
-        ),
-        batch_size=program.batch_size,
-    )
-
-
-class _NoCheckpoints:
-    """In place of `Checkpoints` where none are wanted."""
-
-    def __enter__(self) -> "_NoCheckpoints":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
-
-    def restore(self, like: Any) -> None:
-        return None
-
-    def save(self, state: Any) -> None:
-        pass
-
-
-def _on_device(images: ImageSet) -> dict[str, jax.Array]:
-    return {"images": jnp.asarray(images.images), "labels": jnp.asarray(images.labels)}
+def _arrays(images: ImageSet) -> dict[str, Any]:
+    return {"images": images.images, "labels": images.labels}
 
 
 def _rate(experiment: Experiment, epoch: int) -> float:
@@ -264,13 +161,23 @@ def _version(package: str) -> str:
 
 def _check_same(path: pathlib.Path, recorded: Mapping[str, Any], config: Mapping[str, Any]) -> None:
     """Refuses to go on with a run that was started differently."""
+    # A record from before a field existed was made with what is now its default.
+    defaults = {
+        field.name: field.default
+        for field in dataclasses.fields(Experiment)
+        if field.default is not dataclasses.MISSING
+    }
+    old = {**recorded, "experiment": {**defaults, **recorded["experiment"]}}
     for part in ("experiment", "seed", "data"):
         # Through JSON's eyes: a tuple is written as a list.
-        wanted = _as_json(config[part])
-        if recorded[part] != wanted:
-            names = [key for key in wanted if recorded[part].get(key) != wanted[key]] if part != "seed" else []
+        wanted, found = _as_json(config[part]), _as_json(old[part])
+        if part == "seed":
+            names = [] if wanted == found else ["seed"]
+        else:
+            names = [key for key in wanted if key not in _MAY_DIFFER and found.get(key) != wanted[key]]
+        if names:
             raise ValueError(
-                f"{path} holds a run with another {part} ({', '.join(names) or part} differ);"
+                f"{path} holds a run with another {part} ({', '.join(names)} differ);"
                 " choose another --out, or replace it with --no-resume."
             )
 

@@ -18,7 +18,13 @@ OPTIMIZERS: dict[str, str] = {
 
 @dataclasses.dataclass(frozen=True)
 class PaperResult:
-    """A number printed in the paper: its metric, value and place ("Table 1")."""
+    """A number printed in the paper.
+
+    Attributes:
+      metric: Name of the metric of the records that it compares with, such as `test_error`.
+      value: As printed: percent for accuracies.
+      source: Where it stands, such as "Table 1".
+    """
 
     metric: str
     value: float
@@ -29,27 +35,41 @@ class PaperResult:
 class Experiment:
     """One cell of a table.
 
+    The fields from `keep_last_batch` to `bias_correction` are choices of the authors' scripts beyond the paper's text;
+    each can be switched off to see what it does.
+
     Attributes:
       name: Unique, such as `cifar10-mini-padam`.
-      model: A key of `run.MODELS`.
-      dataset: A key of `run.DATASETS`.
+      model: A key of `programs.MODELS`.
+      dataset: A key of `programs.DATASETS`.
       optimizer: A key of `OPTIMIZERS`.
       hyperparameters: The optimizer's, by name; numbers only, traced by the compiled program.
       epochs: Passes over the training set.
       milestones: Epochs after which the learning rate is multiplied by `factor`.
       factor: See `milestones`.
-      batch_size: Examples a step; what does not fill a last batch is left out of its epoch.
-      augmentation: Names of `run.AUGMENTATIONS`, applied in this order.
+      batch_size: Examples a step.
+      augmentation: Names of `programs.AUGMENTATIONS`, applied in this order.
       seeds: Of the runs that a table is made from.
       train_examples: The first so many training images, or all.
       held_out: This share of the training images, the last ones, takes the place of the test set (for choosing
         settings); None for results.
-      paper: The paper's number, if it has one.
+      image_size: Height and width of the network's input where the data set's images differ in size, else None.
+      compute_dtype: Of activations and of the kernels they meet; parameters, statistics and moments stay float32.
+      keep_last_batch: Whether what does not fill a batch makes a smaller one (CIFAR: the 391st, of 80) or is left out.
+      statistics_updates: How often a training batch enters the running batch statistics; the authors' closure runs
+        the network twice a step.
+      reestimate_statistics: Whether each epoch ends with one more pass over the training set, parameters fixed, in
+        training mode: the train loss and error are measured in it, and the statistics that the test uses follow it.
+      norm_scale_init: Initial scale of batch normalisation, "ones" or "uniform" (U(0, 1), PyTorch's up to 1.1).
+      decay_everything: Whether weight decay is on every parameter, or on those of two or more axes only.
+      bias_correction: Of Padam and AMSGrad: "official", "none" or "debiased".
+      assumed: Names of fields and hyper-parameters that no source gives.
+      paper: The paper's numbers for this cell.
     """
 
     name: str
     model: str
-    dataset: Literal["cifar10", "digits"]
+    dataset: Literal["cifar10", "cifar100", "imagenet", "digits"]
     optimizer: str
     hyperparameters: Mapping[str, float]
     epochs: int
@@ -60,7 +80,16 @@ class Experiment:
     seeds: tuple[int, ...] = (0,)
     train_examples: int | None = None
     held_out: float | None = None
-    paper: PaperResult | None = None
+    image_size: int | None = None
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    keep_last_batch: bool = False
+    statistics_updates: int = 1
+    reestimate_statistics: bool = False
+    norm_scale_init: Literal["ones", "uniform"] = "ones"
+    decay_everything: bool = True
+    bias_correction: Literal["official", "none", "debiased"] = "official"
+    assumed: tuple[str, ...] = ()
+    paper: tuple[PaperResult, ...] = ()
 
     def with_epochs(self, epochs: int) -> "Experiment":
         """The same with another length, the milestones at the same shares of it.
@@ -72,3 +101,8 @@ class Experiment:
             raise ValueError(f"epochs must be at least 1, got {epochs}.")
         milestones = tuple(round(milestone * epochs / self.epochs) for milestone in self.milestones)
         return dataclasses.replace(self, epochs=epochs, milestones=milestones)
+
+    @property
+    def suite(self) -> str:
+        """What the experiments of one row of a table share, such as `cifar10-mini`."""
+        return self.name.removesuffix(f"-{self.optimizer}")

@@ -9,7 +9,7 @@ from padam_optax.training.loop import TrainState
 
 
 class Checkpoints:
-    """The last two states of a run, named by the epochs completed. A context manager; saves are complete on return."""
+    """The last two states of a run, named by the steps done. A context manager; saves are complete on return."""
 
     def __init__(self, directory: pathlib.Path):
         options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
@@ -21,16 +21,22 @@ class Checkpoints:
     def __exit__(self, *error: object) -> None:
         self._manager.close()
 
-    def save(self, state: TrainState) -> None:
-        """Writes `state`; an interrupted write leaves the checkpoints before it as they are."""
-        self._manager.save(int(state.epoch), args=ocp.args.StandardSave(state))
+    def save(self, step: int, state: TrainState) -> None:
+        """Writes `state` after `step` steps in all; an interrupted write leaves the checkpoints before it alone."""
+        if step not in self._manager.all_steps():
+            self._manager.save(step, args=ocp.args.StandardSave(state))
+
+    def clear(self) -> None:
+        """Deletes every checkpoint."""
+        for step in self._manager.all_steps():
+            self._manager.delete(step)
 
     def restore(self, like: TrainState) -> TrainState | None:
         """Returns the newest state, with the shapes, dtypes and shardings of `like`, or None if there is none."""
-        epoch = self._manager.latest_step()
-        if epoch is None:
+        step = self._manager.latest_step()
+        if step is None:
             return None
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        state = self._manager.restore(epoch, args=ocp.args.StandardRestore(abstract))
+        state = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
         assert isinstance(state, TrainState)
         return state

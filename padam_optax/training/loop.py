@@ -1,4 +1,4 @@
-"""One epoch as one compiled call: shuffle, scan over the batches, update; and the evaluation."""
+"""Compiled pieces of a training: steps, the end of an epoch, and the evaluation."""
 
 import dataclasses
 from collections.abc import Callable
@@ -11,6 +11,7 @@ import optax
 from padam_optax.training.tasks import Task
 
 PyTree = Any
+Hyperparameters = dict[str, jax.Array]
 
 
 @jax.tree_util.register_dataclass
@@ -20,101 +21,228 @@ class TrainState:
 
     Attributes:
       epoch: Epochs completed, int32 scalar.
+      step: Steps done in the epoch under way, int32 scalar.
       params: Parameters.
       model_state: What else the model keeps, such as batch statistics.
       opt_state: State of the optimizer.
+      totals: Sums of the training metrics over the steps of the epoch under way, float32 scalars.
+      nonfinite_step: First step of that epoch whose loss was NaN or infinite, or -1; int32 scalar.
     """
 
     epoch: jax.Array
+    step: jax.Array
     params: PyTree
     model_state: PyTree
     opt_state: PyTree
+    totals: dict[str, jax.Array]
+    nonfinite_step: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
 class Trainer:
-    """Compiled functions that train `task` on data that lives on the device.
+    """Compiled functions that train `task`.
 
     Learning rate, p and the like, and the seed, are arguments of the compiled functions, so that one program serves
-    every value. Batches are drawn from a permutation that depends on the seed and the epoch only, augmentation from a
-    key folded with the step: a resumed run sees what one never stopped would have seen.
+    every value. With data that lives on the device, batches are drawn from a permutation that depends on the seed and
+    the epoch only, and a call runs as many steps as the host asks for in one loop; with data from the host, a call is
+    one step. Augmentation uses a key folded with epoch and step: a resumed run sees what one never stopped would have
+    seen, however its steps were split into calls.
 
     Attributes:
       task: What to train.
       make_optimizer: Maps a dictionary of scalar hyper-parameters to an optimizer.
-      batch_size: Examples a step; those that do not fill a last batch of an epoch are left out of it.
+      batch_size: Examples a step.
+      keep_last_batch: Whether the examples that do not fill a last batch make a smaller one, or sit an epoch out.
       eval_batch_size: Examples a step of the evaluation, which sees every example once.
     """
 
     task: Task
-    make_optimizer: Callable[[dict[str, jax.Array]], optax.GradientTransformation]
+    make_optimizer: Callable[[Hyperparameters], optax.GradientTransformation]
     batch_size: int
+    keep_last_batch: bool = False
     eval_batch_size: int = 500
 
     def __post_init__(self) -> None:
         # Bound once: a new jit object for each access would compile anew.
-        object.__setattr__(self, "init", jax.jit(self._init))
-        object.__setattr__(self, "train_epoch", jax.jit(self._train_epoch, donate_argnums=0))
-        object.__setattr__(self, "evaluate", jax.jit(self._evaluate))
+        for name, function, donated in (
+            ("init", self._init, ()),
+            ("train_steps", self._train_steps, 0),
+            ("train_last_batch", self._train_last_batch, 0),
+            ("train_batch", self._train_batch, 0),
+            ("reestimate", self._reestimate, 0),
+            ("finish_epoch", self._finish_epoch, 0),
+            ("evaluate", self._evaluate, ()),
+            ("evaluate_batch", self._evaluate_batch, ()),
+        ):
+            object.__setattr__(self, name, jax.jit(function, donate_argnums=donated))
 
     init: Callable[..., TrainState] = dataclasses.field(init=False, repr=False)
-    train_epoch: Callable[..., tuple[TrainState, dict[str, jax.Array]]] = dataclasses.field(init=False, repr=False)
+    train_steps: Callable[..., TrainState] = dataclasses.field(init=False, repr=False)
+    train_last_batch: Callable[..., TrainState] = dataclasses.field(init=False, repr=False)
+    train_batch: Callable[..., TrainState] = dataclasses.field(init=False, repr=False)
+    reestimate: Callable[..., TrainState] = dataclasses.field(init=False, repr=False)
+    finish_epoch: Callable[..., tuple[TrainState, dict[str, jax.Array]]] = dataclasses.field(init=False, repr=False)
     evaluate: Callable[..., dict[str, jax.Array]] = dataclasses.field(init=False, repr=False)
+    evaluate_batch: Callable[..., dict[str, jax.Array]] = dataclasses.field(init=False, repr=False)
 
-    def _init(self, seed: jax.Array, hyperparameters: dict[str, jax.Array]) -> TrainState:
+    def full_batches(self, examples: int) -> int:
+        """Batches of `batch_size` in an epoch."""
+        return examples // self.batch_size
+
+    def steps_per_epoch(self, examples: int) -> int:
+        """All batches of an epoch."""
+        return self.full_batches(examples) + int(self.has_last_batch(examples))
+
+    def has_last_batch(self, examples: int) -> bool:
+        """Whether an epoch ends with a smaller batch."""
+        return self.keep_last_batch and examples % self.batch_size > 0
+
+    def _init(self, seed: jax.Array, hyperparameters: Hyperparameters) -> TrainState:
         """Returns the state before the first epoch."""
         params, model_state = self.task.init(jax.random.fold_in(jax.random.key(seed), 0))
         opt_state = self.make_optimizer(hyperparameters).init(params)
-        return TrainState(jnp.zeros([], jnp.int32), params, model_state, opt_state)
+        zero = jnp.zeros([], jnp.int32)
+        return TrainState(zero, zero + 0, params, model_state, opt_state, self._no_totals(), zero - 1)
 
-    def _train_epoch(
-        self, state: TrainState, seed: jax.Array, hyperparameters: dict[str, jax.Array], data: PyTree
-    ) -> tuple[TrainState, dict[str, jax.Array]]:
-        """Trains one epoch.
+    def _no_totals(self) -> dict[str, jax.Array]:
+        return {name: jnp.zeros([], jnp.float32) for name in ("loss", *self.task.metrics)}
+
+    def _train_steps(
+        self,
+        state: TrainState,
+        seed: jax.Array,
+        hyperparameters: Hyperparameters,
+        data: PyTree,
+        start: jax.Array,
+        stop: jax.Array,
+    ) -> TrainState:
+        """Runs the steps `start` to `stop` (not included) of the epoch, each on a full batch.
+
+        Args:
+          state: Its buffers are donated; `state.step` is `start`.
+          seed: int32 scalar.
+          hyperparameters: Scalars by name, for `make_optimizer`.
+          data: Tree of arrays with one leading axis, the examples.
+          start: int32 scalar.
+          stop: int32 scalar, at most `full_batches(examples)`; no new value compiles anew.
+        """
+        optimizer = self.make_optimizer(hyperparameters)
+        key = _epoch_key(seed, state.epoch)
+        order = self._order(key, _examples(data))
+
+        def body(step: jax.Array, state: TrainState) -> TrainState:
+            indices = jax.lax.dynamic_slice_in_dim(order, step * self.batch_size, self.batch_size)
+            return self._update(state, optimizer, _take(data, indices), key)
+
+        return jax.lax.fori_loop(start, stop, body, state)
+
+    def _train_last_batch(
+        self, state: TrainState, seed: jax.Array, hyperparameters: Hyperparameters, data: PyTree
+    ) -> TrainState:
+        """Runs the step on what does not fill a batch."""
+        key = _epoch_key(seed, state.epoch)
+        examples = _examples(data)
+        indices = self._order(key, examples)[self.full_batches(examples) * self.batch_size :]
+        return self._update(state, self.make_optimizer(hyperparameters), _take(data, indices), key)
+
+    def _train_batch(
+        self, state: TrainState, seed: jax.Array, hyperparameters: Hyperparameters, batch: PyTree
+    ) -> TrainState:
+        """Runs one step on a batch that the host has chosen."""
+        return self._update(state, self.make_optimizer(hyperparameters), batch, _epoch_key(seed, state.epoch))
+
+    def _reestimate(self, state: TrainState, seed: jax.Array, data: PyTree, full: jax.Array) -> TrainState:
+        """Passes over the training set once more with the parameters fixed.
+
+        The model's statistics follow, and the totals become those of this pass, in training mode with augmentation
+        and in an order of its own.
 
         Args:
           state: Its buffers are donated.
           seed: int32 scalar.
-          hyperparameters: Scalars by name, for `make_optimizer`.
           data: Tree of arrays with one leading axis, the examples.
-
-        Returns:
-          The new state, and the means over the epoch's batches of `loss` and the task's metrics, with
-          `nonfinite_step`, the first step of the epoch (from 0) whose loss was NaN or infinite, or -1.
+          full: `full_batches(examples)`, as an int32 scalar; fewer make a shorter pass.
         """
-        optimizer = self.make_optimizer(hyperparameters)
-        examples = jax.tree.leaves(data)[0].shape[0]
-        steps = examples // self.batch_size
-        epoch_key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 1), state.epoch)
-        order = jax.random.permutation(jax.random.fold_in(epoch_key, steps), examples)
-        batches = order[: steps * self.batch_size].reshape(steps, self.batch_size)
+        epoch_key = _epoch_key(seed, state.epoch)
+        examples = _examples(data)
+        # Keys of training steps end at steps_per_epoch, the key of its order.
+        key = jax.random.fold_in(epoch_key, self.steps_per_epoch(examples) + 1)
+        order = self._order(key, examples)
+        state = dataclasses.replace(state, totals=self._no_totals())
 
-        def train_step(carry: tuple[PyTree, PyTree, PyTree], step_and_batch: tuple[jax.Array, jax.Array]):
-            params, model_state, opt_state = carry
-            step, indices = step_and_batch
-            batch = jax.tree.map(lambda array: array[indices], data)
-            (loss, (model_state, metrics)), gradients = jax.value_and_grad(self.task.loss, has_aux=True)(
-                params, model_state, batch, jax.random.fold_in(epoch_key, step)
+        def forward(step: jax.Array, state: TrainState, indices: jax.Array) -> TrainState:
+            loss, (model_state, metrics) = self.task.loss(
+                state.params, state.model_state, _take(data, indices), jax.random.fold_in(key, step), updates=1
             )
-            updates, opt_state = optimizer.update(gradients, opt_state, params)
-            return (optax.apply_updates(params, updates), model_state, opt_state), {"loss": loss, **metrics}
+            totals = _add(state.totals, {"loss": loss, **metrics})
+            return dataclasses.replace(state, model_state=model_state, totals=totals)
 
-        carry = (state.params, state.model_state, state.opt_state)
-        carry, metrics = jax.lax.scan(train_step, carry, (jnp.arange(steps), batches))
-        nonfinite = jnp.logical_not(jnp.isfinite(metrics["loss"]))
-        means = jax.tree.map(jnp.mean, metrics)
-        means["nonfinite_step"] = jnp.where(nonfinite.any(), jnp.argmax(nonfinite), -1)
-        return TrainState(state.epoch + 1, *carry), means
+        def body(step: jax.Array, state: TrainState) -> TrainState:
+            return forward(step, state, jax.lax.dynamic_slice_in_dim(order, step * self.batch_size, self.batch_size))
+
+        state = jax.lax.fori_loop(0, full, body, state)
+        if self.has_last_batch(examples):
+            last = self.full_batches(examples)
+            state = forward(jnp.asarray(last), state, order[last * self.batch_size :])
+        return state
+
+    def _finish_epoch(self, state: TrainState) -> tuple[TrainState, dict[str, jax.Array]]:
+        """Returns the state at the start of the next epoch, and the means of the training metrics over the steps."""
+        means = {name: total / state.step for name, total in state.totals.items()}
+        zero = jnp.zeros([], jnp.int32)
+        return dataclasses.replace(state, epoch=state.epoch + 1, step=zero, totals=self._no_totals()), means
+
+    def _update(
+        self, state: TrainState, optimizer: optax.GradientTransformation, batch: PyTree, epoch_key: jax.Array
+    ) -> TrainState:
+        key = jax.random.fold_in(epoch_key, state.step)
+        (loss, (model_state, metrics)), gradients = jax.value_and_grad(self.task.loss, has_aux=True)(
+            state.params, state.model_state, batch, key
+        )
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        is_first = jnp.logical_and(jnp.logical_not(jnp.isfinite(loss)), state.nonfinite_step < 0)
+        return TrainState(
+            epoch=state.epoch,
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            model_state=model_state,
+            opt_state=opt_state,
+            totals=_add(state.totals, {"loss": loss, **metrics}),
+            nonfinite_step=jnp.where(is_first, state.step, state.nonfinite_step),
+        )
+
+    def _order(self, key: jax.Array, examples: int) -> jax.Array:
+        return jax.random.permutation(jax.random.fold_in(key, self.steps_per_epoch(examples)), examples)
 
     def _evaluate(self, state: TrainState, data: PyTree) -> dict[str, jax.Array]:
         """Returns the mean of each of the task's metrics over all examples of `data`."""
-        examples = jax.tree.leaves(data)[0].shape[0]
+        examples = _examples(data)
         steps = -(-examples // self.eval_batch_size)
         indices = jnp.arange(steps * self.eval_batch_size).reshape(steps, self.eval_batch_size)
 
         def eval_step(batch_indices: jax.Array) -> dict[str, jax.Array]:
-            batch = jax.tree.map(lambda array: array[jnp.minimum(batch_indices, examples - 1)], data)
-            metrics = self.task.evaluate(state.params, state.model_state, batch)
-            return jax.tree.map(lambda values: jnp.sum(jnp.where(batch_indices < examples, values, 0)), metrics)
+            batch = _take(data, jnp.minimum(batch_indices, examples - 1))
+            return self._evaluate_batch(state, batch, batch_indices < examples)
 
         return jax.tree.map(lambda sums: jnp.sum(sums) / examples, jax.lax.map(eval_step, indices))
+
+    def _evaluate_batch(self, state: TrainState, batch: PyTree, counts: jax.Array) -> dict[str, jax.Array]:
+        """Returns the sum of each metric over the examples of a batch where `counts` (N,), bool, is true."""
+        metrics = self.task.evaluate(state.params, state.model_state, batch)
+        return jax.tree.map(lambda values: jnp.sum(jnp.where(counts, values, 0)), metrics)
+
+
+def _epoch_key(seed: jax.Array, epoch: jax.Array) -> jax.Array:
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 1), epoch)
+
+
+def _examples(data: PyTree) -> int:
+    return jax.tree.leaves(data)[0].shape[0]
+
+
+def _take(data: PyTree, indices: jax.Array) -> PyTree:
+    return jax.tree.map(lambda array: array[indices], data)
+
+
+def _add(totals: dict[str, jax.Array], values: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    return {name: total + values[name].astype(total.dtype) for name, total in totals.items()}

@@ -1,0 +1,127 @@
+"""Drives a trainer through epochs from the host: how many steps a call, when to look up, what was measured."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from padam_optax.training.loop import Hyperparameters, Trainer, TrainState
+
+PyTree = Any
+
+# How long a call may keep the host from answering a signal or a deadline.
+_CALL_SECONDS = 2.0
+_FIRST_STEPS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class EpochResult:
+    """What one call of `train_epoch` did.
+
+    Attributes:
+      state: The new state; at the start of an epoch if `metrics` is not None.
+      metrics: Means of the training metrics over the epoch, or None if it was not finished.
+      nonfinite_step: Step of the epoch whose loss was NaN or infinite first, or None.
+      seconds: Time spent training, without compiling.
+      examples: Examples trained on in that time.
+    """
+
+    state: TrainState
+    metrics: dict[str, float] | None
+    nonfinite_step: int | None
+    seconds: float
+    examples: int
+
+
+class ResidentData:
+    """Training and test sets that live on the device whole.
+
+    Args:
+      trainer: Compiled functions.
+      train: Tree of arrays with one leading axis, the examples.
+      test: The same for the test set.
+      reestimate: Whether each epoch ends with a pass that re-estimates the model's statistics and measures the
+        training metrics with the parameters fixed.
+    """
+
+    def __init__(self, trainer: Trainer, train: PyTree, test: PyTree, *, reestimate: bool = False):
+        self._trainer = trainer
+        self._train = jax.tree.map(jnp.asarray, train)
+        self._test = jax.tree.map(jnp.asarray, test)
+        self._examples = int(jax.tree.leaves(self._train)[0].shape[0])
+        self._reestimate = reestimate
+        self._steps_a_call = _FIRST_STEPS
+        self._compiled = False
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Training steps of an epoch."""
+        return self._trainer.steps_per_epoch(self._examples)
+
+    def train_epoch(
+        self,
+        state: TrainState,
+        seed: jax.Array,
+        hyperparameters: Hyperparameters,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> EpochResult:
+        """Trains to the end of the epoch under way, or until `should_stop` says so between two calls.
+
+        The split into calls changes nothing in the numbers. `state` is donated.
+        """
+        trainer, data = self._trainer, self._train
+        step = int(state.step)
+        full = trainer.full_batches(self._examples)
+        if not self._compiled:
+            state = self._compile(state, seed, hyperparameters)
+        first, began = step, time.perf_counter()
+
+        def result(state: TrainState, metrics: dict[str, float] | None, nonfinite: int) -> EpochResult:
+            seconds = time.perf_counter() - began
+            examples = min(step * trainer.batch_size, self._examples) - first * trainer.batch_size
+            return EpochResult(state, metrics, nonfinite if nonfinite >= 0 else None, seconds, examples)
+
+        while step < full:
+            stop = min(full, step + self._steps_a_call)
+            call_began = time.perf_counter()
+            state = trainer.train_steps(state, seed, hyperparameters, data, step, stop)
+            nonfinite = int(state.nonfinite_step)
+            a_step = (time.perf_counter() - call_began) / (stop - step)
+            self._steps_a_call = max(1, min(full, int(_CALL_SECONDS / a_step)))
+            step = stop
+            if nonfinite >= 0 or should_stop():
+                return result(state, None, nonfinite)
+        if step < self.steps_per_epoch:
+            state = trainer.train_last_batch(state, seed, hyperparameters, data)
+            step += 1
+        if self._reestimate:
+            state = trainer.reestimate(state, seed, data, full)
+        nonfinite = int(state.nonfinite_step)
+        if nonfinite >= 0:
+            return result(state, None, nonfinite)
+        state, means = trainer.finish_epoch(state)
+        return result(state, {name: float(value) for name, value in means.items()}, -1)
+
+    def _compile(self, state: TrainState, seed: jax.Array, hyperparameters: Hyperparameters) -> TrainState:
+        """Runs everything on as little as possible, so that no time below holds a compilation."""
+        trainer, data, step = self._trainer, self._train, int(state.step)
+        if trainer.has_last_batch(self._examples):
+            trainer.train_last_batch(_copy(state), seed, hyperparameters, data)
+        if self._reestimate:
+            trainer.reestimate(_copy(state), seed, data, 0)
+        trainer.finish_epoch(_copy(state))
+        state = trainer.train_steps(state, seed, hyperparameters, data, step, step)
+        jax.block_until_ready(state.step)
+        self._compiled = True
+        return state
+
+    def evaluate(self, state: TrainState) -> dict[str, float]:
+        """Mean of each metric over the test set."""
+        return {name: float(value) for name, value in self._trainer.evaluate(state, self._test).items()}
+
+
+def _copy(state: TrainState) -> TrainState:
+    return jax.tree.map(jnp.copy, state)
