@@ -1,19 +1,27 @@
 """The command `padam`."""
 
 import contextlib
+import dataclasses
 import pathlib
-from collections.abc import Generator
-from typing import Annotated, Any
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column, Table
 
 import padam_optax
-from padam_optax.experiments import EXPERIMENTS, demo, find
+from padam_optax.experiments import EXPERIMENTS, DataError, demo, find
+from padam_optax.experiments import figure as experiments_of_figure
+from padam_optax.experiments import table as experiments_of_table
 from padam_optax.experiments.records import Record, read_all
+from padam_optax.experiments.spec import Experiment
 from padam_optax.report import figures, tables
+
+if TYPE_CHECKING:  # These import flax and orbax, which --help and reports can do without.
+    from padam_optax.experiments.datasets import ImageData
+    from padam_optax.experiments.queue import Budget, Outcome
 
 app = typer.Typer(
     help="Padam: partially adaptive momentum estimation. Runs and reports the experiments.",
@@ -23,6 +31,10 @@ app = typer.Typer(
 )
 _console = Console()
 _errors = Console(stderr=True)
+
+
+_Table = Annotated[int | None, typer.Option(help="The experiments of this table of the paper.")]
+_Figure = Annotated[int | None, typer.Option(help="The experiments of this figure of the paper.")]
 
 
 def _show_version(value: bool) -> None:
@@ -41,21 +53,32 @@ def main(
 
 
 @app.command("list")
-def list_experiments() -> None:
-    """List the experiments."""
-    table = Table("Name", "Model", "Data", "Epochs", "Learning rate", "p")
-    for spec in EXPERIMENTS.values():
+def list_experiments(
+    table: _Table = None,
+    figure: _Figure = None,
+) -> None:
+    """List the experiments, or those of one of the paper's tables or figures."""
+    with _clear_errors():
+        specs = _selected([], table, figure) or list(EXPERIMENTS.values())
+    rows = Table(Column("Name", no_wrap=True), "Epochs", "Rate", "p", "Paper")
+    for spec in specs:
         settings = spec.hyperparameters
         p = f"{settings['p']:g}" if "p" in settings else ""
-        table.add_row(spec.name, spec.model, spec.dataset, str(spec.epochs), f"{settings['learning_rate']:g}", p)
-    _console.print(table)
+        paper = ", ".join(f"{result.value:.2f}" for result in spec.paper)
+        rows.add_row(spec.name, str(spec.epochs), f"{settings['learning_rate']:g}", p, paper)
+    _console.print(rows)
 
 
 @app.command()
 def run(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Experiments to run; `padam list` shows all.")],
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Experiments to run; `padam list` shows all.")
+    ] = None,
+    table: _Table = None,
+    figure: _Figure = None,
     data_dir: Annotated[
-        pathlib.Path | None, typer.Option(help="Folder with the data set's files (CIFAR-10: the binary version).")
+        pathlib.Path | None,
+        typer.Option(help="Folder with the data set's files (CIFAR: the binary version); by default what was fetched."),
     ] = None,
     data_label: Annotated[
         str, typer.Option(help="Name under which results on these files are reported, such as cifar10-jpeg.")
@@ -65,27 +88,79 @@ def run(
         int | None, typer.Option(min=1, help="Train so many epochs; the schedule keeps its shape.")
     ] = None,
     seed: Annotated[
-        list[int] | None,
-        typer.Option(min=0, help="Seed; may be given several times. By default the first of the experiment's."),
+        list[int] | None, typer.Option(min=0, help="Seed; may be given several times. By default 0.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Seeds 0 to N-1, one run each.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16: what activations are computed in.")] = None,
+    deadline: Annotated[
+        float | None,
+        typer.Option(min=0, help="Stop after so many seconds, with a checkpoint; begin nothing that cannot finish."),
     ] = None,
     resume: Annotated[bool, typer.Option(help="Go on with what is there, or replace it.")] = True,
     checkpoint_every: Annotated[int, typer.Option(min=0, help="Epochs between checkpoints; 0 writes none.")] = 5,
+    tensorboard: Annotated[bool, typer.Option(help="Write event files for TensorBoard beside each record.")] = False,
 ) -> None:
     """Train experiments and record them under OUT/NAME/seed-SEED.
 
-    A run that was stopped goes on from its last checkpoint; a finished one is not run again.
+    A run that was stopped goes on from its last checkpoint; a finished one is not run again. The deadline, SIGTERM and
+    Ctrl-C leave a checkpoint.
     """
     with _clear_errors():
-        specs = [find(name) if epochs is None else find(name).with_epochs(epochs) for name in names]
-        from padam_optax.experiments.run import load_data
+        specs = _selected(names or [], table, figure)
+        if not specs:
+            raise ValueError("Name an experiment, or choose some with --table or --figure; `padam list` shows all.")
+        if seed and seeds:
+            raise ValueError("--seed and --seeds exclude each other.")
+        if dtype not in (None, "float32", "bfloat16"):
+            raise ValueError(f"--dtype must be float32 or bfloat16, got {dtype!r}.")
+        if epochs is not None:
+            specs = [spec.with_epochs(epochs) for spec in specs]
+        if dtype is not None:
+            specs = [dataclasses.replace(spec, compute_dtype=dtype) for spec in specs]
+        from padam_optax.experiments.datasets import load_data
+        from padam_optax.experiments.queue import Budget
 
-        runs = [(spec, number) for spec in specs for number in (seed or spec.seeds[:1])]
-        data = {spec.name: load_data(spec, data_dir, data_label) for spec in specs}
-        records = _run_all(runs, data, out, resume=resume, checkpoint_every=checkpoint_every)
-    for record in records:
-        _console.print(_summary(record), highlight=False)
-    if any(record.diverged for record in records):
+        runs = [(spec, number) for spec in specs for number in (range(seeds) if seeds else seed or [0])]
+        for spec in specs:
+            load_data(spec, data_dir, data_label)
+        budget = Budget(deadline)
+        outcome = _run_all(
+            runs,
+            lambda spec: load_data(spec, data_dir, data_label),
+            out,
+            budget,
+            resume=resume,
+            checkpoint_every=checkpoint_every,
+            tensorboard=tensorboard,
+        )
+    for record in outcome.records:
+        _console.print(_summary(record), highlight=False, soft_wrap=True)
+    if outcome.left:
+        _console.print(f"Stopped by {budget.reason or 'the deadline'}. Left, for the same command:", highlight=False)
+        for spec, number, done in outcome.left:
+            _console.print(f"  {spec.name} seed {number}: {done} of {spec.epochs} epochs done", highlight=False)
+    if budget.interrupted:
+        raise typer.Exit(130)
+    if any(record.diverged for record in outcome.records):
         raise typer.Exit(1)
+
+
+data_app = typer.Typer(help="Data sets.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+
+@data_app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="cifar10 or cifar100.")],
+    cache_dir: Annotated[
+        pathlib.Path | None, typer.Option(help="Where to keep it; by default the user's cache, or $PADAM_DATA_DIR.")
+    ] = None,
+) -> None:
+    """Download a data set, check it, and unpack it where `padam run` finds it."""
+    with _clear_errors():
+        from padam_optax.data.download import fetch as fetch_data
+
+        _console.print(f"{name}: {fetch_data(name, cache_dir)}", highlight=False, soft_wrap=True)
 
 
 @app.command("demo")
@@ -100,12 +175,16 @@ def run_demo(
     """
     with _clear_errors():
         specs = [spec if epochs is None else spec.with_epochs(epochs) for spec in demo.EXPERIMENTS]
-        from padam_optax.experiments.run import load_data
+        from padam_optax.experiments.datasets import load_data
+        from padam_optax.experiments.queue import Budget
 
-        data = {spec.name: load_data(spec, None, "") for spec in specs}
         runs = [(spec, number) for spec in specs for number in range(seeds)]
-        records = _run_all(runs, data, out, resume=True, checkpoint_every=0)
-    (suite,) = tables.suites(records)
+        budget = Budget()
+        outcome = _run_all(runs, lambda spec: load_data(spec, None, ""), out, budget, resume=True, checkpoint_every=0)
+    if outcome.left:
+        _console.print("Stopped. The same command goes on with what is left.")
+        raise typer.Exit(130)
+    (suite,) = tables.suites(outcome.records)
     _console.print(tables.rich_table(suite))
     picture = figures.training_curves(suite, out / f"{suite.name}.png")
     _console.print(f"Train loss and test error against epochs: {picture}", highlight=False)
@@ -136,57 +215,72 @@ def report(
                 figures.training_curves(suite, out / f"{suite.name}.png")
 
 
+def _selected(names: list[str], table: int | None, figure: int | None) -> list[Experiment]:
+    """What was named, then the table's and the figure's experiments, each once."""
+    chosen = [find(name) for name in names]
+    chosen += experiments_of_table(table) if table is not None else []
+    chosen += experiments_of_figure(figure) if figure is not None else []
+    return list({spec.name: spec for spec in chosen}.values())
+
+
 def _run_all(
-    runs: list[tuple[Any, int]], data: dict[str, Any], out: pathlib.Path, *, resume: bool, checkpoint_every: int
-) -> list[Record]:
+    runs: list[tuple[Experiment, int]],
+    load: "Callable[[Experiment], ImageData]",
+    out: pathlib.Path,
+    budget: "Budget",
+    **options: Any,
+) -> "Outcome":
     """Runs one after another under a progress bar that says what runs and how long is left."""
-    from padam_optax.experiments.run import run as run_experiment
+    from padam_optax.experiments.queue import run_queue
 
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("epochs"),
+        TextColumn("{task.completed:.1f}/{task.total} epochs"),
         TimeElapsedColumn(),
         TextColumn("left:"),
         TimeRemainingColumn(elapsed_when_finished=False),
     )
-    records: list[Record] = []
     with Progress(*columns, console=_errors) as progress:
         task = progress.add_task("", total=sum(spec.epochs for spec, _ in runs))
-        done = 0
+        epochs_before, total = {}, 0
         for spec, seed in runs:
+            epochs_before[spec.name, seed] = total
+            total += spec.epochs
+        name, before = "", 0
+
+        def on_start(spec: Experiment, seed: int) -> None:
+            nonlocal name, before
             name = f"{spec.name} seed {seed}"
-            progress.update(task, description=f"{name}: compiling")
+            before = epochs_before[spec.name, seed]
+            progress.update(task, description=f"{name}: compiling", completed=before)
 
-            def on_epoch(line: dict[str, Any], done: int = done, name: str = name) -> None:
-                progress.update(task, completed=done + line["epoch"], description=name)
-                if not _errors.is_terminal:
-                    _errors.print(f"{name}: {_line(line)}", highlight=False, soft_wrap=True)
+        def on_steps(epoch: int, share: float) -> None:
+            progress.update(task, completed=before + epoch - 1 + share, description=name)
 
-            records.append(
-                run_experiment(
-                    spec,
-                    seed,
-                    data[spec.name],
-                    out,
-                    resume=resume,
-                    checkpoint_every=checkpoint_every,
-                    on_epoch=on_epoch,
-                )
+        def on_epoch(line: dict[str, Any]) -> None:
+            progress.update(task, completed=before + line["epoch"], description=name)
+            if not _errors.is_terminal:
+                _errors.print(f"{name}: {_line(line)}", highlight=False, soft_wrap=True)
+
+        def on_signal(name: str) -> None:
+            progress.console.print(f"{name}: stopping with a checkpoint.")
+
+        with budget.listening(on_signal):
+            outcome = run_queue(
+                runs, load, out, budget, on_start=on_start, on_steps=on_steps, on_epoch=on_epoch, **options
             )
-            done += spec.epochs
-            progress.update(task, completed=done)
-    return records
+        if not outcome.left:
+            progress.update(task, completed=total)
+    return outcome
 
 
 def _line(line: dict[str, Any]) -> str:
     if "diverged_step" in line:
-        return f"epoch {line['epoch']}: the loss is not finite at step {line['diverged_step']}"
-    return (
-        f"epoch {line['epoch']}: train loss {line['train_loss']:.4f}, test error {100 * line['test_error']:.2f} %,"
-        f" {line['examples_per_second']:.0f} images/s"
-    )
+        return f"epoch {line['epoch']}: the loss is not finite at step {line['diverged_step']}: stopped"
+    text = f"epoch {line['epoch']}: train loss {line['train_loss']:.4f}, test error {100 * line['test_error']:.2f} %"
+    speed = line["examples_per_second"]
+    return text if speed is None else f"{text}, {speed:.0f} images/s"
 
 
 def _summary(record: Record) -> str:
@@ -196,8 +290,6 @@ def _summary(record: Record) -> str:
 @contextlib.contextmanager
 def _clear_errors() -> Generator[None]:
     """Turns errors that a user can mend into one message, and Ctrl-C into a word on how to go on."""
-    from padam_optax.data.images import DataError
-
     try:
         yield
     except (DataError, ValueError) as error:
@@ -205,7 +297,7 @@ def _clear_errors() -> Generator[None]:
     except KeyError as error:
         _fail(str(error.args[0]))
     except KeyboardInterrupt:
-        _errors.print("Stopped. The same command goes on from the last checkpoint.")
+        _errors.print("Stopped at once. The same command goes on from the last checkpoint.")
         raise typer.Exit(130) from None
 
 

@@ -1,9 +1,12 @@
-"""The paper's experiments and our smaller ones, by name."""
+"""The paper's experiments and our smaller ones, by name, table and figure."""
 
 import difflib
 
+from padam_optax.data.images import DataError
 from padam_optax.experiments import cifar, demo, imagenet
 from padam_optax.experiments.spec import Experiment
+
+__all__ = ["EXPERIMENTS", "DataError", "Experiment", "figure", "find", "table"]
 
 EXPERIMENTS: dict[str, Experiment] = {
     spec.name: spec for spec in (*cifar.EXPERIMENTS, *imagenet.EXPERIMENTS, *demo.EXPERIMENTS)
@@ -21,3 +24,41 @@ def find(name: str) -> Experiment:
     near = difflib.get_close_matches(name, EXPERIMENTS, n=3, cutoff=0.5)
     hint = f" Did you mean {', '.join(near)}?" if near else ""
     raise KeyError(f"There is no experiment called {name!r}.{hint} `padam list` shows all.")
+
+
+def table(number: int) -> list[Experiment]:
+    """The cells of one of the paper's tables.
+
+    Raises:
+      KeyError: If no experiment belongs to it; the message names those that have some.
+    """
+    return _numbered("table", number, _TABLES)
+
+
+def figure(number: int) -> list[Experiment]:
+    """The curves of one of the paper's figures.
+
+    Raises:
+      KeyError: If no experiment belongs to it; the message names those that have some.
+    """
+    return _numbered("figure", number, _FIGURES)
+
+
+def _numbered(kind: str, number: int, groups: dict[int, list[Experiment]]) -> list[Experiment]:
+    if number not in groups:
+        raise KeyError(f"There are no experiments for {kind} {number}; there are for {', '.join(map(str, groups))}.")
+    return groups[number]
+
+
+_TABLES: dict[int, list[Experiment]] = {}
+for _spec in EXPERIMENTS.values():
+    for _number in sorted({int(result.source.removeprefix("Table ")) for result in _spec.paper}):
+        _TABLES.setdefault(_number, []).append(_spec)
+_TABLES = dict(sorted(_TABLES.items()))
+
+_FIGURES = {
+    1: [*cifar.FIGURE_1, *(spec for spec in cifar.TABLES if (spec.model, spec.optimizer) == ("resnet18", "padam"))],
+    2: _TABLES[1],
+    3: _TABLES[2],
+    4: _TABLES[4],
+}

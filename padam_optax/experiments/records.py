@@ -23,6 +23,11 @@ class Record:
     metrics: list[dict[str, Any]]
 
     @property
+    def epochs(self) -> int:
+        """Epochs completed."""
+        return max((line["epoch"] for line in self.metrics if "diverged_step" not in line), default=0)
+
+    @property
     def diverged(self) -> bool:
         """Whether the run stopped at a loss that was not finite."""
         return bool(self.metrics) and "diverged_step" in self.metrics[-1]
@@ -30,9 +35,7 @@ class Record:
     @property
     def finished(self) -> bool:
         """Whether nothing is left to train."""
-        return self.diverged or (
-            bool(self.metrics) and self.metrics[-1]["epoch"] >= self.config["experiment"]["epochs"]
-        )
+        return self.diverged or self.epochs >= self.config["experiment"]["epochs"]
 
 
 class RunDirectory:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import importlib.metadata
 import os
 import pathlib
@@ -17,6 +18,7 @@ from padam_optax.data.images import DataError, ImageData, ImageSet
 from padam_optax.experiments.programs import trainer_for
 from padam_optax.experiments.records import Record, RunDirectory
 from padam_optax.experiments.spec import Experiment
+from padam_optax.experiments.tensorboard import event_writer
 from padam_optax.training.checkpoint import Checkpoints
 from padam_optax.training.epoch import ResidentData
 from padam_optax.training.loop import TrainState
@@ -33,7 +35,9 @@ def run(
     *,
     resume: bool = True,
     checkpoint_every: int = 5,
+    tensorboard: bool = False,
     on_epoch: Callable[[dict[str, Any]], None] = lambda line: None,
+    on_steps: Callable[[int, float], None] = lambda epoch, share: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Record:
     """Trains one experiment with one seed and records it under `out`.
@@ -48,7 +52,9 @@ def run(
       out: Folder of all records; the run's is `<out>/<name>/seed-<seed>`.
       resume: Whether to go on from what is there; otherwise it is replaced.
       checkpoint_every: Epochs between checkpoints; 0 writes none.
+      tensorboard: Whether to write event files for TensorBoard beside the record too.
       on_epoch: Called with each line of the metrics once it is recorded.
+      on_steps: Called every few seconds of training with the epoch under way and the share of it that is done.
       should_stop: Asked every few seconds; once it says so, a checkpoint is written (unless `checkpoint_every` is 0)
         and the unfinished record returned.
 
@@ -75,7 +81,10 @@ def run(
     hyperparameters = {name: jnp.asarray(value) for name, value in experiment.hyperparameters.items()}
     traced_seed = jnp.asarray(seed, jnp.int32)
     state = trainer.init(traced_seed, hyperparameters)
-    with Checkpoints(directory.checkpoints) if checkpoint_every else contextlib.nullcontext() as checkpoints:
+    with (
+        Checkpoints(directory.checkpoints) if checkpoint_every else contextlib.nullcontext() as checkpoints,
+        event_writer(directory.path) if tensorboard else contextlib.nullcontext(_write_nothing) as write_events,
+    ):
         if record is not None and checkpoints is not None:
             state = checkpoints.restore(state) or state
         elif checkpoints is not None:
@@ -83,7 +92,9 @@ def run(
         directory.start(config, int(state.epoch))
         for epoch in range(int(state.epoch) + 1, experiment.epochs + 1):
             began = time.perf_counter()
-            trained = source.train_epoch(state, traced_seed, hyperparameters, should_stop)
+            trained = source.train_epoch(
+                state, traced_seed, hyperparameters, functools.partial(on_steps, epoch), should_stop
+            )
             state = trained.state
             if trained.nonfinite_step is not None:
                 line = {"epoch": epoch, "diverged_step": (epoch - 1) * source.steps_per_epoch + trained.nonfinite_step}
@@ -108,12 +119,17 @@ def run(
             if checkpoints is not None and (stopping or epoch % checkpoint_every == 0 or epoch == experiment.epochs):
                 checkpoints.save(_steps_done(state, source), state)
             directory.append(line)
+            write_events(line)
             on_epoch(line)
             if stopping:
                 break
     record = directory.read()
     assert record is not None
     return record
+
+
+def _write_nothing(line: Mapping[str, Any]) -> None:
+    pass
 
 
 def _steps_done(state: TrainState, source: ResidentData) -> int:

@@ -66,11 +66,13 @@ class ResidentData:
         state: TrainState,
         seed: jax.Array,
         hyperparameters: Hyperparameters,
+        on_steps: Callable[[float], None] = lambda share: None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> EpochResult:
         """Trains to the end of the epoch under way, or until `should_stop` says so between two calls.
 
-        The split into calls changes nothing in the numbers. `state` is donated.
+        The split into calls changes nothing in the numbers. `state` is donated; `on_steps` hears after each call which
+        share of the epoch is done.
         """
         trainer, data = self._trainer, self._train
         step = int(state.step)
@@ -92,6 +94,7 @@ class ResidentData:
             a_step = (time.perf_counter() - call_began) / (stop - step)
             self._steps_a_call = max(1, min(full, int(_CALL_SECONDS / a_step)))
             step = stop
+            on_steps(step / self.steps_per_epoch)
             if nonfinite >= 0 or should_stop():
                 return result(state, None, nonfinite)
         if step < self.steps_per_epoch:
