@@ -96,8 +96,8 @@ MINI_CHOICES: dict[str, dict[str, float]] = {
     "adam": {"learning_rate": 1e-2},
     "amsgrad": {"learning_rate": 1e-2},
     "adamw": {"learning_rate": 1e-2},
-    "yogi": {"learning_rate": 1e-3},
-    "adabound": {"learning_rate": 1e-3},
+    "yogi": {"learning_rate": 0.03162},
+    "adabound": {"learning_rate": 1e-2},
     "padam": {"learning_rate": 0.3162, "p": 0.25},
 }
 
