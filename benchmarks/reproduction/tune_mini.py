@@ -15,8 +15,9 @@ import pathlib
 
 from padam_optax.experiments import EXPERIMENTS
 from padam_optax.experiments.cifar import PAPER_SETTINGS
+from padam_optax.experiments.datasets import load_data
 from padam_optax.experiments.records import Record
-from padam_optax.experiments.run import load_data, run
+from padam_optax.experiments.run import run
 from padam_optax.experiments.spec import OPTIMIZERS, Experiment
 
 HERE = pathlib.Path(__file__).parent
