@@ -34,10 +34,10 @@ MINI_CHOICES: dict[str, dict[str, float]] = {
     "sgdm": {"learning_rate": 0.3162},
     "adam": {"learning_rate": 1e-2},
     "amsgrad": {"learning_rate": 1e-2},
-    "adamw": {"learning_rate": 1e-3},
-    "yogi": {"learning_rate": 1e-3},
-    "adabound": {"learning_rate": 1e-3},
-    "padam": {"learning_rate": 0.1, "p": 0.125},
+    "adamw": {"learning_rate": 1e-2},
+    "yogi": {"learning_rate": 0.03162},
+    "adabound": {"learning_rate": 1e-2},
+    "padam": {"learning_rate": 0.3162, "p": 0.25},
 }
 
 EXPERIMENTS = tuple(
