@@ -50,11 +50,15 @@ def _numbered(kind: str, number: int, groups: dict[int, list[Experiment]]) -> li
     return groups[number]
 
 
-_TABLES: dict[int, list[Experiment]] = {}
-for _spec in EXPERIMENTS.values():
-    for _number in sorted({int(result.source.removeprefix("Table ")) for result in _spec.paper}):
-        _TABLES.setdefault(_number, []).append(_spec)
-_TABLES = dict(sorted(_TABLES.items()))
+def _by_table() -> dict[int, list[Experiment]]:
+    groups: dict[int, list[Experiment]] = {}
+    for spec in EXPERIMENTS.values():
+        for number in sorted({int(result.source.removeprefix("Table ")) for result in spec.paper}):
+            groups.setdefault(number, []).append(spec)
+    return dict(sorted(groups.items()))
+
+
+_TABLES = _by_table()
 
 _FIGURES = {
     1: [*cifar.FIGURE_1, *(spec for spec in cifar.TABLES if (spec.model, spec.optimizer) == ("resnet18", "padam"))],

@@ -14,7 +14,7 @@ from padam_optax.experiments.datasets import DATASETS
 from padam_optax.experiments.optimizers import make_optimizer
 from padam_optax.experiments.spec import Experiment
 from padam_optax.models.resnet import imagenet_resnet18, resnet10_mini, resnet18
-from padam_optax.models.small_cnn import small_cnn
+from padam_optax.models.small_cnn import SmallCNN
 from padam_optax.models.vgg import imagenet_vgg16_bn, vgg16
 from padam_optax.models.wide_resnet import wrn16_4
 from padam_optax.training.loop import Trainer
@@ -22,7 +22,7 @@ from padam_optax.training.tasks import Classification
 
 MODELS: dict[str, Callable[..., nnx.Module]] = {
     "resnet10-mini": resnet10_mini,
-    "small-cnn": small_cnn,
+    "small-cnn": SmallCNN,
     "vgg16": vgg16,
     "resnet18": resnet18,
     "wrn16-4": wrn16_4,
