@@ -61,15 +61,14 @@ def _trainer(program: Program) -> Trainer:
     experiment = program.experiment
     dataset = DATASETS[experiment.dataset]
     total_updates = program.steps_per_epoch * experiment.epochs
-    boundaries = [milestone * program.steps_per_epoch for milestone in experiment.milestones]
 
     def augment(key: jax.Array, images: jax.Array) -> jax.Array:
         for index, name in enumerate(experiment.augmentation):
             images = AUGMENTATIONS[name](jax.random.fold_in(key, index), images)
         return images
 
-    def schedule(count: jax.typing.ArrayLike) -> jax.Array:
-        passed = jnp.sum(jnp.asarray(count) >= jnp.asarray(boundaries, jnp.int32))
+    def rate_factor(epoch: jax.Array) -> jax.Array:
+        passed = jnp.sum(epoch >= jnp.asarray(experiment.milestones, jnp.int32))
         return jnp.asarray(experiment.factor) ** passed
 
     return Trainer(
@@ -80,14 +79,15 @@ def _trainer(program: Program) -> Trainer:
             top5=dataset.top5,
             statistics_updates=experiment.statistics_updates,
         ),
-        make_optimizer=lambda hyperparameters: make_optimizer(
+        make_optimizer=lambda hyperparameters, factor: make_optimizer(
             experiment.optimizer,
             hyperparameters,
-            schedule,
+            lambda count: factor,
             total_updates,
             bias_correction=experiment.bias_correction,
             decay_everything=experiment.decay_everything,
         ),
+        rate_factor=rate_factor,
         batch_size=experiment.batch_size,
         keep_last_batch=experiment.keep_last_batch,
     )

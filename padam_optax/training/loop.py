@@ -50,14 +50,17 @@ class Trainer:
 
     Attributes:
       task: What to train.
-      make_optimizer: Maps a dictionary of scalar hyper-parameters to an optimizer.
+      make_optimizer: Maps a dictionary of scalar hyper-parameters, and the factor of the learning rate at this step, to
+        an optimizer.
+      rate_factor: Maps the epoch under way, counted from 0, to the factor of the learning rate.
       batch_size: Examples a step.
       keep_last_batch: Whether the examples that do not fill a last batch make a smaller one, or sit an epoch out.
       eval_batch_size: Examples a step of the evaluation, which sees every example once.
     """
 
     task: Task
-    make_optimizer: Callable[[Hyperparameters], optax.GradientTransformation]
+    make_optimizer: Callable[[Hyperparameters, jax.Array], optax.GradientTransformation]
+    rate_factor: Callable[[jax.Array], jax.Array]
     batch_size: int
     keep_last_batch: bool = False
     eval_batch_size: int = 500
@@ -100,8 +103,8 @@ class Trainer:
     def _init(self, seed: jax.Array, hyperparameters: Hyperparameters) -> TrainState:
         """Returns the state before the first epoch."""
         params, model_state = self.task.init(jax.random.fold_in(jax.random.key(seed), 0))
-        opt_state = self.make_optimizer(hyperparameters).init(params)
         zero = jnp.zeros([], jnp.int32)
+        opt_state = self._optimizer(hyperparameters, zero).init(params)
         return TrainState(zero, zero + 0, params, model_state, opt_state, self._no_totals(), zero - 1)
 
     def _no_totals(self) -> dict[str, jax.Array]:
@@ -126,7 +129,7 @@ class Trainer:
           start: int32 scalar.
           stop: int32 scalar, at most `full_batches(examples)`; no new value compiles anew.
         """
-        optimizer = self.make_optimizer(hyperparameters)
+        optimizer = self._optimizer(hyperparameters, state.epoch)
         key = _epoch_key(seed, state.epoch)
         order = self._order(key, _examples(data))
 
@@ -143,13 +146,13 @@ class Trainer:
         key = _epoch_key(seed, state.epoch)
         examples = _examples(data)
         indices = self._order(key, examples)[self.full_batches(examples) * self.batch_size :]
-        return self._update(state, self.make_optimizer(hyperparameters), _take(data, indices), key)
+        return self._update(state, self._optimizer(hyperparameters, state.epoch), _take(data, indices), key)
 
     def _train_batch(
         self, state: TrainState, seed: jax.Array, hyperparameters: Hyperparameters, batch: PyTree
     ) -> TrainState:
         """Runs one step on a batch that the host has chosen."""
-        return self._update(state, self.make_optimizer(hyperparameters), batch, _epoch_key(seed, state.epoch))
+        return self._update(state, self._optimizer(hyperparameters, state.epoch), batch, _epoch_key(seed, state.epoch))
 
     def _reestimate(self, state: TrainState, seed: jax.Array, data: PyTree, full: jax.Array) -> TrainState:
         """Passes over the training set once more with the parameters fixed.
@@ -191,6 +194,9 @@ class Trainer:
         means = {name: total / state.step for name, total in state.totals.items()}
         zero = jnp.zeros([], jnp.int32)
         return dataclasses.replace(state, epoch=state.epoch + 1, step=zero, totals=self._no_totals()), means
+
+    def _optimizer(self, hyperparameters: Hyperparameters, epoch: jax.Array) -> optax.GradientTransformation:
+        return self.make_optimizer(hyperparameters, self.rate_factor(epoch))
 
     def _update(
         self, state: TrainState, optimizer: optax.GradientTransformation, batch: PyTree, epoch_key: jax.Array
