@@ -1,0 +1,174 @@
+"""Penn Treebank at word level in Mikolov's preparation, and any text in the same three files."""
+
+import dataclasses
+import hashlib
+import pathlib
+from collections.abc import Iterable
+from typing import Literal
+
+import numpy as np
+
+from padam_optax.data.images import DataError
+
+END = "<eos>"
+UNKNOWN = "<unk>"
+
+# What results are called when the files are the complete ones.
+LABEL = "ptb"
+# Tokens of each file, one END a line included, and the size of the vocabulary.
+TOKENS = {"train": 929_589, "valid": 73_760, "test": 82_430}
+VOCABULARY = 10_000
+
+
+@dataclasses.dataclass(frozen=True)
+class TextData:
+    """Three texts as word numbers.
+
+    Attributes:
+      train: (tokens,), int32, lines joined by END; so are the others.
+      valid: For choosing settings.
+      test: For results.
+      vocabulary: The words, by number.
+      label: Name under which results are reported.
+      sha256: Of the three files' content.
+    """
+
+    train: np.ndarray
+    valid: np.ndarray
+    test: np.ndarray
+    vocabulary: tuple[str, ...]
+    label: str
+    sha256: str
+
+
+def read_text(
+    data_dir: str | pathlib.Path, label: str = "", *, unknown: Literal["replace", "raise"] = "raise"
+) -> TextData:
+    """Reads `train.txt`, `valid.txt` and `test.txt`, or the same with `ptb.` in front.
+
+    Words are numbered in the order in which the training text first has them, as in the public AWD-LSTM code.
+
+    Args:
+      data_dir: The folder.
+      label: Name of the data; without one, the files must be the complete Penn Treebank, which is called "ptb".
+      unknown: What to do with a word of `valid` or `test` that `train` does not have: "replace" it by "<unk>", or
+        "raise".
+
+    Raises:
+      DataError: If a file is missing or empty, a word is unknown, or files without a label are not Penn Treebank; the
+        message says what was found and what was expected.
+    """
+    folder = pathlib.Path(data_dir)
+    texts, digest = {}, hashlib.sha256()
+    for split in TOKENS:
+        content = _find(folder, split).read_bytes()
+        digest.update(content)
+        texts[split] = _words(content, folder, split)
+    vocabulary = {word: number for number, word in enumerate(dict.fromkeys(texts["train"]))}
+    if unknown == "replace":
+        vocabulary.setdefault(UNKNOWN, len(vocabulary))
+    numbers = {split: _number(words, vocabulary, folder, split, unknown) for split, words in texts.items()}
+    if not label:
+        _check_complete(folder, numbers, vocabulary)
+    elif label == LABEL:
+        raise DataError(
+            f"The label {LABEL!r} is kept for the complete Penn Treebank; leave it out, or name it otherwise."
+        )
+    return TextData(
+        numbers["train"],
+        numbers["valid"],
+        numbers["test"],
+        tuple(vocabulary),
+        label or LABEL,
+        digest.hexdigest(),
+    )
+
+
+def restrict_text(data: TextData, train_tokens: int | None, vocabulary: int | None) -> TextData:
+    """The first `train_tokens` tokens of training, and the words that are most frequent in them.
+
+    Args:
+      data: What to restrict.
+      train_tokens: How many training tokens to keep; all if None.
+      vocabulary: Size of the vocabulary, "<unk>" included, to which all rarer words turn; as it is if None. Words that
+        are as frequent keep the order of their numbers.
+
+    Raises:
+      DataError: If there are fewer tokens or words than asked for.
+    """
+    train = data.train
+    if train_tokens is not None:
+        if len(train) < train_tokens:
+            raise DataError(f"{data.label} has {len(train):,} training tokens; {train_tokens:,} were asked for.")
+        train = train[:train_tokens]
+    if vocabulary is None:
+        return dataclasses.replace(data, train=train)
+    if len(data.vocabulary) < vocabulary:
+        raise DataError(f"{data.label} has {len(data.vocabulary):,} words; {vocabulary:,} were asked for.")
+    counts = np.bincount(train, minlength=len(data.vocabulary))
+    unknown = data.vocabulary.index(UNKNOWN) if UNKNOWN in data.vocabulary else -1
+    order = [number for number in np.argsort(-counts, kind="stable") if number != unknown][: vocabulary - 1]
+    new_number = np.full(len(data.vocabulary), vocabulary - 1, np.int32)
+    new_number[order] = np.arange(vocabulary - 1, dtype=np.int32)
+    words = (*(data.vocabulary[number] for number in order), UNKNOWN)
+    return dataclasses.replace(
+        data, train=new_number[train], valid=new_number[data.valid], test=new_number[data.test], vocabulary=words
+    )
+
+
+def columns(tokens: np.ndarray, rows: int) -> np.ndarray:
+    """Cuts a text into `rows` pieces that lie side by side, (tokens // rows, rows); the rest is left out.
+
+    Raises:
+      DataError: If there is less than one step of input and target for each.
+    """
+    length = len(tokens) // rows
+    if length < 2:
+        raise DataError(f"{len(tokens)} tokens make no batch of {rows} rows.")
+    return np.ascontiguousarray(tokens[: length * rows].reshape(rows, length).T)
+
+
+def _find(folder: pathlib.Path, split: str) -> pathlib.Path:
+    for path in (folder / f"{split}.txt", folder / f"ptb.{split}.txt"):
+        if path.is_file():
+            return path
+    raise DataError(f"{folder} has neither {split}.txt nor ptb.{split}.txt; train, valid and test are expected.")
+
+
+def _words(content: bytes, folder: pathlib.Path, split: str) -> list[str]:
+    try:
+        lines = content.decode().splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{_find(folder, split)} is not UTF-8 text: {error}.") from None
+    words = [word for line in lines for word in (*line.split(), END)]
+    if not words:
+        raise DataError(f"{_find(folder, split)} is empty.")
+    return words
+
+
+def _number(
+    words: Iterable[str], vocabulary: dict[str, int], folder: pathlib.Path, split: str, unknown: str
+) -> np.ndarray:
+    if unknown == "replace":
+        other = vocabulary[UNKNOWN]
+        return np.asarray([vocabulary.get(word, other) for word in words], np.int32)
+    try:
+        return np.asarray([vocabulary[word] for word in words], np.int32)
+    except KeyError as error:
+        raise DataError(
+            f"{_find(folder, split)} has the word {error.args[0]!r}, which the training text has not; map such words to"
+            f" {UNKNOWN} if that is meant."
+        ) from None
+
+
+def _check_complete(folder: pathlib.Path, numbers: dict[str, np.ndarray], vocabulary: dict[str, int]) -> None:
+    found = {split: len(tokens) for split, tokens in numbers.items()}
+    if found != TOKENS or len(vocabulary) != VOCABULARY:
+        raise DataError(
+            f"{folder} is not the complete Penn Treebank: tokens {_listed(found)} and {len(vocabulary):,} words,"
+            f" expected {_listed(TOKENS)} and {VOCABULARY:,}. Name other texts with --data-label."
+        )
+
+
+def _listed(tokens: dict[str, int]) -> str:
+    return ", ".join(f"{split} {count:,}" for split, count in tokens.items())
