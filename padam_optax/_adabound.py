@@ -100,8 +100,8 @@ def scale_by_adabound(
         def step(
             gradient: jax.Array, mu: jax.Array, nu: jax.Array, nu_max: jax.Array, param: jax.Array | None
         ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-            dtype = _moments.compute_dtype(gradient.dtype, mu.dtype, nu.dtype)
-            wide = gradient.astype(jnp.promote_types(gradient.dtype, dtype))
+            wide = _moments.widened(gradient, mu, nu)
+            dtype = _moments.real_dtype(wide.dtype)
             new_mu = _moments.decay_average(mu, wide, b1)
             new_nu = _moments.decay_average(nu, _moments.squared_magnitude(wide), b2)
             new_nu = _moments.saturating_cast(new_nu, nu.dtype)
@@ -114,8 +114,9 @@ def scale_by_adabound(
             # Where time is 0 (gamma = 0) the bounds are 0 and infinity: nothing is clipped.
             upper = jnp.where(time > 0, ratio * (1 + 1 / jnp.where(time > 0, time, 1)), jnp.inf)
             scale = jnp.clip(factor, ratio * (1 - 1 / (time + 1)), upper)
-            # eps = 0 and no gradient so far give an infinite factor and zero momentum.
-            update = jnp.where(new_mu == 0, 0, scale.astype(new_mu.dtype) * new_mu)
+            # eps = 0 and no gradient so far, or none whose square can be told from 0, give an infinite factor.
+            unbounded = jnp.logical_or(new_mu == 0, jnp.isinf(scale))
+            update = jnp.where(unbounded, 0, scale.astype(new_mu.dtype) * new_mu)
             update = update.astype(_moments.update_dtype(gradient, mu, param, None))
             return update, new_mu.astype(mu.dtype), new_nu, new_nu_max
 
@@ -194,7 +195,7 @@ def adabound(
     elif isinstance(base_learning_rate, numbers.Real) and not float(base_learning_rate) > 0:
         raise ValueError(f"base_learning_rate must be above 0, got {base_learning_rate}.")
     return optax.chain(
-        *_moments.weight_decay_stages(weight_decay),
+        _moments.weight_decay_stage(weight_decay),
         scale_by_adabound(
             b1, b2, eps, final_ratio=final_learning_rate / base_learning_rate, gamma=gamma, amsbound=amsbound
         ),
@@ -204,7 +205,8 @@ def adabound(
 
 def _initial_rate(learning_rate: optax.ScalarOrSchedule) -> float:
     """The learning rate at step 0 as a Python number."""
-    rate = _moments.value_at(learning_rate, jnp.zeros([], jnp.int32))
+    with jax.ensure_compile_time_eval():
+        rate = _moments.value_at(learning_rate, jnp.zeros([], jnp.int32))
     try:
         rate = float(rate)
     except jax.errors.ConcretizationTypeError:

@@ -18,32 +18,48 @@ def real_dtype(dtype: jax.typing.DTypeLike) -> jnp.dtype:
     return jnp.finfo(dtype).dtype
 
 
+def common_dtype(*dtypes: jax.typing.DTypeLike) -> jnp.dtype:
+    """The dtype to which `dtypes` promote, under strict dtype promotion too."""
+    with jax.numpy_dtype_promotion("standard"):
+        return jnp.dtype(functools.reduce(jnp.promote_types, dtypes))
+
+
 def compute_dtype(*dtypes: jax.typing.DTypeLike) -> jnp.dtype:
     """The real dtype in which moments are computed: the widest of the given ones, and float32 at least."""
-    return functools.reduce(jnp.promote_types, map(real_dtype, dtypes), jnp.dtype(jnp.float32))
+    return common_dtype(jnp.float32, *map(real_dtype, dtypes))
+
+
+def widened(gradient: jax.Array, mu: jax.Array, nu: jax.Array) -> jax.Array:
+    """The gradient in float32 or wider, and complex if `mu` is: a real gradient must not make `mu` real."""
+    dtype = compute_dtype(gradient.dtype, mu.dtype, nu.dtype)
+    return gradient.astype(common_dtype(gradient.dtype, mu.dtype, dtype))
 
 
 def init_mu(params: optax.Params, mu_dtype: jax.typing.DTypeLike | None) -> optax.Updates:
     """Zeros like `params`, in `mu_dtype` where that is given and the leaf is real."""
 
     def zeros(leaf: Any) -> jax.Array:
-        dtype = leaf.dtype if mu_dtype is None or jnp.issubdtype(leaf.dtype, jnp.complexfloating) else mu_dtype
-        return jnp.zeros_like(leaf, dtype=dtype)
+        dtype = jnp.result_type(leaf)
+        keeps = mu_dtype is None or jnp.issubdtype(dtype, jnp.complexfloating)
+        return jnp.zeros_like(leaf, dtype=dtype if keeps else mu_dtype)
 
     return jax.tree.map(zeros, params)
 
 
 def init_nu(params: optax.Params, nu_dtype: jax.typing.DTypeLike | None) -> optax.Updates:
     """Real zeros like `params`, in `nu_dtype` or, by default, in float32 at least."""
-    return jax.tree.map(
-        lambda leaf: jnp.zeros_like(leaf, dtype=compute_dtype(leaf.dtype) if nu_dtype is None else nu_dtype), params
-    )
+
+    def zeros(leaf: Any) -> jax.Array:
+        return jnp.zeros_like(leaf, dtype=compute_dtype(jnp.result_type(leaf)) if nu_dtype is None else nu_dtype)
+
+    return jax.tree.map(zeros, params)
 
 
 def decay_average(average: jax.Array, value: jax.Array, decay: jax.typing.ArrayLike) -> jax.Array:
-    """`decay * average + (1 - decay) * value`, in `value`'s dtype, real coefficients."""
+    """`decay * average + (1 - decay) * value`, in `value`'s dtype."""
     dtype = real_dtype(value.dtype)
-    return jnp.asarray(decay, dtype) * average.astype(value.dtype) + jnp.asarray(1 - decay, dtype) * value
+    keeps, takes = (jnp.asarray(weight, dtype).astype(value.dtype) for weight in (decay, 1 - decay))
+    return keeps * average.astype(value.dtype) + takes * value
 
 
 def squared_magnitude(value: jax.Array) -> jax.Array:
@@ -82,8 +98,9 @@ def update_dtype(
 ) -> jnp.dtype:
     """The dtype of a leaf's update: the parameter's; without parameters mu's, or the gradient's under `mu_dtype`."""
     if param is not None:
-        return param.dtype
-    return mu.dtype if mu_dtype is None else gradient.dtype
+        return jnp.result_type(param)
+    follows_mu = mu_dtype is None or jnp.issubdtype(mu.dtype, jnp.complexfloating)
+    return mu.dtype if follows_mu else gradient.dtype
 
 
 def keeping_dtype(inner: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
@@ -99,14 +116,15 @@ def keeping_dtype(inner: optax.GradientTransformation) -> optax.GradientTransfor
     return optax.GradientTransformationExtraArgs(inner.init, update_fn)
 
 
-def weight_decay_stages(
+def weight_decay_stage(
     weight_decay: optax.ScalarOrSchedule, mask: Any = None, *, keep_dtype: bool = False
-) -> list[optax.GradientTransformation]:
-    """No stage for a Python 0, so that the update needs no parameters; one for anything else, traced included."""
-    if _checks.is_python_zero(weight_decay):
-        return []
-    decay = optax.add_decayed_weights(weight_decay, mask)
-    return [keeping_dtype(decay) if keep_dtype else decay]
+) -> optax.GradientTransformation:
+    """For a Python 0 a stage that needs no parameters and has the state of a decay by any other number."""
+    is_zero = _checks.is_python_zero(weight_decay)
+    decay = optax.identity() if is_zero else optax.add_decayed_weights(weight_decay)
+    if mask is not None:
+        decay = optax.masked(decay, mask)
+    return keeping_dtype(decay) if keep_dtype else decay
 
 
 def map_leaves(
@@ -114,6 +132,7 @@ def map_leaves(
 ) -> tuple[Any, ...]:
     """Maps `step(gradient, *state leaves, parameter or None)`, which returns `outputs` arrays, to that many trees."""
     leaves, structure = jax.tree.flatten(updates)
+    leaves = [jnp.asarray(leaf) for leaf in leaves]
     columns = [structure.flatten_up_to(tree) for tree in state]
     columns.append([None] * len(leaves) if params is None else structure.flatten_up_to(params))
     rows = [step(*row) for row in zip(leaves, *columns, strict=True)]

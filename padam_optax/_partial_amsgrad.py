@@ -133,8 +133,8 @@ def scale_by_partial_amsgrad(
         def step(
             gradient: jax.Array, mu: jax.Array, nu: jax.Array, nu_max: jax.Array, param: jax.Array | None
         ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-            dtype = _moments.compute_dtype(gradient.dtype, mu.dtype, nu.dtype)
-            wide = gradient.astype(jnp.promote_types(gradient.dtype, dtype))
+            wide = _moments.widened(gradient, mu, nu)
+            dtype = _moments.real_dtype(wide.dtype)
             new_mu = _moments.decay_average(mu, wide, b1)
             new_nu = _moments.decay_average(nu, _moments.squared_magnitude(wide), b2)
             new_nu = _moments.saturating_cast(new_nu, nu.dtype)
@@ -142,7 +142,8 @@ def scale_by_partial_amsgrad(
             root = jnp.sqrt(new_nu_max.astype(dtype)) + jnp.asarray(eps, dtype)
             update = _powers.divide_by_power(new_mu, root, p_now)
             if bias_correction != "none":
-                update = _correction(bias_correction, b1, b2, p_now, _moments.step_of(state.count, dtype)) * update
+                correction = _correction(bias_correction, b1, b2, p_now, _moments.step_of(state.count, dtype))
+                update = correction.astype(update.dtype) * update
             update = update.astype(_moments.update_dtype(gradient, mu, param, mu_dtype))
             return update, new_mu.astype(mu.dtype), new_nu, new_nu_max
 
@@ -233,7 +234,7 @@ def padam(
     """
     _checks.check_non_negative("weight_decay", weight_decay)
     return optax.chain(
-        *_moments.weight_decay_stages(weight_decay, mask),
+        _moments.weight_decay_stage(weight_decay, mask),
         scale_by_partial_amsgrad(
             b1, b2, eps, p=p, bias_correction=bias_correction, mu_dtype=mu_dtype, nu_dtype=nu_dtype
         ),
@@ -312,6 +313,6 @@ def padamw(
         scale_by_partial_amsgrad(
             b1, b2, eps, p=p, bias_correction=bias_correction, mu_dtype=mu_dtype, nu_dtype=nu_dtype
         ),
-        *_moments.weight_decay_stages(weight_decay, mask, keep_dtype=True),
+        _moments.weight_decay_stage(weight_decay, mask, keep_dtype=True),
         _moments.keeping_dtype(optax.scale_by_learning_rate(learning_rate)),
     )

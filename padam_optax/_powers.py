@@ -24,11 +24,11 @@ def divide_by_power(numerator: jax.Array, base: jax.Array, p: jax.typing.ArrayLi
 
     Args:
       numerator: Real or complex array.
-      base: Real, non-negative array of the same shape, of the precision in which the power is computed.
+      base: Real, non-negative array of the same shape and precision.
       p: The partially adaptive parameter: a Python number, or a scalar array, traced or not.
 
     Returns:
-      An array of `numerator`'s shape, in the promoted dtype of `numerator` and `base`.
+      An array of `numerator`'s shape and dtype.
     """
     if _checks.is_python_zero(p):
         return numerator

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
@@ -60,7 +61,9 @@ def list_experiments(
     """List the experiments, or those of one of the paper's tables or figures."""
     with _clear_errors():
         specs = _selected([], table, figure) or list(EXPERIMENTS.values())
-    rows = Table(Column("Name", no_wrap=True), "Epochs", "Rate", "p", "Paper")
+    rows = Table(
+        Column("Name", no_wrap=True, min_width=max(len(spec.name) for spec in specs)), "Epochs", "Rate", "p", "Paper"
+    )
     for spec in specs:
         settings = spec.hyperparameters
         p = f"{settings['p']:g}" if "p" in settings else ""
@@ -187,7 +190,13 @@ def run_demo(
     (suite,) = tables.suites(outcome.records)
     _console.print(tables.rich_table(suite))
     picture = figures.training_curves(suite, out / f"{suite.name}.png")
-    _console.print(f"Train loss and test error against epochs: {picture}", highlight=False)
+    _console.print(
+        f"Train loss and test error against epochs: {picture}",
+        emoji=False,
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
     _console.print(
         "A demonstration: so short a training on so easy a set shows how far each method has come, not how it"
         " generalises.",
@@ -302,5 +311,5 @@ def _clear_errors() -> Generator[None]:
 
 
 def _fail(message: str) -> None:
-    _errors.print(f"[bold red]Error:[/bold red] {message}", highlight=False, soft_wrap=True)
+    _errors.print(f"[bold red]Error:[/bold red] {escape(message)}", emoji=False, highlight=False, soft_wrap=True)
     raise typer.Exit(2)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -63,6 +64,11 @@ class RunDirectory:
         _write(self._metrics, "".join(json.dumps(line) + "\n" for line in kept))
         _write(self._config, json.dumps(config, indent=2) + "\n")
 
+    def discard_checkpoints(self) -> None:
+        """Removes all checkpoints, if there are any."""
+        if self.checkpoints.is_dir():
+            shutil.rmtree(self.checkpoints)
+
     def append(self, line: Mapping[str, Any]) -> None:
         """Adds one line to the metrics and has it on disk on return."""
         with self._metrics.open("a") as file:
@@ -73,7 +79,7 @@ class RunDirectory:
 
 def read_all(out: str | pathlib.Path) -> list[Record]:
     """Every record below `out`, in the order of their paths."""
-    directories = sorted(path.parent for path in pathlib.Path(out).rglob("config.json"))
+    directories = sorted(path.parent for path in pathlib.Path(out).rglob("seed-*/config.json"))
     runs = (RunDirectory(path.parent.parent, path.parent.name, _seed(path)) for path in directories)
     return [record for run in runs if (record := run.read()) is not None]
 

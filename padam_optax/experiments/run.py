@@ -20,7 +20,7 @@ from padam_optax.experiments.records import Record, RunDirectory
 from padam_optax.experiments.spec import Experiment
 from padam_optax.experiments.tensorboard import event_writer
 from padam_optax.training.checkpoint import Checkpoints
-from padam_optax.training.epoch import ResidentData
+from padam_optax.training.epoch import ResidentData, Source
 from padam_optax.training.loop import TrainState
 
 # What may differ between a run and its continuation: it does not change what is trained.
@@ -78,17 +78,20 @@ def run(
 
     trainer = trainer_for(experiment, len(data.train))
     source = ResidentData(trainer, _arrays(data.train), _arrays(data.test), reestimate=experiment.reestimate_statistics)
-    hyperparameters = {name: jnp.asarray(value) for name, value in experiment.hyperparameters.items()}
+    hyperparameters = {name: jnp.asarray(value, float) for name, value in experiment.hyperparameters.items()}
     traced_seed = jnp.asarray(seed, jnp.int32)
     state = trainer.init(traced_seed, hyperparameters)
+    if record is None or not checkpoint_every:
+        # This run starts anew: a later one must not go on from another's state.
+        directory.discard_checkpoints()
     with (
         Checkpoints(directory.checkpoints) if checkpoint_every else contextlib.nullcontext() as checkpoints,
         event_writer(directory.path) if tensorboard else contextlib.nullcontext(_write_nothing) as write_events,
     ):
         if record is not None and checkpoints is not None:
-            state = checkpoints.restore(state) or state
-        elif checkpoints is not None:
-            checkpoints.clear()
+            if (restored := checkpoints.restore(state)) is not None:
+                state, position = restored
+                source.go_to(position)
         directory.start(config, int(state.epoch))
         for epoch in range(int(state.epoch) + 1, experiment.epochs + 1):
             began = time.perf_counter()
@@ -103,7 +106,7 @@ def run(
                 break
             if trained.metrics is None:
                 if checkpoints is not None:
-                    checkpoints.save(_steps_done(state, source), state)
+                    checkpoints.save(_steps_done(state, source), state, source.position)
                 break
             tested = source.evaluate(state)
             line = {
@@ -115,10 +118,10 @@ def run(
                 "examples_per_second": round(trained.examples / trained.seconds, 1) if trained.seconds else None,
             }
             stopping = should_stop() and epoch < experiment.epochs
-            # The checkpoint comes first: metrics beyond it are cut on resuming, never the other way round.
-            if checkpoints is not None and (stopping or epoch % checkpoint_every == 0 or epoch == experiment.epochs):
-                checkpoints.save(_steps_done(state, source), state)
+            # The metrics come first: on resuming, lines beyond the checkpoint are cut, but none could be added.
             directory.append(line)
+            if checkpoints is not None and (stopping or epoch % checkpoint_every == 0 or epoch == experiment.epochs):
+                checkpoints.save(_steps_done(state, source), state, source.position)
             write_events(line)
             on_epoch(line)
             if stopping:
@@ -132,7 +135,7 @@ def _write_nothing(line: Mapping[str, Any]) -> None:
     pass
 
 
-def _steps_done(state: TrainState, source: ResidentData) -> int:
+def _steps_done(state: TrainState, source: Source) -> int:
     return int(state.epoch) * source.steps_per_epoch + int(state.step)
 
 

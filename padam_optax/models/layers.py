@@ -53,8 +53,8 @@ class BatchNorm(nnx.Module):
     """Batch normalisation over all axes but the last, as `torch.nn.BatchNorm2d`.
 
     A training pass normalises with the biased variance of the batch and moves the running statistics a tenth of the
-    way to the batch's mean and unbiased variance (Flax stores the biased one). Statistics are computed in float32 at
-    least and kept in the parameters' dtype.
+    way to the batch's mean and unbiased variance (Flax stores the biased one). All is computed in float32 at least, the
+    result has the input's dtype; statistics are kept in the parameters' dtype.
 
     Args:
       features: Size of the last axis.
@@ -87,7 +87,8 @@ class BatchNorm(nnx.Module):
             mean, var = self.mean[...], self.var[...]
         scale = self.scale[...] * jax.lax.rsqrt(var + self.epsilon)
         shift = self.bias[...] - mean * scale
-        return values * scale.astype(values.dtype) + shift.astype(values.dtype)
+        dtype = jnp.promote_types(values.dtype, jnp.float32)
+        return (values.astype(dtype) * scale.astype(dtype) + shift.astype(dtype)).astype(values.dtype)
 
     def _batch_statistics(self, values: jax.Array) -> tuple[jax.Array, jax.Array]:
         axes = tuple(range(values.ndim - 1))

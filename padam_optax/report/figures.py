@@ -45,7 +45,8 @@ def training_curves(suite: Suite, path: str | pathlib.Path) -> pathlib.Path:
     error_axes.set(xlabel="Epoch", ylabel="Test error (%)")
     for axes in (loss_axes, error_axes):
         axes.grid(alpha=0.3)
-    error_axes.legend(fontsize="small")
+    if error_axes.lines:
+        error_axes.legend(fontsize="small")
     counts = sorted({len(records) for records in suite.records.values()})
     n = "-".join(map(str, dict.fromkeys((counts[0], counts[-1])))) if counts else "0"
     figure.suptitle(f"{suite.name} on {suite.label} (n = {n}, mean and standard deviation)")

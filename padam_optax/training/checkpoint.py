@@ -21,22 +21,30 @@ class Checkpoints:
     def __exit__(self, *error: object) -> None:
         self._manager.close()
 
-    def save(self, step: int, state: TrainState) -> None:
-        """Writes `state` after `step` steps in all; an interrupted write leaves the checkpoints before it alone."""
+    def save(self, step: int, state: TrainState, position: str = "") -> None:
+        """Writes `state` after `step` steps in all; an interrupted write leaves the checkpoints before it alone.
+
+        Args:
+          step: Steps since the first epoch began.
+          state: What to write.
+          position: Where the input stands, for data that the host feeds.
+        """
         if step not in self._manager.all_steps():
-            self._manager.save(step, args=ocp.args.StandardSave(state))
+            items = ocp.args.Composite(
+                state=ocp.args.StandardSave(state), input=ocp.args.JsonSave({"position": position})
+            )
+            self._manager.save(step, args=items)
 
-    def clear(self) -> None:
-        """Deletes every checkpoint."""
-        for step in self._manager.all_steps():
-            self._manager.delete(step)
+    def restore(self, like: TrainState) -> tuple[TrainState, str] | None:
+        """Returns the newest state, with the shapes, dtypes and shardings of `like`, and the input's position.
 
-    def restore(self, like: TrainState) -> TrainState | None:
-        """Returns the newest state, with the shapes, dtypes and shardings of `like`, or None if there is none."""
+        None if there is no checkpoint.
+        """
         step = self._manager.latest_step()
         if step is None:
             return None
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        state = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
-        assert isinstance(state, TrainState)
-        return state
+        items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), input=ocp.args.JsonRestore())
+        restored = self._manager.restore(step, args=items)
+        assert isinstance(restored["state"], TrainState)
+        return restored["state"], restored["input"]["position"]

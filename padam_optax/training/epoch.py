@@ -2,8 +2,8 @@
 
 import dataclasses
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +36,42 @@ class EpochResult:
     examples: int
 
 
+class Source(Protocol):
+    """Where the examples of a training come from."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Training steps of an epoch."""
+        ...
+
+    @property
+    def position(self) -> str:
+        """Where the input stands within an epoch; empty if that follows from the state."""
+        ...
+
+    def go_to(self, position: str) -> None:
+        """Goes on from a `position` that was saved with the state that is passed to `train_epoch` next."""
+        ...
+
+    def train_epoch(
+        self,
+        state: TrainState,
+        seed: jax.Array,
+        hyperparameters: Hyperparameters,
+        on_steps: Callable[[float], None] = lambda share: None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> EpochResult:
+        """Trains to the end of the epoch under way, or until `should_stop` says so between two calls.
+
+        `state` is donated; `on_steps` hears every few seconds which share of the epoch is done.
+        """
+        ...
+
+    def evaluate(self, state: TrainState) -> dict[str, float]:
+        """Mean of each metric over the test set."""
+        ...
+
+
 class ResidentData:
     """Training and test sets that live on the device whole.
 
@@ -61,6 +97,14 @@ class ResidentData:
         """Training steps of an epoch."""
         return self._trainer.steps_per_epoch(self._examples)
 
+    @property
+    def position(self) -> str:
+        """Empty: the batches follow from the state."""
+        return ""
+
+    def go_to(self, position: str) -> None:
+        """Does nothing."""
+
     def train_epoch(
         self,
         state: TrainState,
@@ -69,11 +113,7 @@ class ResidentData:
         on_steps: Callable[[float], None] = lambda share: None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> EpochResult:
-        """Trains to the end of the epoch under way, or until `should_stop` says so between two calls.
-
-        The split into calls changes nothing in the numbers. `state` is donated; `on_steps` hears after each call which
-        share of the epoch is done.
-        """
+        """As `Source`; the split into calls changes nothing in the numbers."""
         trainer, data = self._trainer, self._train
         step = int(state.step)
         full = trainer.full_batches(self._examples)
@@ -124,6 +164,114 @@ class ResidentData:
     def evaluate(self, state: TrainState) -> dict[str, float]:
         """Mean of each metric over the test set."""
         return {name: float(value) for name, value in self._trainer.evaluate(state, self._test).items()}
+
+
+class Positioned(Protocol):
+    """An iterator over batches that can tell where it stands and go on from there."""
+
+    def __next__(self) -> PyTree: ...
+
+    def get_position(self) -> str:
+        """Where it stands."""
+        ...
+
+    def set_position(self, position: str) -> None:
+        """Goes there."""
+        ...
+
+
+class StreamedData:
+    """Training and test sets that the host reads batch by batch.
+
+    Args:
+      trainer: Compiled functions.
+      open_train: Gives the training batches of an epoch, counted from 0; at least `steps_per_epoch` of them.
+      open_test: Gives the test batches, each with a mask of the examples that count: (batch, (N,) bool).
+      steps_per_epoch: Training steps of an epoch.
+      test_examples: Examples that count over all test batches.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        open_train: Callable[[int], Positioned],
+        open_test: Callable[[], Iterable[tuple[PyTree, Any]]],
+        *,
+        steps_per_epoch: int,
+        test_examples: int,
+    ):
+        self._trainer = trainer
+        self._open_train = open_train
+        self._open_test = open_test
+        self._steps = steps_per_epoch
+        self._test_examples = test_examples
+        self._batches: Positioned | None = None
+        self._go_to = ""
+        self._compiled = False
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Training steps of an epoch."""
+        return self._steps
+
+    @property
+    def position(self) -> str:
+        """Where the epoch's batches stand; empty between two epochs."""
+        return "" if self._batches is None else self._batches.get_position()
+
+    def go_to(self, position: str) -> None:
+        """As `Source`."""
+        self._go_to = position
+
+    def train_epoch(
+        self,
+        state: TrainState,
+        seed: jax.Array,
+        hyperparameters: Hyperparameters,
+        on_steps: Callable[[float], None] = lambda share: None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> EpochResult:
+        """As `Source`."""
+        trainer = self._trainer
+        first = step = int(state.step)
+        if self._batches is None:
+            self._batches = self._open_train(int(state.epoch))
+            if self._go_to:
+                self._batches.set_position(self._go_to)
+        self._go_to = ""
+        began = looked = time.perf_counter()
+        nonfinite = -1
+        while step < self._steps:
+            batch = jax.tree.map(jnp.asarray, next(self._batches))
+            if not self._compiled:
+                jax.block_until_ready(trainer.train_batch(_copy(state), seed, hyperparameters, batch))
+                self._compiled = True
+                began = looked = time.perf_counter()
+            state = trainer.train_batch(state, seed, hyperparameters, batch)
+            step += 1
+            # Looking waits for the device, so that it is done now and then only.
+            if step == self._steps or time.perf_counter() - looked > _CALL_SECONDS:
+                nonfinite = int(state.nonfinite_step)
+                looked = time.perf_counter()
+                on_steps(step / self._steps)
+                if nonfinite >= 0 or should_stop():
+                    break
+        seconds = time.perf_counter() - began
+        examples = (step - first) * trainer.batch_size
+        if nonfinite >= 0 or step < self._steps:
+            return EpochResult(state, None, nonfinite if nonfinite >= 0 else None, seconds, examples)
+        self._batches = None
+        state, means = trainer.finish_epoch(state)
+        return EpochResult(state, {name: float(value) for name, value in means.items()}, None, seconds, examples)
+
+    def evaluate(self, state: TrainState) -> dict[str, float]:
+        """As `Source`."""
+        totals: dict[str, float] = {}
+        for batch, counts in self._open_test():
+            sums = self._trainer.evaluate_batch(state, jax.tree.map(jnp.asarray, batch), jnp.asarray(counts))
+            for name, value in sums.items():
+                totals[name] = totals.get(name, 0.0) + float(value)
+        return {name: total / self._test_examples for name, total in totals.items()}
 
 
 def _copy(state: TrainState) -> TrainState:

@@ -1,0 +1,41 @@
+"""The optimizers that every contract and sharding test goes through, and a run of one as a single scan."""
+
+import functools
+
+import jax
+import optax
+
+import padam_optax
+
+RATE = 0.03
+
+FACTORIES = {
+    "padam-1/8": functools.partial(padam_optax.padam, p=1 / 8),
+    "padam-1/4": functools.partial(padam_optax.padam, p=1 / 4),
+    "padam-1/2": functools.partial(padam_optax.padam, p=1 / 2),
+    "padam-1/5": functools.partial(padam_optax.padam, p=1 / 5),
+    "padam-official": functools.partial(padam_optax.padam, bias_correction="official"),
+    "padamw": padam_optax.padamw,
+    "adabound": functools.partial(padam_optax.adabound, final_learning_rate=RATE, base_learning_rate=RATE),
+    "amsbound": functools.partial(
+        padam_optax.adabound, final_learning_rate=RATE, base_learning_rate=RATE, amsbound=True
+    ),
+}
+
+
+def make(name: str, learning_rate: optax.ScalarOrSchedule = RATE, **settings) -> optax.GradientTransformationExtraArgs:
+    return FACTORIES[name](learning_rate, **settings)
+
+
+def minimise(optimizer, loss, params, steps: int, **extra_args):
+    """Parameters and state after `steps` updates; complex gradients are conjugated, as Optax wants them."""
+
+    def step(carry, _):
+        params, state = carry
+        value, gradients = jax.value_and_grad(loss)(params)
+        named = {name: function(value) for name, function in extra_args.items()}
+        updates, state = optimizer.update(optax.tree.conj(gradients), state, params, **named)
+        return (optax.apply_updates(params, updates), state), None
+
+    run = jax.jit(lambda carry: jax.lax.scan(step, carry, length=steps)[0])
+    return run((params, optimizer.init(params)))

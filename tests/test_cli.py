@@ -1,0 +1,256 @@
+"""The command `padam`: what it prints, writes and refuses. Only here do all seven optimizers train."""
+
+import importlib.util
+import json
+import pathlib
+import sys
+
+import matplotlib.image
+import pytest
+from typer.testing import CliRunner
+
+import padam_optax
+from padam_optax import __main__, cli
+from padam_optax.data.cifar import TRAIN_FILES
+from padam_optax.experiments import EXPERIMENTS
+from padam_optax.experiments.records import read_all
+from padam_optax.experiments.spec import OPTIMIZERS
+
+MINI = "cifar10-mini-padam"
+
+
+def padam(*arguments) -> tuple[int, str, str]:
+    """Exit code, output and errors of a call."""
+    result = CliRunner().invoke(cli.app, list(map(str, arguments)))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+def words(text: str) -> str:
+    """Without frames and line breaks."""
+    return " ".join(text.replace("│", " ").split())
+
+
+def test_help_names_the_commands():
+    code, output, _ = padam("--help")
+    assert code == 0
+    for command in ("run", "demo", "list", "report"):
+        assert command in output
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        ("run", ["--data-dir", "--data-label", "--epochs", "--seed", "--no-resume", "--checkpoint-every", "--out"]),
+        ("demo", ["--epochs", "--seeds", "--out", "No download"]),
+        ("list", ["List the experiments"]),
+        ("report", ["--out", "records", "Markdown table and a PNG"]),
+    ],
+)
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_help_of_commands(command, shown, option):
+    code, output, _ = padam(command, option)
+    assert code == 0
+    assert [text for text in shown if text not in words(output)] == []
+
+
+def test_no_command_shows_help():
+    code, output, errors = padam()
+    assert code == 2
+    assert "Usage" in output + errors
+
+
+def test_version():
+    assert padam("--version") == (0, f"padam_optax {padam_optax.__version__}\n", "")
+
+
+def test_list():
+    """Whole names, even in 80 columns."""
+    code, output, _ = padam("list")
+    assert code == 0
+    assert "…" not in output
+    rows = [words(line) for line in output.splitlines()]
+    for name, spec in EXPERIMENTS.items():
+        (row,) = [row for row in rows if row.startswith(f"{name} ")]
+        settings = [
+            f"{spec.hyperparameters[name]:g}" for name in ("learning_rate", "p") if name in spec.hyperparameters
+        ]
+        assert row.endswith(f" {spec.dataset} {spec.epochs} {' '.join(settings)}")
+
+
+def cut_file(folder: pathlib.Path) -> list:
+    (folder / TRAIN_FILES[0]).write_bytes(bytes(3_073 * 9_999))
+    return [MINI, "--data-dir", folder, "--data-label", "some"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (
+            lambda folder: ["digits-pdam"],
+            ["no experiment called 'digits-pdam'", "Did you mean digits-padam", "padam list"],
+        ),
+        (lambda folder: ["[/bold]"], ["no experiment called '[/bold]'"]),
+        (lambda folder: [MINI], [MINI, "--data-dir"]),
+        (lambda folder: [MINI, "--data-dir", folder], ["--data-label"]),
+        (lambda folder: [MINI, "--data-dir", folder, "--data-label", "cifar10"], ["'cifar10'", "checksums"]),
+        (
+            lambda folder: [MINI, "--data-dir", folder / "nowhere", "--data-label", "some"],
+            ["nowhere/data_batch_1.bin does not exist", "test_batch.bin"],
+        ),
+        (cut_file, ["data_batch_1.bin is truncated", "30,726,927 bytes", "expected 30,730,000"]),
+        (lambda folder: ["digits-padam", "--epochs", "0"], ["--epochs"]),
+        (lambda folder: ["digits-padam", "--seed", "-1"], ["--seed"]),
+        (lambda folder: ["digits-padam", "--checkpoint-every", "-1"], ["--checkpoint-every"]),
+        (lambda folder: [], ["NAME"]),
+    ],
+    ids=[
+        "unknown",
+        "markup",
+        "no folder",
+        "no label",
+        "reserved label",
+        "missing file",
+        "truncated file",
+        "no epoch",
+        "negative seed",
+        "negative checkpoints",
+        "no name",
+    ],
+)
+def test_run_refuses(tmp_path, arguments, shown):
+    """One message, no traceback, exit code 2, nothing written."""
+    code, output, errors = padam("run", *arguments(tmp_path), "--out", tmp_path / "runs")
+    assert (code, output) == (2, "")
+    assert [text for text in shown if text not in words(errors)] == []
+    assert "Traceback" not in errors
+    assert not (tmp_path / "runs").exists()
+
+
+def test_interrupted(tmp_path, monkeypatch):
+    """Ctrl-C ends with 130 and says how to go on."""
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("padam_optax.experiments.run.run", interrupt)
+    code, _, errors = padam("run", "digits-padam", "--out", tmp_path)
+    assert code == 130
+    assert "The same command goes on from the last checkpoint" in errors
+
+
+@pytest.mark.parametrize(("diverged", "code"), [(False, 0), (True, 1)])
+def test_run_summary_and_exit_code(tmp_path, monkeypatch, diverged, code):
+    """Each run on a line; a diverged one is a failure for a script. Without --seed the experiment's first is taken."""
+    from padam_optax.experiments.records import Record
+
+    calls = []
+
+    def fake(spec, seed, data, out, **options):
+        calls.append((spec.name, spec.epochs, seed, out, options["resume"], options["checkpoint_every"]))
+        line = {"epoch": 2, "train_loss": 0.25, "test_error": 0.125, "examples_per_second": 1000.0}
+        if diverged:
+            line = {"epoch": 2, "diverged_step": 13}
+        options["on_epoch"](line)
+        return Record({"experiment": {"name": spec.name, "epochs": 2}, "seed": seed}, [line])
+
+    monkeypatch.setattr("padam_optax.experiments.run.run", fake)
+    options = ["--epochs", 2, "--seed", 3, "--seed", 5, "--out", tmp_path, "--no-resume", "--checkpoint-every", 0]
+    exit_code, output, errors = padam("run", "digits-padam", "digits-adam", *options)
+    assert exit_code == code
+    assert calls == [(f"digits-{name}", 2, seed, tmp_path, False, 0) for name in ("padam", "adam") for seed in (3, 5)]
+    text = (
+        "epoch 2: the loss is not finite at step 13" if diverged else "epoch 2: train loss 0.2500, test error 12.50 %"
+    )
+    for spec, _, seed, *_ in calls:
+        assert f"{spec} seed {seed}: {text}" in output
+        assert f"{spec} seed {seed}: {text}" in errors
+    calls.clear()
+    padam("run", "digits-padam", "--out", tmp_path)
+    assert calls == [("digits-padam", 40, 0, tmp_path, True, 5)]
+
+
+@pytest.fixture(scope="module")
+def demonstration(tmp_path_factory) -> tuple[pathlib.Path, str]:
+    """Folder and output of a demonstration of one epoch and one seed."""
+    out = tmp_path_factory.mktemp("demonstration")
+    code, output, _ = padam("demo", "--epochs", 1, "--seeds", 1, "--out", out)
+    assert code == 0
+    return out, output
+
+
+def test_demo_prints_the_table(demonstration):
+    out, output = demonstration
+    (table,) = [output[: output.index("Train loss and test error against epochs")]]
+    for name in ("Momentum", "Adam", "AMSGrad", "AdamW", "Yogi", "AdaBound", "Padam", "accuracy", "loss"):
+        assert name in table
+    assert "digits on digits, 1 epochs, n = 1" in words(table)
+    assert "not run" not in table
+    assert "A demonstration" in output
+    for record in read_all(out):
+        assert f"{100 - 100 * record.metrics[-1]['test_error']:.2f}" in table
+        assert f"{record.metrics[-1]['train_loss']:.4f}" in table
+
+
+def test_demo_writes_records_and_picture(demonstration):
+    out, _ = demonstration
+    assert matplotlib.image.imread(out / "digits.png").shape == (480, 1200, 4)
+    records = read_all(out)
+    assert {record.config["experiment"]["optimizer"] for record in records} == set(OPTIMIZERS)
+    assert all(record.finished and not record.diverged for record in records)
+    assert {json.dumps(record.config["data"]) for record in records} == {json.dumps(records[0].config["data"])}
+
+
+def test_demo_takes_what_is_there(demonstration, monkeypatch):
+    """Once more: nothing trains, the same table."""
+    out, output = demonstration
+
+    def train(*_):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr("padam_optax.experiments.run._trainer", train)
+    assert padam("demo", "--epochs", 1, "--seeds", 1, "--out", out)[:2] == (0, output)
+
+
+def test_report(demonstration, tmp_path):
+    out, output = demonstration
+    code, printed, _ = padam("report", out, "--out", tmp_path / "tables")
+    assert code == 0
+    assert output.startswith(printed)
+    assert {path.name for path in (tmp_path / "tables").iterdir()} == {"digits.md", "digits.png"}
+    text = (tmp_path / "tables" / "digits.md").read_text()
+    assert "| Test accuracy (%) |" in text
+    assert "n = 1" in text
+
+
+def test_report_on_nothing(tmp_path):
+    code, output, errors = padam("report", tmp_path)
+    assert (code, output) == (2, "")
+    assert f"{tmp_path} holds no recorded runs" in errors
+
+
+def test_report_on_a_folder_that_is_not_there(tmp_path):
+    assert padam("report", tmp_path / "nowhere")[0] == 2
+
+
+@pytest.mark.parametrize("missing", [["typer"], ["matplotlib", "sklearn"]])
+def test_missing_extras(monkeypatch, missing):
+    """They are named, with what installs them, before the command line is imported."""
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in missing else find_spec(name))
+    monkeypatch.delitem(sys.modules, "padam_optax.cli")
+    with pytest.raises(SystemExit) as caught:
+        __main__.main()
+    assert str(caught.value) == (
+        f'padam needs packages that are not installed ({", ".join(missing)}): pip install "padam_optax[experiments]"'
+    )
+    assert "padam_optax.cli" not in sys.modules
+
+
+def test_main_runs_the_command(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["padam", "--version"])
+    with pytest.raises(SystemExit) as caught:
+        __main__.main()
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"padam_optax {padam_optax.__version__}\n"

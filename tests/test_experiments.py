@@ -1,0 +1,186 @@
+"""The specifications, and the choices in them against the records that they were made from."""
+
+import collections
+import dataclasses
+import importlib.util
+import json
+import pathlib
+import re
+
+import pytest
+
+from padam_optax.experiments import EXPERIMENTS, find
+from padam_optax.experiments.cifar import MINI_CHOICES, PAPER_SETTINGS
+from padam_optax.experiments.optimizers import make_optimizer
+from padam_optax.experiments.records import read_all
+from padam_optax.experiments.run import AUGMENTATIONS, DATASETS, MODELS
+from padam_optax.experiments.spec import OPTIMIZERS
+
+REPRODUCTION = pathlib.Path(__file__).parents[1] / "benchmarks" / "reproduction"
+
+each_spec = pytest.mark.parametrize("spec", EXPERIMENTS.values(), ids=EXPERIMENTS)
+
+
+@each_spec
+def test_spec_is_consistent(spec):
+    assert EXPERIMENTS[spec.name] is spec
+    assert spec.name.endswith(f"-{spec.optimizer}")
+    assert spec.model in MODELS
+    assert spec.dataset in DATASETS
+    assert set(spec.augmentation) <= set(AUGMENTATIONS)
+    assert list(spec.milestones) == sorted(set(spec.milestones))
+    assert all(0 < milestone < spec.epochs for milestone in spec.milestones)
+    assert 0 < spec.factor < 1
+    assert spec.batch_size >= 1
+    assert len(set(spec.seeds)) == len(spec.seeds) >= 1
+    assert spec.held_out is None
+
+
+@each_spec
+def test_settings_suit_the_optimizer(spec):
+    make_optimizer(spec.optimizer, spec.hyperparameters)
+    assert all(isinstance(value, float) for value in spec.hyperparameters.values())
+
+
+@each_spec
+def test_spec_is_frozen(spec):
+    for field in dataclasses.fields(spec):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(spec, field.name, getattr(spec, field.name))
+
+
+def test_names_are_unique_and_suites_complete():
+    """Each recipe is there for each of the seven, alike but for the optimizer and its settings."""
+    suites = collections.defaultdict(list)
+    for spec in EXPERIMENTS.values():
+        suites[spec.name.removesuffix(f"-{spec.optimizer}")].append(spec)
+    assert sum(map(len, suites.values())) == len(EXPERIMENTS)
+    for specs in suites.values():
+        assert [spec.optimizer for spec in specs] == list(OPTIMIZERS)
+        recipes = [dataclasses.replace(spec, name="", optimizer="", hyperparameters={}, paper=None) for spec in specs]
+        assert recipes == recipes[:1] * len(OPTIMIZERS)
+
+
+def test_settings_of_section_5():
+    """ "We set the base learning rate of 0.1 for SGD with momentum and Padam, 0.001 for all other" and what follows."""
+    table = {
+        "learning_rate": [0.1, 0.001, 0.001, 0.001, 0.001, 0.001, 0.1],
+        "momentum": [0.9, None, None, None, None, None, None],
+        "b1": [None, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9],
+        "b2": [None, 0.99, 0.99, 0.999, 0.999, 0.999, 0.999],
+        "p": [None, None, None, None, None, None, 0.125],
+        "final_learning_rate": [None, None, None, None, None, 0.1, None],
+        "normalized_weight_decay": [None, None, None, 0.025, None, None, None],
+    }
+    for setting, values in table.items():
+        assert [PAPER_SETTINGS[name].get(setting) for name in OPTIMIZERS] == values, setting
+    assert PAPER_SETTINGS["yogi"]["eps"] == 1e-3
+    assert {PAPER_SETTINGS[name]["eps"] for name in OPTIMIZERS if name not in ("sgdm", "yogi")} == {1e-8}
+    assert {PAPER_SETTINGS[name]["weight_decay"] for name in OPTIMIZERS if name != "adamw"} == {5e-4}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_demonstration_takes_the_papers_settings(name):
+    assert EXPERIMENTS[f"digits-{name}"].hyperparameters == PAPER_SETTINGS[name]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_mini_changes_the_chosen_settings_only(name):
+    chosen = EXPERIMENTS[f"cifar10-mini-{name}"].hyperparameters
+    assert set(MINI_CHOICES[name]) == ({"learning_rate", "p"} if name == "padam" else {"learning_rate"})
+    assert chosen == {**PAPER_SETTINGS[name], **MINI_CHOICES[name]}
+
+
+@pytest.mark.parametrize(("epochs", "milestones"), [(40, (20, 30)), (20, (10, 15)), (80, (40, 60)), (4, (2, 3))])
+def test_with_epochs_scales_milestones(epochs, milestones):
+    spec = EXPERIMENTS["digits-padam"]
+    shorter = spec.with_epochs(epochs)
+    assert (shorter.epochs, shorter.milestones) == (epochs, milestones)
+    assert dataclasses.replace(shorter, epochs=spec.epochs, milestones=spec.milestones) == spec
+
+
+@pytest.mark.parametrize("epochs", [0, -1])
+def test_with_epochs_wants_one(epochs):
+    with pytest.raises(ValueError, match=f"epochs must be at least 1, got {epochs}"):
+        EXPERIMENTS["digits-padam"].with_epochs(epochs)
+
+
+def test_find():
+    assert all(find(name) is spec for name, spec in EXPERIMENTS.items())
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("digits-pdam", "digits-padam"),
+        ("cifar10-mini-sgd", "cifar10-mini-sgdm"),
+        ("Digits-Adam", "digits-adam"),
+        ("cifar-mini-yogi", "cifar10-mini-yogi"),
+    ],
+)
+def test_find_suggests(name, near):
+    with pytest.raises(KeyError, match=rf"no experiment called '{re.escape(name)}'\. Did you mean .*{near}"):
+        find(name)
+
+
+def test_find_suggests_nothing_far_off():
+    with pytest.raises(KeyError) as caught:
+        find("xyz")
+    assert "Did you mean" not in str(caught.value)
+    assert "padam list" in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def tuning():
+    """The script that made the choices."""
+    specification = importlib.util.spec_from_file_location("tune_mini", REPRODUCTION / "tune_mini.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def trials():
+    """Records of the search by optimizer."""
+    found = collections.defaultdict(list)
+    for record in read_all(REPRODUCTION / "cifar10-mini-tuning"):
+        found[record.config["experiment"]["optimizer"]].append(record)
+    return found
+
+
+def chosen(record) -> dict[str, float]:
+    settings = record.config["experiment"]["hyperparameters"]
+    return {name: settings[name] for name in ("learning_rate", "p") if name in settings}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_mini_choices_are_the_best_trials(tuning, trials, name):
+    assert trials[name], "the records of the search are missing"
+    assert chosen(min(trials[name], key=tuning.score)) == MINI_CHOICES[name]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_search_was_complete(tuning, trials, name):
+    """For each p, five rates or more, and the best is not at an edge that the search could have gone beyond."""
+    by_p = collections.defaultdict(dict)
+    for record in trials[name]:
+        settings = chosen(record)
+        by_p[settings.get("p")][settings["learning_rate"]] = tuning.score(record)
+    assert set(by_p) == (set(tuning.PS) if name == "padam" else {None})
+    for scores in by_p.values():
+        rates = sorted(scores)
+        assert len(rates) >= 5
+        limits = {tuning.rate(tuning.LOWEST), tuning.rate(tuning.HIGHEST)}
+        assert min(rates, key=scores.get) in {*rates[1:-1], *limits}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_trials_are_todays_recipe(tuning, trials, name):
+    assert trials[name], "the records of the search are missing"
+    for record in trials[name]:
+        assert record.finished
+        recorded = record.config["experiment"]
+        settings = chosen(record)
+        today = dataclasses.asdict(tuning.variant(name, settings["learning_rate"], settings.get("p")))
+        assert {key: recorded[key] for key in today} == json.loads(json.dumps(today))
+        assert (record.config["data"]["train_examples"], record.config["data"]["test_examples"]) == (4_000, 1_000)

@@ -1,0 +1,150 @@
+"""Who may import whom, and what the public names document."""
+
+import ast
+import importlib
+import inspect
+import json
+import pathlib
+import subprocess
+import sys
+import types
+
+import pytest
+
+import padam_optax
+from padam_optax.experiments.run import DATASETS, MODELS
+
+PACKAGE = pathlib.Path(padam_optax.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+CORE_DEPENDENCIES = {"jax", "optax", *sys.stdlib_module_names}
+EXTRAS = {"flax", "orbax", "matplotlib", "sklearn", "scipy", "typer", "rich", "click", "chex"}
+
+# Layers of the package, and single modules of others, that a layer may import besides itself.
+MAY_IMPORT = {
+    "core": set(),
+    "models": set(),
+    "data": set(),
+    "training": set(),
+    "experiments": {"core", "models", "data", "training"},
+    "report": {"padam_optax.experiments.spec", "padam_optax.experiments.records"},
+    "cli": {"core", "experiments", "report"},
+    "__main__": {"cli"},
+}
+
+
+def layer(module: str) -> str:
+    """The folder of a module of the package; "core" for its own modules but the command line's."""
+    parts = module.split(".")
+    is_folder = len(parts) > 1 and (PACKAGE / parts[1]).is_dir()
+    return parts[1] if is_folder or module in ("padam_optax.cli", "padam_optax.__main__") else "core"
+
+
+def module_name(path: pathlib.Path) -> str:
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+def is_module(name: str) -> bool:
+    path = PACKAGE.parent / name.replace(".", "/")
+    return path.is_dir() or path.with_suffix(".py").is_file()
+
+
+def imports(path: pathlib.Path) -> set[str]:
+    """Modules that a file imports, anywhere in it; of others' modules, also each imported name, dotted."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno} imports relatively"
+            for alias in node.names:
+                dotted = f"{node.module}.{alias.name}"
+                ours = node.module.split(".")[0] == "padam_optax"
+                found.add(node.module if ours and not is_module(dotted) else dotted)
+    return found
+
+
+def own(names: set[str]) -> set[str]:
+    return {name for name in names if name.split(".")[0] == "padam_optax"}
+
+
+each_file = pytest.mark.parametrize("path", FILES, ids=module_name)
+
+
+@each_file
+def test_layers(path):
+    here = layer(module_name(path))
+    allowed = {here, *MAY_IMPORT[here]}
+    assert {name for name in own(imports(path)) if layer(name) not in allowed and name not in allowed} == set()
+
+
+@each_file
+def test_core_needs_jax_and_optax_only(path):
+    if layer(module_name(path)) == "core":
+        assert {name.split(".")[0] for name in imports(path)} <= {*CORE_DEPENDENCIES, "padam_optax"}
+
+
+@each_file
+def test_no_private_module_of_another_library(path):
+    foreign = imports(path) - own(imports(path))
+    private = {name for name in foreign if any(part[0] == "_" and part[:2] != "__" for part in name.split("."))}
+    libraries = {name.split(".")[0] for name in foreign}
+    attributes = {
+        f"{node.value.id}.{node.attr}"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+        if node.value.id in libraries and node.attr[0] == "_" and node.attr[:2] != "__"
+    }
+    assert private | attributes == set()
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "training").glob("*.py")), ids=module_name)
+def test_training_names_no_model_or_data_set(path):
+    strings = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
+    assert strings.isdisjoint({*MODELS, *DATASETS})
+
+
+def test_core_loads_nothing_but_jax_and_optax():
+    code = """
+import json, sys
+import jax, optax
+before = set(sys.modules)
+import padam_optax
+print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True, check=True
+    )
+    loaded = set(json.loads(result.stdout))
+    assert "padam_optax" in loaded
+    assert {layer(name) for name in own(loaded)} == {"core"}
+    top_level = {name.split(".")[0] for name in loaded}
+    assert top_level & EXTRAS == set()
+    assert top_level <= {*CORE_DEPENDENCIES, "padam_optax", "jaxlib", "numpy"}
+
+
+def test_public_names():
+    named = {
+        name for name, value in vars(padam_optax).items() if name[0] != "_" and not isinstance(value, types.ModuleType)
+    }
+    assert named == set(padam_optax.__all__) - {"__version__"}
+    assert list(padam_optax.__all__) == sorted(padam_optax.__all__)
+    assert padam_optax.__version__
+
+
+@pytest.mark.parametrize("name", sorted(set(padam_optax.__all__) - {"__version__"}))
+def test_public_docstrings(name):
+    value = getattr(padam_optax, name)
+    text = inspect.getdoc(value)
+    if inspect.isclass(value):
+        sections, members = ["Attributes"], value._fields
+    else:
+        sections, members = ["Args", "Returns", "Raises", "Examples", "References"], inspect.signature(value).parameters
+    lines = text.splitlines()
+    assert [f"{section}:" for section in sections if f"{section}:" not in lines] == []
+    assert [member for member in members if not any(line.startswith(f"  {member}:") for line in lines)] == []
+
+
+@each_file
+def test_modules_say_what_they_are(path):
+    if path.name != "__main__.py":
+        assert importlib.import_module(module_name(path)).__doc__

@@ -1,0 +1,312 @@
+"""The trainer on a task small enough to see each example pass, the classification task, and checkpoints."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from padam_optax.models.layers import BatchNorm, Conv, Linear
+from padam_optax.training.checkpoint import Checkpoints
+from padam_optax.training.loop import Trainer, TrainState
+from padam_optax.training.tasks import Classification
+
+EXAMPLES, BATCH = 11, 3
+STEPS = EXAMPLES // BATCH
+
+
+@dataclasses.dataclass
+class Recorder:
+    """Fits one weight to 2. The model state keeps the examples and a random number of each step of the last epoch.
+
+    The losses of the steps in `spoilt` are infinite; `traces` counts how often the loss is traced.
+    """
+
+    spoilt: tuple[int, ...] = ()
+    traces: int = 0
+
+    def init(self, key):
+        state = {"step": jnp.zeros([], jnp.int32), "order": jnp.full((STEPS, BATCH), -1), "draws": jnp.zeros(STEPS)}
+        return jax.random.normal(key), state
+
+    def loss(self, params, model_state, batch, key):
+        self.traces += 1
+        step = model_state["step"]
+        spoilt = jnp.any(step == jnp.array(self.spoilt, jnp.int32))
+        loss = jnp.mean(batch["weight"]) * (params - 2.0) ** 2 + jnp.where(spoilt, jnp.inf, 0.0)
+        state = {
+            "step": step + 1,
+            "order": model_state["order"].at[step % STEPS].set(batch["index"]),
+            "draws": model_state["draws"].at[step % STEPS].set(jax.random.uniform(key)),
+        }
+        return loss, (state, {"first": batch["index"][0].astype(float)})
+
+    def evaluate(self, params, model_state, batch):
+        return {"index": batch["index"].astype(float), "one": jnp.ones(len(batch["index"])), "params": params}
+
+
+def trainer_of(task: Recorder, eval_batch_size: int = 4) -> Trainer:
+    return Trainer(task, lambda settings: optax.sgd(settings["learning_rate"]), BATCH, eval_batch_size)
+
+
+def settings(learning_rate: float = 0.1) -> dict[str, jax.Array]:
+    return {"learning_rate": jnp.asarray(learning_rate)}
+
+
+def examples(count: int = EXAMPLES) -> dict[str, jax.Array]:
+    return {"index": jnp.arange(count), "weight": jnp.linspace(0.5, 1.5, count)}
+
+
+@pytest.fixture(scope="module")
+def trainer() -> Trainer:
+    return trainer_of(Recorder())
+
+
+def epochs(trainer: Trainer, count: int, seed: int = 0, learning_rate: float = 0.1):
+    """Model states and metrics of so many epochs, and the last state."""
+    seed = jnp.asarray(seed, jnp.int32)
+    state, seen, metrics = trainer.init(seed, settings(learning_rate)), [], []
+    for _ in range(count):
+        state, means = trainer.train_epoch(state, seed, settings(learning_rate), examples())
+        seen.append(jax.tree.map(np.array, state.model_state))
+        metrics.append(jax.device_get(means))
+    return seen, metrics, state
+
+
+def test_epoch_visits_examples_at_most_once(trainer):
+    """11 examples in 3 batches of 3: nine of them, each once; over the epochs all get their turn."""
+    seen, _, state = epochs(trainer, 5)
+    orders = [epoch["order"] for epoch in seen]
+    for order in orders:
+        assert order.shape == (STEPS, BATCH)
+        assert len(np.unique(order)) == STEPS * BATCH
+        assert set(order.ravel()) <= set(range(EXAMPLES))
+    assert set(np.concatenate(orders).ravel()) == set(range(EXAMPLES))
+    assert (state.epoch, state.model_state["step"]) == (5, 5 * STEPS)
+
+
+@pytest.mark.parametrize("what", ["order", "draws"])
+def test_seed_and_epoch_determine_the_randomness(trainer, what):
+    first, again, other = ([epoch[what] for epoch in epochs(trainer, 2, seed)[0]] for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert (first[0] != first[1]).any()
+    assert (first[0] != other[0]).any()
+    assert (first[1] != other[1]).any()
+
+
+def test_nothing_else_determines_it(trainer):
+    """As it must be for a resumed run: the second epoch alone, from other parameters at another rate."""
+    state = dataclasses.replace(trainer.init(jnp.int32(5), settings()), epoch=jnp.asarray(1, jnp.int32))
+    state, _ = trainer.train_epoch(state, jnp.asarray(0, jnp.int32), settings(0.3), examples())
+    for what in ("order", "draws"):
+        np.testing.assert_array_equal(state.model_state[what], epochs(trainer, 2)[0][1][what])
+
+
+def test_each_step_has_its_own_key(trainer):
+    draws = [epoch["draws"] for seed in (0, 1) for epoch in epochs(trainer, 3, seed)[0]]
+    assert len(np.unique(draws)) == 2 * 3 * STEPS
+
+
+def test_seed_determines_the_first_parameters(trainer):
+    first, again, other = (trainer.init(jnp.asarray(seed, jnp.int32), settings()).params for seed in (0, 0, 1))
+    assert first == again != other
+
+
+def test_trains(trainer):
+    _, metrics, state = epochs(trainer, 20)
+    assert abs(float(state.params) - 2) < 1e-3
+    assert metrics[-1]["loss"] < metrics[0]["loss"] / 100
+
+
+def test_metrics_are_means_over_the_batches(trainer):
+    """At rate 0 nothing moves: the mean weight of the nine examples times the squared distance to 2."""
+    (seen,), (metrics,), state = epochs(trainer, 1, learning_rate=0.0)
+    weight = np.asarray(examples()["weight"])[seen["order"]].mean()
+    assert metrics["loss"] == pytest.approx(weight * (float(state.params) - 2) ** 2, rel=1e-6)
+    assert metrics["first"] == pytest.approx(seen["order"][:, 0].mean(), rel=1e-6)
+
+
+def test_settings_and_seeds_are_traced():
+    task = Recorder()
+    trainer = trainer_of(task)
+    results = {
+        float(epochs(trainer, 2, seed, learning_rate)[2].params) for learning_rate in (0.1, 0.2) for seed in (0, 1)
+    }
+    assert len(results) == 4
+    assert task.traces == 1
+
+
+def test_under_vmap(trainer):
+    """Seeds and rates as lanes equal the runs one by one."""
+    seeds, rates = jnp.asarray([0, 1, 2], jnp.int32), {"learning_rate": jnp.asarray([0.1, 0.2, 0.3])}
+    state = jax.vmap(trainer.init)(seeds, rates)
+    state, metrics = jax.vmap(trainer.train_epoch, (0, 0, 0, None))(state, seeds, rates, examples())
+    for lane in range(3):
+        (seen,), (expected,), alone = epochs(trainer, 1, lane, float(rates["learning_rate"][lane]))
+        np.testing.assert_array_equal(state.model_state["order"][lane], seen["order"])
+        np.testing.assert_allclose(state.params[lane], alone.params, rtol=1e-6)
+        np.testing.assert_allclose(metrics["loss"][lane], expected["loss"], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "found"), [((), [-1, -1]), ((1,), [1, -1]), ((1, 2), [1, -1]), ((0,), [0, -1]), ((4,), [-1, 1])]
+)
+def test_nonfinite_step(spoilt, found):
+    _, metrics, _ = epochs(trainer_of(Recorder(spoilt)), 2)
+    assert [means["nonfinite_step"] for means in metrics] == found
+
+
+@pytest.mark.parametrize(("count", "batch"), [(11, 4), (11, 11), (11, 20), (12, 4), (1, 4)])
+def test_evaluation_counts_each_example_once(count, batch):
+    trainer = trainer_of(Recorder(), batch)
+    metrics = trainer.evaluate(trainer.init(jnp.int32(0), settings()), {"index": jnp.arange(count)})
+    assert metrics["one"] == 1
+    assert metrics["index"] == pytest.approx((count - 1) / 2, rel=1e-6)
+
+
+def test_evaluation_keeps_padding_out_even_if_it_is_nan():
+    """The last example fills up the last batch; its metric counts once, and a NaN elsewhere shows."""
+    task = Recorder()
+    task.evaluate = lambda params, model_state, batch: {"value": batch["value"]}
+    trainer = trainer_of(task)
+    state = trainer.init(jnp.int32(0), settings())
+    values = jnp.arange(10.0)
+    assert trainer.evaluate(state, {"value": values.at[9].set(100.0)})["value"] == pytest.approx(13.6)
+    assert jnp.isnan(trainer.evaluate(state, {"value": values.at[3].set(jnp.nan)})["value"])
+
+
+class Network(nnx.Module):
+    """A convolution, a batch norm and a linear layer for 4x4 images."""
+
+    def __init__(self, *, rngs: nnx.Rngs):
+        self.conv = Conv(1, 4, rngs=rngs)
+        self.norm = BatchNorm(4, rngs=rngs)
+        self.head = Linear(4, 3, rngs=rngs)
+
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        return self.head(nnx.relu(self.norm(self.conv(images), train=train)).mean((1, 2)))
+
+
+def classification(augment=lambda key, images: images) -> Classification:
+    return Classification(lambda rngs: Network(rngs=rngs), augment, lambda images: images / 255.0)
+
+
+@pytest.fixture(scope="module")
+def pictures() -> dict[str, jax.Array]:
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (8, 4, 4, 1), dtype=np.uint8)
+    return {"images": jnp.asarray(images), "labels": jnp.asarray(random.integers(0, 3, 8), jnp.int32)}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return jax.jit(classification().init)(jax.random.key(0))
+
+
+@pytest.fixture(scope="module")
+def trained(model, pictures):
+    """Loss and gradient of one batch, with what else the task returns."""
+    return jax.jit(jax.value_and_grad(classification().loss, has_aux=True))(*model, pictures, jax.random.key(1))
+
+
+def logits_of(model, pictures, train: bool) -> np.ndarray:
+    network = nnx.merge(nnx.graphdef(Network(rngs=nnx.Rngs(0))), *model, copy=True)
+    return np.asarray(network(pictures["images"] / 255.0, train=train), np.float64)
+
+
+def cross_entropy(logits: np.ndarray, labels: jax.Array) -> np.ndarray:
+    return np.log(np.exp(logits).sum(1)) - logits[np.arange(len(labels)), np.asarray(labels)]
+
+
+def test_classification_loss_and_error(model, pictures, trained):
+    (loss, (_, metrics)), _ = trained
+    logits = logits_of(model, pictures, train=True)
+    assert loss == pytest.approx(cross_entropy(logits, pictures["labels"]).mean(), rel=1e-5)
+    assert metrics["error"] == np.mean(logits.argmax(1) != np.asarray(pictures["labels"]))
+
+
+def test_classification_gradient(model, trained):
+    """Finite, not 0, and of parameters only."""
+    _, gradient = trained
+    assert jax.tree.structure(gradient) == jax.tree.structure(model[0])
+    for leaf in jax.tree.leaves(gradient):
+        assert jnp.isfinite(leaf).all()
+        assert (leaf != 0).any()
+
+
+def test_batch_statistics_move_in_training(model, trained):
+    (_, (state, _)), _ = trained
+    assert set(nnx.to_pure_dict(state)["norm"]) == {"mean", "var"}
+    assert jax.tree.structure(state) == jax.tree.structure(model[1])
+    for before, after in zip(jax.tree.leaves(model[1]), jax.tree.leaves(state), strict=True):
+        assert (before != after).all()
+
+
+def test_batch_statistics_rest_in_evaluation(model, pictures):
+    """The running ones are used: an example's metrics do not depend on its batch, and the state stays."""
+    before = jax.tree.map(np.array, model[1])
+    task = classification()
+    whole = jax.jit(task.evaluate)(*model, pictures)
+    part = jax.jit(task.evaluate)(*model, jax.tree.map(lambda array: array[:2], pictures))
+    jax.tree.map(np.testing.assert_array_equal, before, model[1])
+    logits = logits_of(model, pictures, train=False)
+    np.testing.assert_allclose(whole["loss"], cross_entropy(logits, pictures["labels"]), rtol=1e-5)
+    np.testing.assert_array_equal(whole["error"], logits.argmax(1) != np.asarray(pictures["labels"]))
+    np.testing.assert_allclose(part["loss"], whole["loss"][:2], rtol=1e-6)
+
+
+def test_augmentation_is_for_training_only(model, pictures):
+    """Images made black leave nothing to tell apart in training; evaluation sees them as they are."""
+    black = classification(lambda key, images: jnp.zeros_like(images))
+    loss, _ = jax.jit(black.loss)(*model, pictures, jax.random.key(0))
+    zeros = {**pictures, "images": jnp.zeros_like(pictures["images"])}
+    assert loss == jax.jit(classification().loss)(*model, zeros, jax.random.key(0))[0]
+    np.testing.assert_array_equal(
+        jax.jit(black.evaluate)(*model, pictures)["loss"], jax.jit(classification().evaluate)(*model, pictures)["loss"]
+    )
+
+
+def state_at(epoch: int) -> TrainState:
+    """Leaves of several dtypes, with values that no rounding keeps."""
+    draw = functools.partial(jax.random.normal, jax.random.key(epoch))
+    params = {"w": draw((3, 2)), "b": draw((4,), jnp.bfloat16)}
+    state = optax.adam(0.1).init(params)
+    state = jax.tree.map(lambda leaf: leaf + draw(leaf.shape).astype(leaf.dtype), state)
+    return TrainState(jnp.asarray(epoch, jnp.int32), params, {"mean": draw((2,)) / 3}, state)
+
+
+def like() -> TrainState:
+    return jax.tree.map(jnp.zeros_like, state_at(0))
+
+
+def assert_bit_equal(one: TrainState, other: TrainState):
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    for left, right in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        assert left.dtype == right.dtype
+        np.testing.assert_array_equal(left, right)
+
+
+def test_checkpoint_comes_back_bit_equal(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(state_at(3))
+        assert_bit_equal(checkpoints.restore(like()), state_at(3))
+    with Checkpoints(tmp_path) as checkpoints:
+        assert_bit_equal(checkpoints.restore(like()), state_at(3))
+
+
+def test_no_checkpoint(tmp_path):
+    with Checkpoints(tmp_path / "new") as checkpoints:
+        assert checkpoints.restore(like()) is None
+
+
+def test_two_checkpoints_are_kept_and_the_newest_is_taken(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        for epoch in (5, 10, 15, 20):
+            checkpoints.save(state_at(epoch))
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.isdigit()) == ["15", "20"]
+    with Checkpoints(tmp_path) as checkpoints:
+        assert_bit_equal(checkpoints.restore(like()), state_at(20))
