@@ -28,12 +28,13 @@ class Recorder:
 
     spoilt: tuple[int, ...] = ()
     traces: int = 0
+    metrics: tuple[str, ...] = ("first",)
 
     def init(self, key):
         state = {"step": jnp.zeros([], jnp.int32), "order": jnp.full((STEPS, BATCH), -1), "draws": jnp.zeros(STEPS)}
         return jax.random.normal(key), state
 
-    def loss(self, params, model_state, batch, key):
+    def loss(self, params, model_state, batch, key, *, updates=None):
         self.traces += 1
         step = model_state["step"]
         spoilt = jnp.any(step == jnp.array(self.spoilt, jnp.int32))
@@ -49,8 +50,23 @@ class Recorder:
         return {"index": batch["index"].astype(float), "one": jnp.ones(len(batch["index"])), "params": params}
 
 
-def trainer_of(task: Recorder, eval_batch_size: int = 4) -> Trainer:
-    return Trainer(task, lambda settings: optax.sgd(settings["learning_rate"]), BATCH, eval_batch_size)
+def trainer_of(task: Recorder, eval_batch_size: int = 4, *, keep_last_batch: bool = False) -> Trainer:
+    return Trainer(
+        task,
+        lambda settings, factor: optax.sgd(settings["learning_rate"] * factor),
+        lambda epoch: jnp.asarray(1.0),
+        BATCH,
+        keep_last_batch,
+        eval_batch_size,
+    )
+
+
+def train_epoch(trainer: Trainer, state: TrainState, seed, settings, data):
+    """One epoch in one call, with the metrics and the step that was not finite."""
+    state = trainer.train_steps(state, seed, settings, data, 0, STEPS)
+    nonfinite = state.nonfinite_step
+    state, means = trainer.finish_epoch(state)
+    return state, {**means, "nonfinite_step": nonfinite}
 
 
 def settings(learning_rate: float = 0.1) -> dict[str, jax.Array]:
@@ -71,7 +87,7 @@ def epochs(trainer: Trainer, count: int, seed: int = 0, learning_rate: float = 0
     seed = jnp.asarray(seed, jnp.int32)
     state, seen, metrics = trainer.init(seed, settings(learning_rate)), [], []
     for _ in range(count):
-        state, means = trainer.train_epoch(state, seed, settings(learning_rate), examples())
+        state, means = train_epoch(trainer, state, seed, settings(learning_rate), examples())
         seen.append(jax.tree.map(np.array, state.model_state))
         metrics.append(jax.device_get(means))
     return seen, metrics, state
@@ -101,7 +117,7 @@ def test_seed_and_epoch_determine_the_randomness(trainer, what):
 def test_nothing_else_determines_it(trainer):
     """As it must be for a resumed run: the second epoch alone, from other parameters at another rate."""
     state = dataclasses.replace(trainer.init(jnp.int32(5), settings()), epoch=jnp.asarray(1, jnp.int32))
-    state, _ = trainer.train_epoch(state, jnp.asarray(0, jnp.int32), settings(0.3), examples())
+    state, _ = train_epoch(trainer, state, jnp.asarray(0, jnp.int32), settings(0.3), examples())
     for what in ("order", "draws"):
         np.testing.assert_array_equal(state.model_state[what], epochs(trainer, 2)[0][1][what])
 
@@ -144,7 +160,7 @@ def test_under_vmap(trainer):
     """Seeds and rates as lanes equal the runs one by one."""
     seeds, rates = jnp.asarray([0, 1, 2], jnp.int32), {"learning_rate": jnp.asarray([0.1, 0.2, 0.3])}
     state = jax.vmap(trainer.init)(seeds, rates)
-    state, metrics = jax.vmap(trainer.train_epoch, (0, 0, 0, None))(state, seeds, rates, examples())
+    state, metrics = jax.vmap(functools.partial(train_epoch, trainer), (0, 0, 0, None))(state, seeds, rates, examples())
     for lane in range(3):
         (seen,), (expected,), alone = epochs(trainer, 1, lane, float(rates["learning_rate"][lane]))
         np.testing.assert_array_equal(state.model_state["order"][lane], seen["order"])
@@ -187,7 +203,7 @@ class Network(nnx.Module):
         self.norm = BatchNorm(4, rngs=rngs)
         self.head = Linear(4, 3, rngs=rngs)
 
-    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, images: jax.Array, *, train: bool, key: jax.Array | None = None) -> jax.Array:
         return self.head(nnx.relu(self.norm(self.conv(images), train=train)).mean((1, 2)))
 
 
@@ -276,7 +292,8 @@ def state_at(epoch: int) -> TrainState:
     params = {"w": draw((3, 2)), "b": draw((4,), jnp.bfloat16)}
     state = optax.adam(0.1).init(params)
     state = jax.tree.map(lambda leaf: leaf + draw(leaf.shape).astype(leaf.dtype), state)
-    return TrainState(jnp.asarray(epoch, jnp.int32), params, {"mean": draw((2,)) / 3}, state)
+    count = jnp.asarray(epoch, jnp.int32)
+    return TrainState(count, count + 1, params, {"mean": draw((2,)) / 3}, state, {"loss": draw(()) / 3}, count - 1)
 
 
 def like() -> TrainState:
@@ -292,10 +309,12 @@ def assert_bit_equal(one: TrainState, other: TrainState):
 
 def test_checkpoint_comes_back_bit_equal(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(state_at(3))
-        assert_bit_equal(checkpoints.restore(like()), state_at(3))
+        checkpoints.save(3, state_at(3), "there")
+        assert_bit_equal(checkpoints.restore(like())[0], state_at(3))
     with Checkpoints(tmp_path) as checkpoints:
-        assert_bit_equal(checkpoints.restore(like()), state_at(3))
+        state, position = checkpoints.restore(like())
+        assert_bit_equal(state, state_at(3))
+        assert position == "there"
 
 
 def test_no_checkpoint(tmp_path):
@@ -306,7 +325,7 @@ def test_no_checkpoint(tmp_path):
 def test_two_checkpoints_are_kept_and_the_newest_is_taken(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         for epoch in (5, 10, 15, 20):
-            checkpoints.save(state_at(epoch))
+            checkpoints.save(epoch, state_at(epoch))
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.isdigit()) == ["15", "20"]
     with Checkpoints(tmp_path) as checkpoints:
-        assert_bit_equal(checkpoints.restore(like()), state_at(20))
+        assert_bit_equal(checkpoints.restore(like())[0], state_at(20))

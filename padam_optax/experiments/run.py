@@ -88,10 +88,10 @@ def run(
         Checkpoints(directory.checkpoints) if checkpoint_every else contextlib.nullcontext() as checkpoints,
         event_writer(directory.path) if tensorboard else contextlib.nullcontext(_write_nothing) as write_events,
     ):
-        if record is not None and checkpoints is not None:
-            if (restored := checkpoints.restore(state)) is not None:
-                state, position = restored
-                source.go_to(position)
+        restored = None if record is None or checkpoints is None else checkpoints.restore(state)
+        if restored is not None:
+            state, position = restored
+            source.go_to(position)
         directory.start(config, int(state.epoch))
         for epoch in range(int(state.epoch) + 1, experiment.epochs + 1):
             began = time.perf_counter()

@@ -193,7 +193,10 @@ class Trainer:
         """Returns the state at the start of the next epoch, and the means of the training metrics over the steps."""
         means = {name: total / state.step for name, total in state.totals.items()}
         zero = jnp.zeros([], jnp.int32)
-        return dataclasses.replace(state, epoch=state.epoch + 1, step=zero, totals=self._no_totals()), means
+        state = dataclasses.replace(
+            state, epoch=state.epoch + 1, step=zero, totals=self._no_totals(), nonfinite_step=zero - 1
+        )
+        return state, means
 
     def _optimizer(self, hyperparameters: Hyperparameters, epoch: jax.Array) -> optax.GradientTransformation:
         return self.make_optimizer(hyperparameters, self.rate_factor(epoch))
