@@ -186,8 +186,10 @@ def test_killed_and_resumed_equals_never_stopped(never_stopped, tmp_path):
     assert without_times(directory.read()) == without_times(never_stopped), pause
 
 
-def test_finished_run_is_not_run_again(data, tmp_path):
+def test_finished_run_is_not_run_again(data, tmp_path, monkeypatch):
+    """Nothing is even compiled."""
     first = run(SPEC, 0, data, tmp_path)
+    monkeypatch.setattr("padam_optax.experiments.run._trainer", None)
     lines = []
     assert run(SPEC, 0, data, tmp_path, on_epoch=lines.append) == first
     assert lines == []

@@ -1,1 +1,1 @@
-"""Flax NNX networks, images as NHWC. A model is called `model(images, train=...)` and knows no data set or loss."""
+"""Flax NNX networks, images as NHWC, called `model(images, train=..., key=...)`. They know no data set or loss."""
