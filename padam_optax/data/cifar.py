@@ -1,74 +1,136 @@
-"""CIFAR-10 in its official binary layout: records of one label byte and 3,072 image bytes, channel-major.
+"""CIFAR-10 and CIFAR-100 in their official binary layout: records of label bytes and 3,072 image bytes, channel-major.
 
 No pickle is read. https://www.cs.toronto.edu/~kriz/cifar.html describes the layout.
 """
 
+import dataclasses
 import pathlib
 
 import numpy as np
 
 from padam_optax.data.images import DataError, ImageData, ImageSet, checksum
+from padam_optax.data.marker import checked_label
 
-FOLDER = "cifar-10-batches-bin"
-TRAIN_FILES = tuple(f"data_batch_{batch}.bin" for batch in range(1, 6))
-TEST_FILE = "test_batch.bin"
-CLASSES = 10
 _SHAPE = (3, 32, 32)
-_RECORD = 1 + 3 * 32 * 32
-_RECORDS = 10_000
-
-# Only what our own checksummed download unpacked may carry the data set's own name.
-RESERVED_LABEL = "cifar10"
 
 
-def read_cifar10(data_dir: str | pathlib.Path, label: str) -> ImageData:
-    """Reads the five training files and the test file.
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Where one of the two sets keeps what.
+
+    Attributes:
+      name: The data set's name, also the label of a set that our own download unpacked.
+      title: The data set's name in messages.
+      folder: The folder in the official archive.
+      train_files: The training files in order; each holds `train_records` records.
+      test_file: The test file, of 10,000 records.
+      labels: Each label byte of a record in order, by what it is called, and its number of classes. The last one is
+        the class.
+    """
+
+    name: str
+    title: str
+    folder: str
+    train_files: tuple[str, ...]
+    test_file: str
+    train_records: int
+    labels: tuple[tuple[str, int], ...]
+    test_records: int = 10_000
+
+    @property
+    def record_bytes(self) -> int:
+        """Bytes of a record."""
+        return len(self.labels) + int(np.prod(_SHAPE))
+
+    @property
+    def records(self) -> dict[str, int]:
+        """The number of records of each file, by its name, in order."""
+        return {**dict.fromkeys(self.train_files, self.train_records), self.test_file: self.test_records}
+
+
+CIFAR10 = Layout(
+    name="cifar10",
+    title="CIFAR-10",
+    folder="cifar-10-batches-bin",
+    train_files=tuple(f"data_batch_{batch}.bin" for batch in range(1, 6)),
+    test_file="test_batch.bin",
+    train_records=10_000,
+    labels=(("label", 10),),
+)
+CIFAR100 = Layout(
+    name="cifar100",
+    title="CIFAR-100",
+    folder="cifar-100-binary",
+    train_files=("train.bin",),
+    test_file="test.bin",
+    train_records=50_000,
+    labels=(("coarse label", 20), ("fine label", 100)),
+)
+
+
+def read_cifar10(data_dir: str | pathlib.Path, label: str = "") -> ImageData:
+    """Reads CIFAR-10's five training files and its test file.
 
     Args:
       data_dir: The folder `cifar-10-batches-bin`, or the one that holds it.
-      label: The name under which results on these files are reported; not "cifar10", which is kept for files that
-        were downloaded and checked against the official checksums.
+      label: The name under which results on these files are reported. A folder that `padam data fetch cifar10` made
+        is called "cifar10" and needs none; any other needs one, and it may not be a data set's own name.
 
     Returns:
-      50,000 training and 10,000 test images, (32, 32, 3), in the files' order.
+      50,000 training and 10,000 test images, (32, 32, 3), in the files' order, labels 0 to 9.
 
     Raises:
-      DataError: If the label is missing or reserved, or a file is missing, truncated or of another size, or holds a
-        label above 9; the message names the file, what it holds and what was expected.
+      DataError: If the label is missing, reserved or contradicts the marker of the download, a file is missing,
+        truncated or of another size, holds a label above 9, or is not the one that was downloaded; the message names
+        the file, what it holds and what was expected.
     """
-    if not label:
-        raise DataError("Name the data with --data-label (for example cifar10-jpeg): results are reported under it.")
-    if label == RESERVED_LABEL:
-        raise DataError(
-            f"The label {RESERVED_LABEL!r} is kept for files that were downloaded and checked against the official"
-            " checksums; name these files otherwise."
-        )
+    return _read(CIFAR10, data_dir, label)
+
+
+def read_cifar100(data_dir: str | pathlib.Path, label: str = "") -> ImageData:
+    """Reads CIFAR-100's `train.bin` and `test.bin` with their fine labels.
+
+    Args:
+      data_dir: The folder `cifar-100-binary`, or the one that holds it.
+      label: As for `read_cifar10`; what `padam data fetch cifar100` made is called "cifar100".
+
+    Returns:
+      50,000 training and 10,000 test images, (32, 32, 3), in the files' order, labels 0 to 99.
+
+    Raises:
+      DataError: As `read_cifar10`, for a coarse label above 19 or a fine label above 99.
+    """
+    return _read(CIFAR100, data_dir, label)
+
+
+def _read(layout: Layout, data_dir: str | pathlib.Path, label: str) -> ImageData:
     folder = pathlib.Path(data_dir)
-    if (folder / FOLDER).is_dir():
-        folder = folder / FOLDER
-    parts = [_read_file(folder / name) for name in (*TRAIN_FILES, TEST_FILE)]
-    train = ImageSet(
-        np.concatenate([part.images for part in parts[:-1]]), np.concatenate([part.labels for part in parts[:-1]])
-    )
-    return ImageData(train, parts[-1], label, checksum(parts))
+    if (folder / layout.folder).is_dir():
+        folder = folder / layout.folder
+    label = checked_label(folder, layout.name, label, layout.records)
+    *train, test = [_read_file(layout, folder / name, records) for name, records in layout.records.items()]
+    joined = ImageSet(np.concatenate([part.images for part in train]), np.concatenate([part.labels for part in train]))
+    return ImageData(joined, test, label, checksum([*train, test]))
 
 
-def _read_file(path: pathlib.Path) -> ImageSet:
+def _read_file(layout: Layout, path: pathlib.Path, records: int) -> ImageSet:
     if not path.is_file():
-        expected = ", ".join((*TRAIN_FILES, TEST_FILE))
-        raise DataError(f"{path} does not exist. Expected CIFAR-10's binary files: {expected}.")
-    expected_size = _RECORDS * _RECORD
+        expected = ", ".join(layout.records)
+        raise DataError(f"{path} does not exist. Expected {layout.title}'s binary files: {expected}.")
+    expected_size = records * layout.record_bytes
     size = path.stat().st_size
     if size != expected_size:
         state = "truncated" if size < expected_size else "too long"
         raise DataError(
             f"{path} is {state}: {size:,} bytes, expected {expected_size:,}"
-            f" ({_RECORDS:,} records of {_RECORD:,} bytes)."
+            f" ({records:,} records of {layout.record_bytes:,} bytes)."
         )
-    records = np.fromfile(path, np.uint8).reshape(_RECORDS, _RECORD)
-    labels = records[:, 0]
-    if labels.max() >= CLASSES:
-        record = int(np.argmax(labels >= CLASSES))
-        raise DataError(f"{path}: record {record} has the label {labels[record]}, expected 0 to {CLASSES - 1}.")
-    images = records[:, 1:].reshape(-1, *_SHAPE).transpose(0, 2, 3, 1)
-    return ImageSet(np.ascontiguousarray(images), labels.astype(np.int32))
+    content = np.fromfile(path, np.uint8).reshape(records, layout.record_bytes)
+    for column, (kind, classes) in enumerate(layout.labels):
+        labels = content[:, column]
+        if labels.max() >= classes:
+            record = int(np.argmax(labels >= classes))
+            raise DataError(f"{path}: record {record} has the {kind} {labels[record]}, expected 0 to {classes - 1}.")
+    classes = content[:, len(layout.labels) - 1]
+    images = content[:, len(layout.labels) :].reshape(-1, *_SHAPE).transpose(0, 2, 3, 1)
+    return ImageSet(np.ascontiguousarray(images), classes.astype(np.int32))

@@ -1,0 +1,122 @@
+"""The marker that `padam data fetch` leaves beside the files it unpacked: where they come from, and their checksums."""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from padam_optax.data.images import DataError
+
+FILE = "padam-source.json"
+
+# The data sets' own names. Only files that our own checksummed download unpacked may carry them.
+RESERVED_LABELS = ("cifar10", "cifar100")
+
+
+@dataclasses.dataclass(frozen=True)
+class Marker:
+    """What a folder of downloaded files holds.
+
+    Attributes:
+      name: The data set's name, under which results on these files are reported.
+      url: Where the archive was downloaded from.
+      archive: The archive's checksum, "algorithm:digits".
+      files: SHA-256 of each file by name, as hexadecimal digits.
+    """
+
+    name: str
+    url: str
+    archive: str
+    files: Mapping[str, str]
+
+    def write(self, folder: pathlib.Path) -> None:
+        """Writes the marker into `folder`."""
+        (folder / FILE).write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n")
+
+    def verify(self, folder: pathlib.Path) -> None:
+        """Compares the files in `folder` with their checksums.
+
+        Raises:
+          DataError: If a file is missing or altered; the message names it.
+        """
+        for name, expected in self.files.items():
+            path = folder / name
+            if not path.is_file():
+                raise DataError(f"{path} does not exist, but {FILE} beside it lists it. {self.remedy}")
+            found = sha256(path)
+            if found != expected:
+                raise DataError(
+                    f"{path} was altered: its SHA-256 is {found}, expected {expected} as {FILE} beside it says."
+                    f" {self.remedy}"
+                )
+
+    @property
+    def remedy(self) -> str:
+        """What to do about a file that is not as it was unpacked."""
+        return f"Fetch it again with `padam data fetch {self.name}`."
+
+
+def read(folder: pathlib.Path) -> Marker | None:
+    """The marker in `folder`, or None if there is none.
+
+    Raises:
+      DataError: If it is not what `Marker.write` writes.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return None
+    try:
+        fields: Any = json.loads(path.read_text())
+        marker = Marker(str(fields["name"]), str(fields["url"]), str(fields["archive"]), dict(fields["files"]))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DataError(f"{path} is not the marker that `padam data fetch` writes: {error!r}.") from error
+    return marker
+
+
+def checked_label(folder: pathlib.Path, name: str, label: str, files: Iterable[str]) -> str:
+    """The name under which results on the files of `folder` are reported.
+
+    Where there is a marker, the files are verified against it and the name is the data set's own: `label` may then be
+    left empty or repeat it, anything else would report the same data under two names and is refused. Without a marker
+    a label is required, and the data sets' own names are refused.
+
+    Args:
+      folder: Folder of the files.
+      name: The data set that the caller reads.
+      label: What the user calls the data, "" if not given.
+      files: Names of the files that the caller reads.
+
+    Raises:
+      DataError: If the label is missing, reserved or contradicts the marker, the marker is another data set's, or a
+        file is missing or altered.
+    """
+    marker = read(folder)
+    if marker is None:
+        if not label:
+            raise DataError(
+                f"{folder} was not unpacked by `padam data fetch` (it has no {FILE}): name the data with --data-label"
+                f" (for example {name}-jpeg); results are reported under it."
+            )
+        if label in RESERVED_LABELS:
+            raise DataError(
+                f"The label {label!r} is kept for files that `padam data fetch {label}` downloaded and checked against"
+                f" the official checksums; {folder} has no {FILE}: name these files otherwise."
+            )
+        return label
+    if marker.name != name:
+        raise DataError(f"{folder} holds {marker.name}, as its {FILE} says, expected {name}.")
+    if label not in ("", name):
+        raise DataError(f"{folder} holds {name}, as its {FILE} says: leave out --data-label, given as {label!r}.")
+    unlisted = [file for file in files if file not in marker.files]
+    if unlisted:
+        raise DataError(f"{folder / FILE} has no checksum of {', '.join(unlisted)}. {marker.remedy}")
+    marker.verify(folder)
+    return name
+
+
+def sha256(path: pathlib.Path) -> str:
+    """SHA-256 of a file's content, as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

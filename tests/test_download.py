@@ -1,0 +1,402 @@
+"""Downloads against a real HTTP server on this machine: cut, resumed, altered, hostile."""
+
+import contextlib
+import fcntl
+import hashlib
+import http.server
+import io
+import pathlib
+import re
+import socket
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from padam_optax.data import download, marker
+from padam_optax.data.images import DataError
+
+DATA = np.random.default_rng(0).bytes(300_000)
+LABELS = b"cat\ndog\n"
+MEMBERS = {"set/data.bin": len(DATA), "set/labels.txt": len(LABELS)}
+# What a cut answer holds: less than DATA, which does not compress, and more than one piece of a download.
+CUT = 150_000
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves `content` under every path."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.content = b""
+        self.ranges = True
+        self.status = 200
+        # Bytes after which the answers to come are cut, one number an answer.
+        self.cuts: list[int] = []
+        # The Range header and the number of bytes sent of each answer.
+        self.answers: list[tuple[str | None, int]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/set.tar.gz"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self):
+        asked = self.headers.get("Range")
+        start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1]) if asked and self.server.ranges else 0
+        content, whole = self.server.content[start:], len(self.server.content)
+        if start >= whole:
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{whole}")
+            content = b""
+        elif start:
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {start}-{whole - 1}/{whole}")
+        else:
+            self.send_response(self.server.status)
+        self.send_header("Content-Length", str(len(content)))
+        sent = content[: self.server.cuts.pop(0)] if self.server.cuts else content
+        # Before the first byte: a client may be done when it has seen the headers.
+        self.server.answers.append((asked, len(sent)))
+        self.end_headers()
+        with contextlib.suppress(ConnectionError):
+            self.wfile.write(sent)
+        self.close_connection = True
+
+    def log_message(self, *args):
+        pass
+
+
+def make_archive(members: list[tuple[str | tarfile.TarInfo, bytes]]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for member, content in members:
+            info = tarfile.TarInfo(member) if isinstance(member, str) else member
+            if info.isreg():
+                info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+GOOD = [("set/data.bin", DATA), ("set/readme.html", b"left in the archive"), ("set/labels.txt", LABELS)]
+
+
+@pytest.fixture(autouse=True)
+def no_waiting_and_no_proxy(monkeypatch):
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+@pytest.fixture
+def server():
+    with Server() as server:
+        server.content = make_archive(GOOD)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def cache(tmp_path) -> pathlib.Path:
+    return tmp_path / "cache"
+
+
+def offer(monkeypatch, server: Server, content: bytes | None = None, members: dict[str, int] = MEMBERS) -> None:
+    """Makes "tiny" a data set to fetch, with what the server holds, or `content`, as its archive."""
+    content = server.content if content is None else content
+    checksum = f"md5:{hashlib.md5(content).hexdigest()}"
+    source = download.Source(server.url, checksum, len(content), "tiny-files", members)
+    monkeypatch.setitem(download.SOURCES, "tiny", source)
+
+
+def fetch(cache: pathlib.Path) -> pathlib.Path:
+    return download.fetch("tiny", cache, progress=False)
+
+
+def left(cache: pathlib.Path) -> set[str]:
+    """What is in the cache folder, but for the lock."""
+    return {path.name for path in cache.iterdir()} - {".tiny.lock"}
+
+
+def is_complete(folder: pathlib.Path) -> bool:
+    names = {path.name for path in folder.iterdir()}
+    return (
+        names == {"data.bin", "labels.txt", marker.FILE}
+        and (folder / "data.bin").read_bytes() == DATA
+        and (folder / "labels.txt").read_bytes() == LABELS
+    )
+
+
+def test_official_sizes():
+    members = {name: source.members for name, source in download.SOURCES.items()}
+    assert members["cifar10"] == {
+        **{f"cifar-10-batches-bin/data_batch_{batch}.bin": 30_730_000 for batch in range(1, 6)},
+        "cifar-10-batches-bin/test_batch.bin": 30_730_000,
+    }
+    assert members["cifar100"] == {
+        "cifar-100-binary/train.bin": 153_700_000,
+        "cifar-100-binary/test.bin": 30_740_000,
+    }
+    assert set(download.SOURCES) <= set(marker.RESERVED_LABELS)
+
+
+def test_unpacks_the_expected_files_and_marks_them(monkeypatch, server, cache):
+    offer(monkeypatch, server)
+    assert download.fetched("tiny", cache) is None
+    folder = download.fetch("tiny", cache)
+    assert folder == download.fetched("tiny", cache)
+    assert is_complete(folder)
+    assert left(cache) == {"set.tar.gz", folder.name}
+    found = marker.read(folder)
+    assert found == marker.Marker(
+        "tiny",
+        server.url,
+        download.SOURCES["tiny"].checksum,
+        {"data.bin": hashlib.sha256(DATA).hexdigest(), "labels.txt": hashlib.sha256(LABELS).hexdigest()},
+    )
+    assert marker.checked_label(folder, "tiny", "", ["data.bin"]) == "tiny"
+
+
+def test_a_second_fetch_downloads_nothing(monkeypatch, server, cache):
+    offer(monkeypatch, server)
+    assert fetch(cache) == fetch(cache)
+    assert len(server.answers) == 1
+
+
+def test_a_second_fetch_mends_an_altered_file(monkeypatch, server, cache):
+    offer(monkeypatch, server)
+    data = fetch(cache) / "data.bin"
+    data.write_bytes(DATA[:-1] + bytes([DATA[-1] ^ 1]))
+    with pytest.raises(DataError, match=rf"{data} was altered.*padam data fetch tiny"):
+        marker.checked_label(data.parent, "tiny", "", ["data.bin"])
+    assert is_complete(fetch(cache))
+    assert len(server.answers) == 1
+
+
+def test_an_archive_put_there_by_hand_is_taken(monkeypatch, server, cache):
+    offer(monkeypatch, server)
+    cache.mkdir()
+    (cache / "set.tar.gz").write_bytes(server.content)
+    assert is_complete(fetch(cache))
+    assert server.answers == []
+
+
+def test_files_that_were_not_fetched_are_left_alone(monkeypatch, server, cache):
+    offer(monkeypatch, server)
+    mine = cache / "tiny-files" / "data.bin"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"mine")
+    with pytest.raises(DataError, match=r"was not made by `padam data fetch`.*Move it away"):
+        fetch(cache)
+    assert mine.read_bytes() == b"mine"
+
+
+def resumed(server: Server) -> None:
+    """Asserts that the second answer was the rest of the first, and that no byte was asked for twice."""
+    (first, _), (second, sent) = server.answers
+    assert first is None
+    kept = int(re.fullmatch(r"bytes=(\d+)-", second)[1])
+    assert 0 < kept <= CUT
+    assert sent == len(server.content) - kept
+
+
+def test_a_cut_download_is_resumed_by_the_same_call(monkeypatch, server, cache):
+    offer(monkeypatch, server)
+    server.cuts = [CUT]
+    assert is_complete(fetch(cache))
+    resumed(server)
+
+
+def test_a_cut_download_is_resumed_by_the_next_call(monkeypatch, server, cache):
+    offer(monkeypatch, server)
+    server.cuts = [CUT]
+    with monkeypatch.context() as patch:
+        patch.setattr(download, "_RETRIES", 0)
+        with pytest.raises(DataError, match=r"tiny could not be downloaded.*bytes are kept"):
+            fetch(cache)
+    assert left(cache) == {"set.tar.gz.part"}
+    assert is_complete(fetch(cache))
+    resumed(server)
+
+
+def test_a_server_without_ranges_sends_all_again(monkeypatch, server, cache):
+    offer(monkeypatch, server)
+    server.ranges = False
+    server.cuts = [CUT]
+    assert is_complete(fetch(cache))
+    assert [sent for _, sent in server.answers] == [CUT, len(server.content)]
+
+
+@pytest.mark.parametrize("size", [1_000, None, 1_000_000], ids=["shorter", "as long", "longer"])
+def test_a_part_of_another_file_is_dropped(monkeypatch, server, cache, size):
+    offer(monkeypatch, server)
+    cache.mkdir()
+    (cache / "set.tar.gz.part").write_bytes(bytes(size or len(server.content)))
+    assert is_complete(fetch(cache))
+    assert server.answers[-1] == (None, len(server.content))
+
+
+def test_a_wrong_checksum_leaves_nothing(monkeypatch, server, cache):
+    offer(monkeypatch, server, bytes(len(server.content)))
+    with pytest.raises(DataError, match=rf"{server.url} holds is not the expected archive.*md5:"):
+        fetch(cache)
+    assert left(cache) == set()
+
+
+@pytest.mark.parametrize("difference", [-1, 1])
+def test_another_size_is_refused_at_once(monkeypatch, server, cache, difference):
+    expected = len(server.content)
+    offer(monkeypatch, server)
+    server.content = (server.content + b"x")[: expected + difference]
+    with pytest.raises(DataError, match=rf"has {expected + difference:,} bytes, expected {expected:,}"):
+        fetch(cache)
+    assert left(cache) == set()
+    assert len(server.answers) == 1
+
+
+def test_a_missing_archive_is_not_asked_for_again(monkeypatch, server, cache):
+    offer(monkeypatch, server)
+    server.status = 404
+    with pytest.raises(DataError, match=rf"{server.url} is not there: the server answers 404"):
+        fetch(cache)
+    assert len(server.answers) == 1
+
+
+def assert_says_what_to_do(error: pytest.ExceptionInfo[DataError], server: Server, cache: pathlib.Path) -> None:
+    assert f"Tried {server.url} 3 times" in str(error.value)
+    assert f"put set.tar.gz into {cache} and run `padam data fetch tiny` again" in str(error.value)
+    assert "--data-dir" in str(error.value)
+    assert left(cache) == set()
+
+
+def test_no_server(monkeypatch, cache):
+    with Server() as server:
+        server.content = make_archive(GOOD)
+        offer(monkeypatch, server)
+    with pytest.raises(DataError, match="tiny could not be downloaded: no connection to the server") as error:
+        fetch(cache)
+    assert_says_what_to_do(error, server, cache)
+
+
+def test_a_server_that_does_not_answer(monkeypatch, server, cache):
+    monkeypatch.setattr(download, "_TIMEOUT", (5.0, 0.05))
+    offer(monkeypatch, server)
+    with socket.create_server(("127.0.0.1", 0)) as silent, monkeypatch.context() as patch:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/set.tar.gz"
+        patch.setattr(Server, "url", url)
+        offer(monkeypatch, server)
+        with pytest.raises(DataError, match="tiny could not be downloaded: the server did not answer in time") as error:
+            fetch(cache)
+        assert_says_what_to_do(error, server, cache)
+
+
+def test_an_unknown_name():
+    with pytest.raises(DataError, match=r"no data set 'mnist' to fetch, only cifar10, cifar100"):
+        download.fetch("mnist")
+
+
+def test_two_fetches_at_a_time(monkeypatch, server, cache):
+    offer(monkeypatch, server)
+    cache.mkdir()
+    with (cache / ".tiny.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(DataError, match="Another process is fetching tiny"):
+            fetch(cache)
+    assert is_complete(fetch(cache))
+
+
+def test_a_cache_folder_that_cannot_be_made(monkeypatch, server, tmp_path):
+    offer(monkeypatch, server)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=rf"{tmp_path / 'file'}.*PADAM_DATA_DIR"):
+        fetch(tmp_path / "file" / "cache")
+
+
+def test_which_cache_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "system"))
+    monkeypatch.delenv("PADAM_DATA_DIR", raising=False)
+    assert download.cache_folder().name == "padam_optax"
+    monkeypatch.setenv("PADAM_DATA_DIR", str(tmp_path / "variable"))
+    assert download.cache_folder() == tmp_path / "variable"
+    assert download.cache_folder(tmp_path / "argument") == tmp_path / "argument"
+
+
+def special(name: str, kind: bytes, link: str = "") -> tuple[tarfile.TarInfo, bytes]:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, link
+    return info, b""
+
+
+HOSTILE = {
+    "path that leads out": ([("../outside", b"x"), *GOOD], "leads out of its folder"),
+    "path that leads out in the middle": ([("set/../../outside", b"x"), *GOOD], "leads out of its folder"),
+    "absolute path": ([("/outside", b"x"), *GOOD], "leads out of its folder"),
+    "Windows path": ([("C:\\outside", b"x"), *GOOD], "leads out of its folder"),
+    "symbolic link": ([special("set/data.bin", tarfile.SYMTYPE, "/outside"), *GOOD], "is a link"),
+    "symbolic link to a folder": ([special("set", tarfile.SYMTYPE, ".."), *GOOD], "is a link"),
+    "hard link": ([*GOOD, special("set/more", tarfile.LNKTYPE, "set/data.bin")], "is a link"),
+    "device": ([*GOOD, special("set/device", tarfile.CHRTYPE)], "neither a file nor a folder"),
+    "named pipe": ([special("set/data.bin", tarfile.FIFOTYPE)], "neither a file nor a folder"),
+    "larger file": ([("set/data.bin", DATA + b"x"), GOOD[2]], "data.bin has 300,001 bytes, expected 300,000"),
+    "smaller file": ([("set/data.bin", DATA[:-1]), GOOD[2]], "data.bin has 299,999 bytes, expected 300,000"),
+    "file twice": ([GOOD[0], *GOOD], "data.bin is there twice"),
+    "file missing": ([GOOD[0]], "lacks set/labels.txt"),
+    "folder for a file": ([special("set/data.bin", tarfile.DIRTYPE), GOOD[2]], "lacks set/data.bin"),
+    "bomb": ([GOOD[0], ("set/zeros", bytes(50_000_000)), GOOD[2]], "unpacks to more than the expected 1,348,584 bytes"),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_hostile_archives(monkeypatch, server, cache, case):
+    members, message = HOSTILE[case]
+    server.content = make_archive(members)
+    offer(monkeypatch, server)
+    with pytest.raises(DataError, match=message):
+        fetch(cache)
+    assert left(cache) == {"set.tar.gz"}
+    assert [path.name for path in cache.parent.iterdir()] == ["cache"]
+    assert not pathlib.Path("/outside").exists()
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "no archive"])
+def test_damaged_archives(monkeypatch, server, cache, damage):
+    content = bytearray(server.content)
+    if damage == "flipped":
+        content[len(content) // 2] ^= 1
+    server.content = {"cut": content[:-1000], "flipped": content, "no archive": b"<html>"}[damage]
+    offer(monkeypatch, server)
+    with pytest.raises(DataError, match=r"set\.tar\.gz cannot be unpacked"):
+        fetch(cache)
+    assert left(cache) == {"set.tar.gz"}
+
+
+KILLED = """
+import os, pathlib, signal, sys
+from padam_optax.data import download, marker
+url, checksum, size, cache, members = sys.argv[1:]
+download.SOURCES["tiny"] = download.Source(url, checksum, int(size), "tiny-files", eval(members))
+# All files are unpacked, the marker is about to be written.
+marker.Marker.write = lambda *args: os.kill(os.getpid(), signal.SIGKILL)
+download.fetch("tiny", cache, progress=False)
+"""
+
+
+def test_a_killed_fetch_leaves_nothing_that_a_reader_takes(monkeypatch, server, cache):
+    offer(monkeypatch, server)
+    source = download.SOURCES["tiny"]
+    arguments = (source.url, source.checksum, str(source.size), str(cache), repr(source.members))
+    killed = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True, check=False)
+    assert killed.returncode == -9, killed.stderr.decode()
+    assert left(cache) == {"set.tar.gz", ".tiny-files.unfinished"}
+    assert download.fetched("tiny", cache) is None
+    assert is_complete(fetch(cache))
+    assert left(cache) == {"set.tar.gz", "tiny-files"}
