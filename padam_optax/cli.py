@@ -161,7 +161,7 @@ def fetch(
 ) -> None:
     """Download a data set, check it, and unpack it where `padam run` finds it."""
     with _clear_errors():
-        from padam_optax.data.download import fetch as fetch_data
+        from padam_optax.experiments.datasets import fetch as fetch_data
 
         _console.print(f"{name}: {fetch_data(name, cache_dir)}", highlight=False, soft_wrap=True)
 

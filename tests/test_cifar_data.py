@@ -8,9 +8,9 @@ import sys
 import numpy as np
 import pytest
 
-from padam_optax.data.cifar import FOLDER, TEST_FILE, TRAIN_FILES, read_cifar10
+from padam_optax.data.cifar import CIFAR10, read_cifar10
 from padam_optax.data.images import DataError, ImageData, ImageSet, checksum, restrict
-from padam_optax.experiments.run import DATASETS
+from padam_optax.experiments.datasets import DATASETS
 
 RECORD = 3073
 SIZE = 10_000 * RECORD
@@ -33,9 +33,9 @@ def pixel(record: int, channel: int, row: int, column: int) -> int:
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> pathlib.Path:
     """File k holds black images of class 0, but record 0 is of class k and the last record has pixels set to k."""
-    folder = tmp_path_factory.mktemp("cifar") / FOLDER
+    folder = tmp_path_factory.mktemp("cifar") / CIFAR10.folder
     folder.mkdir()
-    for number, name in enumerate((*TRAIN_FILES, TEST_FILE), start=1):
+    for number, name in enumerate((*CIFAR10.train_files, CIFAR10.test_file), start=1):
         last = {pixel(9_999, 0, 3, 4): number, pixel(9_999, 1, 5, 6): 10 + number, pixel(9_999, 2, 31, 0): 20 + number}
         write(folder / name, values={0: number, **last})
     return folder
@@ -80,13 +80,13 @@ def test_folder_above(files, data):
 @pytest.mark.parametrize(
     ("name", "size", "values", "words"),
     [
-        (TRAIN_FILES[0], None, {}, ["does not exist", "Expected", *TRAIN_FILES, TEST_FILE]),
-        (TEST_FILE, None, {}, ["does not exist", "Expected", *TRAIN_FILES, TEST_FILE]),
-        (TRAIN_FILES[1], SIZE - 1, {}, ["truncated", "30,729,999", "expected 30,730,000"]),
-        (TRAIN_FILES[0], 0, {}, ["truncated", "0 bytes", "expected 30,730,000"]),
-        (TRAIN_FILES[0], SIZE + RECORD, {}, ["too long", "30,733,073", "expected 30,730,000"]),
-        (TRAIN_FILES[0], SIZE, {7 * RECORD: 10}, ["record 7", "label 10", "expected 0 to 9"]),
-        (TEST_FILE, SIZE, {9_999 * RECORD: 255}, ["record 9999", "label 255", "expected 0 to 9"]),
+        (CIFAR10.train_files[0], None, {}, ["does not exist", "Expected", *CIFAR10.train_files, CIFAR10.test_file]),
+        (CIFAR10.test_file, None, {}, ["does not exist", "Expected", *CIFAR10.train_files, CIFAR10.test_file]),
+        (CIFAR10.train_files[1], SIZE - 1, {}, ["truncated", "30,729,999", "expected 30,730,000"]),
+        (CIFAR10.train_files[0], 0, {}, ["truncated", "0 bytes", "expected 30,730,000"]),
+        (CIFAR10.train_files[0], SIZE + RECORD, {}, ["too long", "30,733,073", "expected 30,730,000"]),
+        (CIFAR10.train_files[0], SIZE, {7 * RECORD: 10}, ["record 7", "label 10", "expected 0 to 9"]),
+        (CIFAR10.test_file, SIZE, {9_999 * RECORD: 255}, ["record 9999", "label 255", "expected 0 to 9"]),
     ],
     ids=["missing", "missing test file", "truncated", "empty", "too long", "label", "last label"],
 )

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import padam_optax
 from padam_optax import __main__, cli
-from padam_optax.data.cifar import TRAIN_FILES
+from padam_optax.data.cifar import CIFAR10
 from padam_optax.experiments import EXPERIMENTS
 from padam_optax.experiments.records import read_all
 from padam_optax.experiments.spec import OPTIMIZERS
@@ -76,11 +76,12 @@ def test_list():
         settings = [
             f"{spec.hyperparameters[name]:g}" for name in ("learning_rate", "p") if name in spec.hyperparameters
         ]
-        assert row.endswith(f" {spec.dataset} {spec.epochs} {' '.join(settings)}")
+        printed = ", ".join(f"{result.value:.2f}" for result in spec.paper)
+        assert row.removeprefix(name).split() == f"{spec.epochs} {' '.join(settings)} {printed}".split()
 
 
 def cut_file(folder: pathlib.Path) -> list:
-    (folder / TRAIN_FILES[0]).write_bytes(bytes(3_073 * 9_999))
+    (folder / CIFAR10.train_files[0]).write_bytes(bytes(3_073 * 9_999))
     return [MINI, "--data-dir", folder, "--data-label", "some"]
 
 
@@ -92,7 +93,7 @@ def cut_file(folder: pathlib.Path) -> list:
             ["no experiment called 'digits-pdam'", "Did you mean digits-padam", "padam list"],
         ),
         (lambda folder: ["[/bold]"], ["no experiment called '[/bold]'"]),
-        (lambda folder: [MINI], [MINI, "--data-dir"]),
+        (lambda folder: [MINI], ["cifar10 is not here", "padam data fetch cifar10", "--data-dir"]),
         (lambda folder: [MINI, "--data-dir", folder], ["--data-label"]),
         (lambda folder: [MINI, "--data-dir", folder, "--data-label", "cifar10"], ["'cifar10'", "checksums"]),
         (
@@ -103,7 +104,12 @@ def cut_file(folder: pathlib.Path) -> list:
         (lambda folder: ["digits-padam", "--epochs", "0"], ["--epochs"]),
         (lambda folder: ["digits-padam", "--seed", "-1"], ["--seed"]),
         (lambda folder: ["digits-padam", "--checkpoint-every", "-1"], ["--checkpoint-every"]),
-        (lambda folder: [], ["NAME"]),
+        (lambda folder: [], ["Name an experiment", "--table", "padam list"]),
+        (lambda folder: ["--table", 7], ["no experiments for table 7", "1, 2, 4"]),
+        (lambda folder: ["--figure", 9], ["no experiments for figure 9", "1, 2, 3, 4"]),
+        (lambda folder: ["digits-padam", "--seed", 1, "--seeds", 2], ["--seed and --seeds"]),
+        (lambda folder: ["digits-padam", "--dtype", "float16"], ["float32 or bfloat16", "'float16'"]),
+        (lambda folder: ["digits-padam", "--deadline", -1], ["--deadline"]),
     ],
     ids=[
         "unknown",
@@ -117,15 +123,36 @@ def cut_file(folder: pathlib.Path) -> list:
         "negative seed",
         "negative checkpoints",
         "no name",
+        "no table",
+        "no figure",
+        "seed and seeds",
+        "dtype",
+        "negative deadline",
     ],
 )
-def test_run_refuses(tmp_path, arguments, shown):
+def test_run_refuses(tmp_path, monkeypatch, arguments, shown):
     """One message, no traceback, exit code 2, nothing written."""
+    monkeypatch.setenv("PADAM_DATA_DIR", str(tmp_path / "cache"))
     code, output, errors = padam("run", *arguments(tmp_path), "--out", tmp_path / "runs")
     assert (code, output) == (2, "")
     assert [text for text in shown if text not in words(errors)] == []
     assert "Traceback" not in errors
     assert not (tmp_path / "runs").exists()
+
+
+def test_nothing_begins_after_the_deadline(tmp_path):
+    code, output, _ = padam("run", "digits-padam", "--seeds", 2, "--deadline", 0, "--out", tmp_path / "runs")
+    assert code == 0
+    assert "Stopped by the deadline" in output
+    assert all(f"digits-padam seed {seed}: 0 of 40 epochs done" in output for seed in (0, 1))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_fetch_refuses(tmp_path):
+    code, output, errors = padam("data", "fetch", "cifar", "--cache-dir", tmp_path)
+    assert (code, output) == (2, "")
+    assert "'cifar'" in errors
+    assert "cifar10, cifar100" in errors
 
 
 def test_interrupted(tmp_path, monkeypatch):
@@ -134,7 +161,7 @@ def test_interrupted(tmp_path, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("padam_optax.experiments.run.run", interrupt)
+    monkeypatch.setattr("padam_optax.experiments.queue.run", interrupt)
     code, _, errors = padam("run", "digits-padam", "--out", tmp_path)
     assert code == 130
     assert "The same command goes on from the last checkpoint" in errors
@@ -155,7 +182,7 @@ def test_run_summary_and_exit_code(tmp_path, monkeypatch, diverged, code):
         options["on_epoch"](line)
         return Record({"experiment": {"name": spec.name, "epochs": 2}, "seed": seed}, [line])
 
-    monkeypatch.setattr("padam_optax.experiments.run.run", fake)
+    monkeypatch.setattr("padam_optax.experiments.queue.run", fake)
     options = ["--epochs", 2, "--seed", 3, "--seed", 5, "--out", tmp_path, "--no-resume", "--checkpoint-every", 0]
     exit_code, output, errors = padam("run", "digits-padam", "digits-adam", *options)
     assert exit_code == code
@@ -209,7 +236,7 @@ def test_demo_takes_what_is_there(demonstration, monkeypatch):
     def train(*_):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr("padam_optax.experiments.run._trainer", train)
+    monkeypatch.setattr("padam_optax.experiments.programs._trainer", train)
     assert padam("demo", "--epochs", 1, "--seeds", 1, "--out", out)[:2] == (0, output)
 
 

@@ -12,7 +12,8 @@ import types
 import pytest
 
 import padam_optax
-from padam_optax.experiments.run import DATASETS, MODELS
+from padam_optax.experiments.datasets import DATASETS
+from padam_optax.experiments.programs import MODELS
 
 PACKAGE = pathlib.Path(padam_optax.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))

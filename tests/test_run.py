@@ -15,8 +15,9 @@ import pytest
 import padam_optax
 from padam_optax.data.images import DataError
 from padam_optax.experiments import EXPERIMENTS
+from padam_optax.experiments.datasets import load_data
 from padam_optax.experiments.records import Record, RunDirectory
-from padam_optax.experiments.run import load_data, run
+from padam_optax.experiments.run import run
 
 ROOT = pathlib.Path(padam_optax.__file__).parents[1]
 EPOCHS = 8
@@ -148,10 +149,10 @@ def test_crash_while_recording(never_stopped, data, tmp_path, monkeypatch, step,
     whole = getattr(owner, step)
     calls = []
 
-    def crash(self, argument):
+    def crash(self, *arguments):
         calls.append(None)
         if len(calls) < 3 or after:
-            whole(self, argument)
+            whole(self, *arguments)
         if len(calls) == 3:
             raise OSError("crash")
 
@@ -167,6 +168,30 @@ def test_resumed_with_other_checkpoints(never_stopped, data, tmp_path):
     start_and_stop(5, data, tmp_path, checkpoint_every=1)
     start_and_stop(2, data, tmp_path, checkpoint_every=0)
     assert without_times(run(SPEC, 0, data, tmp_path)) == without_times(never_stopped)
+
+
+def test_stopped_within_an_epoch_and_resumed(never_stopped, data, tmp_path, monkeypatch):
+    """Asked to stop after every single step: as many checkpoints, the same numbers."""
+    monkeypatch.setattr("padam_optax.training.epoch._CALL_SECONDS", 0.0)
+    monkeypatch.setattr("padam_optax.training.epoch._FIRST_STEPS", 1)
+    pieces = 0
+    while not (record := run(SPEC, 0, data, tmp_path, should_stop=lambda: True)).finished:
+        pieces += 1
+        assert pieces <= EPOCHS * (STEPS + 1)
+    assert pieces >= EPOCHS * STEPS
+    assert without_times(record) == without_times(never_stopped)
+
+
+def test_told_to_stop_without_checkpoints(data, tmp_path):
+    record = run(SPEC, 0, data, tmp_path, checkpoint_every=0, should_stop=lambda: True)
+    assert not record.finished
+    assert not RunDirectory(tmp_path, SPEC.name, 0).checkpoints.exists()
+
+
+def test_event_files(data, tmp_path):
+    run(SPEC.with_epochs(2), 0, data, tmp_path, tensorboard=True)
+    (path,) = (RunDirectory(tmp_path, SPEC.name, 0).path / "tensorboard").iterdir()
+    assert all(tag in path.read_bytes() for tag in (b"train/loss", b"test/error", b"learning/rate"))
 
 
 def test_killed_and_resumed_equals_never_stopped(never_stopped, tmp_path):
@@ -189,7 +214,7 @@ def test_killed_and_resumed_equals_never_stopped(never_stopped, tmp_path):
 def test_finished_run_is_not_run_again(data, tmp_path, monkeypatch):
     """Nothing is even compiled."""
     first = run(SPEC, 0, data, tmp_path)
-    monkeypatch.setattr("padam_optax.experiments.run._trainer", None)
+    monkeypatch.setattr("padam_optax.experiments.programs._trainer", None)
     lines = []
     assert run(SPEC, 0, data, tmp_path, on_epoch=lines.append) == first
     assert lines == []
@@ -249,9 +274,9 @@ def test_diverged(data, tmp_path):
 @pytest.mark.usefixtures("never_stopped")
 def test_other_numbers_compile_nothing(data, tmp_path, monkeypatch):
     """Another rate, whole numbers included, another p and another seed are arguments of the program there is."""
-    from padam_optax.experiments import run as module
+    from padam_optax.experiments import programs as module
 
-    def traced(*_):
+    def traced(*_, **__):
         raise AssertionError("compiled anew")
 
     monkeypatch.setattr(module, "make_optimizer", traced)
@@ -273,6 +298,7 @@ def test_load_data_takes_the_experiments_part(held_out, sizes):
     assert (len(data.train), len(data.test)) == sizes
 
 
-def test_load_data_needs_a_folder():
-    with pytest.raises(DataError, match="cifar10-mini-padam needs --data-dir"):
+def test_load_data_needs_a_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("PADAM_DATA_DIR", str(tmp_path))
+    with pytest.raises(DataError, match=r"padam data fetch cifar10.*--data-dir"):
         load_data(EXPERIMENTS["cifar10-mini-padam"], None, "cifar10-jpeg")

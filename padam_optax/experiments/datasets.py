@@ -6,8 +6,11 @@ import pathlib
 
 from padam_optax.data.cifar import read_cifar10, read_cifar100
 from padam_optax.data.digits import read_digits
+from padam_optax.data.download import fetch, fetched
 from padam_optax.data.images import DataError, ImageData, restrict
 from padam_optax.experiments.spec import Experiment
+
+__all__ = ["DATASETS", "Dataset", "ImageData", "fetch", "load_data"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +58,10 @@ def load_data(experiment: Experiment, data_dir: str | pathlib.Path | None, data_
 def _read(dataset: str, data_dir: str | None, label: str) -> ImageData:
     if dataset == "digits":
         return read_digits()
-    if data_dir is None:
-        raise DataError(f"{dataset} needs --data-dir, the folder with its binary files.")
-    return {"cifar10": read_cifar10, "cifar100": read_cifar100}[dataset](data_dir, label)
+    folder = fetched(dataset) if data_dir is None else data_dir
+    if folder is None:
+        raise DataError(
+            f"{dataset} is not here: `padam data fetch {dataset}` downloads it, and --data-dir takes a folder that has"
+            " its binary files."
+        )
+    return {"cifar10": read_cifar10, "cifar100": read_cifar100}[dataset](folder, label)

@@ -92,14 +92,14 @@ class Experiment:
     paper: tuple[PaperResult, ...] = ()
 
     def with_epochs(self, epochs: int) -> "Experiment":
-        """The same with another length, the milestones at the same shares of it.
+        """The same with another length, the milestones at the same shares of it, after the first epoch at least.
 
         Raises:
           ValueError: If `epochs` is below 1.
         """
         if epochs < 1:
             raise ValueError(f"epochs must be at least 1, got {epochs}.")
-        milestones = tuple(round(milestone * epochs / self.epochs) for milestone in self.milestones)
+        milestones = tuple(max(1, round(milestone * epochs / self.epochs)) for milestone in self.milestones)
         return dataclasses.replace(self, epochs=epochs, milestones=milestones)
 
     @property
