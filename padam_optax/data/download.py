@@ -351,7 +351,7 @@ def _checked_path(archive: pathlib.Path, member: tarfile.TarInfo) -> str:
     """The member's path in its normal form; refuses what is neither a file nor a folder below the top."""
     path = pathlib.PurePosixPath(member.name)
     windows = pathlib.PureWindowsPath(member.name)
-    if path.is_absolute() or windows.drive or windows.root or ".." in path.parts or ".." in windows.parts:
+    if windows.drive or windows.root or ".." in path.parts or ".." in windows.parts:
         raise DataError(f"{archive}: the member {member.name!r} leads out of its folder. Nothing was unpacked.")
     # Sparse files are refused as well: their content is not what the archive holds.
     if not member.isdir() and member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
