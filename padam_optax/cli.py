@@ -21,7 +21,7 @@ from padam_optax.experiments.spec import Experiment
 from padam_optax.report import figures, tables
 
 if TYPE_CHECKING:  # These import flax and orbax, which --help and reports can do without.
-    from padam_optax.experiments.datasets import ImageData
+    from padam_optax.experiments.datasets import Data
     from padam_optax.experiments.queue import Budget, Outcome
 
 app = typer.Typer(
@@ -102,6 +102,7 @@ def run(
     resume: Annotated[bool, typer.Option(help="Go on with what is there, or replace it.")] = True,
     checkpoint_every: Annotated[int, typer.Option(min=0, help="Epochs between checkpoints; 0 writes none.")] = 5,
     tensorboard: Annotated[bool, typer.Option(help="Write event files for TensorBoard beside each record.")] = False,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that decode images (ImageNet); 0: threads.")] = 0,
 ) -> None:
     """Train experiments and record them under OUT/NAME/seed-SEED.
 
@@ -135,6 +136,7 @@ def run(
             resume=resume,
             checkpoint_every=checkpoint_every,
             tensorboard=tensorboard,
+            workers=workers,
         )
     for record in outcome.records:
         _console.print(_summary(record), highlight=False, soft_wrap=True)
@@ -234,7 +236,7 @@ def _selected(names: list[str], table: int | None, figure: int | None) -> list[E
 
 def _run_all(
     runs: list[tuple[Experiment, int]],
-    load: "Callable[[Experiment], ImageData]",
+    load: "Callable[[Experiment], Data]",
     out: pathlib.Path,
     budget: "Budget",
     **options: Any,

@@ -124,14 +124,14 @@ def test_reestimation_keeps_the_parameters_and_measures_with_them():
 
 
 class Batches:
-    """An epoch's batches with a position."""
+    """Batches of all epochs with a position."""
 
-    def __init__(self, epoch: int):
-        self.order = np.random.default_rng(epoch).permutation(EXAMPLES)
+    def __init__(self):
         self.next = 0
 
     def __next__(self):
-        chosen = self.order[self.next * BATCH : (self.next + 1) * BATCH]
+        epoch, step = divmod(self.next, 5)
+        chosen = np.random.default_rng(epoch).permutation(EXAMPLES)[step * BATCH : (step + 1) * BATCH]
         self.next += 1
         return jax.tree.map(lambda array: array[chosen], data())
 
