@@ -15,10 +15,12 @@ from rich.table import Column, Table
 import padam_optax
 from padam_optax.experiments import EXPERIMENTS, DataError, demo, find
 from padam_optax.experiments import figure as experiments_of_figure
+from padam_optax.experiments import paper as paper_tables
 from padam_optax.experiments import table as experiments_of_table
 from padam_optax.experiments.records import Record, read_all
-from padam_optax.experiments.spec import Experiment
-from padam_optax.report import figures, tables
+from padam_optax.experiments.spec import OPTIMIZERS, Experiment
+from padam_optax.report import claims, figures, page, tables
+from padam_optax.report import paper as paper_report
 
 if TYPE_CHECKING:  # These import flax and orbax, which --help and reports can do without.
     from padam_optax.experiments.datasets import Data
@@ -206,24 +208,102 @@ def run_demo(
     )
 
 
+_Records = Annotated[
+    list[pathlib.Path],
+    typer.Argument(metavar="RECORDS...", help="Folders of recorded runs.", exists=True, file_okay=False),
+]
+
+
 @app.command()
 def report(
-    records: Annotated[pathlib.Path, typer.Argument(help="Folder of recorded runs.", exists=True, file_okay=False)],
+    records: _Records,
     out: Annotated[
-        pathlib.Path | None, typer.Option(help="Folder for a Markdown table and a PNG of each suite found.")
+        pathlib.Path | None, typer.Option(help="Folder for results.md with its tables and pictures.")
+    ] = None,
+    table: Annotated[int | None, typer.Option(min=1, max=4, help="Only this table of the paper.")] = None,
+    figure: Annotated[int | None, typer.Option(min=1, max=4, help="With --out: only this figure of the paper.")] = None,
+    time_to_target: Annotated[
+        str | None, typer.Option(metavar="METRIC=VALUE", help="When each method reached it, as test_error=0.45.")
     ] = None,
 ) -> None:
-    """Print the tables of the runs recorded in a folder; with --out, write them and the curves."""
-    found = tables.suites(read_all(records))
-    if not found:
-        _fail(f"{records} holds no recorded runs (config.json, metrics.jsonl).")
-    for suite in found:
-        _console.print(tables.rich_table(suite))
+    """Print the tables of recorded runs; with --out, write them, the curves and the claims.
+
+    The paper's tables stand beside what was recorded for them; where nothing was, they say "not run".
+    """
+    with _clear_errors():
+        found = _read_records(records)
+        suites = [suite for suite in tables.suites(found) if suite.records or suite.unfinished]
+        if time_to_target is not None:
+            for suite in suites:
+                _console.print(_time_table(suite, time_to_target, found))
+            return
+        if table is None:
+            for suite in suites:
+                _console.print(tables.rich_table(suite))
+        for number in (table,) if table is not None else paper_tables.TABLES:
+            comparisons = paper_report.compare(paper_tables.TABLES[number], found)
+            if table is not None or any(comparison.measured for comparison in comparisons):
+                _console.print(paper_report.rich_table(number, paper_tables.TABLES[number], comparisons))
         if out is not None:
-            out.mkdir(parents=True, exist_ok=True)
-            (out / f"{suite.name}.md").write_text(tables.markdown(suite))
-            if suite.records:
-                figures.training_curves(suite, out / f"{suite.name}.png")
+            written = page.write(
+                found,
+                paper_tables.TABLES,
+                out,
+                table_numbers=None if table is None else (table,),
+                figure_numbers=None if figure is None else (figure,),
+            )
+            _console.print(f"Written: {written}", highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
+def check(records: _Records) -> None:
+    """Say for each claim of the paper whether recorded runs show it, do not, or cannot tell.
+
+    A verdict needs 3 runs a method or more; differences are paired by seed, with Student's 95% interval. The claims on
+    the paper's own printed tables follow.
+    """
+    with _clear_errors():
+        found = _read_records(records)
+        findings = claims.check(tables.suites(found), claims.runs_over_p(found))
+    shown = Table("Claim", "Runs", "n", "Difference", "95% interval", "Threshold", "Verdict")
+    for finding in findings:
+        shown.add_row(finding.claim, finding.suite, str(finding.n), *page.numbers(finding), str(finding.verdict))
+    _console.print(shown if findings else "No runs of Padam: nothing to say about them.")
+    printed = Table("Claim", "On the paper's", "Difference", "", title="The paper's own printed tables")
+    for entry in claims.check_printed(paper_tables.TABLES):
+        printed.add_row(entry.claim, entry.row, f"{entry.difference:+.2f}", "holds" if entry.holds else "does not hold")
+    _console.print(printed)
+    for statement in claims.statements(paper_tables.TABLES):
+        agrees = "agrees" if statement.holds else "disagrees"
+        _console.print(f'{statement.place} says "{statement.says}". {statement.found}: {agrees}.', highlight=False)
+    for sentence in claims.UNTABLED:
+        _console.print(sentence, highlight=False)
+
+
+def _read_records(folders: list[pathlib.Path]) -> list[Record]:
+    found = [record for folder in folders for record in read_all(folder)]
+    if not found:
+        raise ValueError(f"{', '.join(map(str, folders))} holds no recorded runs (config.json, metrics.jsonl).")
+    return found
+
+
+def _time_table(suite: tables.Suite, target: str, found: list[Record]) -> Table:
+    metric, separator, value = target.partition("=")
+    try:
+        limit = float(value)
+    except ValueError:
+        separator = ""
+        limit = 0.0
+    if not separator:
+        raise ValueError(f"--time-to-target takes METRIC=VALUE, as test_error=0.45; got {target!r}.")
+    shown = Table(
+        "Method", "Reached", "Epochs", "Seconds", "Tuning trials", title=f"{suite.name} on {suite.label}: {target}"
+    )
+    for row in paper_report.time_to_target(suite.records, suite.name, metric, limit, found):
+        epochs = "" if row.epochs is None else f"{row.epochs:.1f}"
+        seconds = "" if row.seconds is None else f"{row.seconds:.0f}"
+        shown.add_row(OPTIMIZERS[row.method], f"{row.reached} of {row.n}", epochs, seconds, str(row.trials))
+    return shown
 
 
 def _selected(names: list[str], table: int | None, figure: int | None) -> list[Experiment]:

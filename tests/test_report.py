@@ -1,48 +1,15 @@
 """Tables and curves from small records written for the purpose."""
 
 import io
-import pathlib
 
 import matplotlib.image
 import pytest
+from fake_records import EPOCHS, write
 from rich.console import Console
 
 from padam_optax.experiments.records import RunDirectory, read_all
 from padam_optax.experiments.spec import OPTIMIZERS
 from padam_optax.report import figures, tables
-
-EPOCHS = 3
-
-
-def write(
-    out: pathlib.Path,
-    optimizer: str,
-    seed: int,
-    error: float,
-    loss: float,
-    *,
-    suite: str = "small",
-    label: str = "made-up",
-    epochs: int = EPOCHS,
-    done: int | None = None,
-    diverged: bool = False,
-) -> None:
-    """A run whose last epoch has this test error and training loss; both were twice as large in the epochs before."""
-    name = f"{suite}-{optimizer}"
-    directory = RunDirectory(out, name, seed)
-    config = {
-        "experiment": {"name": name, "optimizer": optimizer, "epochs": epochs},
-        "seed": seed,
-        "data": {"label": label},
-        "device": {"kind": "abacus"},
-    }
-    directory.start(config, 0)
-    done = epochs if done is None else done
-    for epoch in range(1, done + 1):
-        factor = 1 if epoch == epochs else 2
-        directory.append({"epoch": epoch, "train_loss": factor * loss, "test_error": factor * error})
-    if diverged:
-        directory.append({"epoch": done + 1, "diverged_step": 7 * done})
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +154,8 @@ def test_curves(suite, tmp_path, monkeypatch):
         assert [line.get_label() for line in axes.lines] == drawn
         assert axes.lines[0].get_xdata() == pytest.approx([1, 2, 3])
         assert axes.lines[0].get_ydata() == pytest.approx(expected)
-    assert [text.get_text() for text in error.get_legend().get_texts()] == drawn
+    (legend,) = error.figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == drawn
     assert len({line.get_color() for line in error.lines}) == len(drawn)
 
 
