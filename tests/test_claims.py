@@ -193,9 +193,11 @@ def test_results_page(tmp_path):
     write(tmp_path / "runs", "padam", 0, 0.05, 0.1, suite="cifar10-resnet18", epochs=200)
     path = page.write(read_all(tmp_path / "runs"), printed.TABLES, tmp_path / "page")
     text = path.read_text()
-    for name in ("small.png", "figure-1.png", "figure-2.png", "figure-3.png", "figure-4.png"):
+    for name in ("small.png", "figure-1.png", "figure-2.png"):
         assert f"]({name})" in text
         assert (tmp_path / "page" / name).stat().st_size > 5_000
+    assert "Figure 3: not run." in text
+    assert not (tmp_path / "page" / "figure-4.png").exists()
     assert "measured on made-up, abacus | not run" in text
     assert "95.00 (n = 1)" in text
     assert "disagrees" in text

@@ -164,3 +164,12 @@ def test_picture_without_a_curve(tmp_path):
     write(tmp_path, "padam", 0, 0.1, 0.1, done=1, diverged=True)
     (suite,) = tables.suites(read_all(tmp_path))
     assert matplotlib.image.imread(figures.training_curves(suite, tmp_path / "curves.png")).shape == (480, 1200, 4)
+
+
+def test_readme_shows_the_recorded_runs():
+    """The table in README is the one that its records make."""
+    root = pathlib.Path(__file__).parents[1]
+    (suite,) = tables.suites(read_all(root / "benchmarks" / "reproduction" / "cifar10-mini"))
+    assert {method: len(runs) for method, runs in suite.records.items()} == dict.fromkeys(OPTIMIZERS, 5)
+    assert tables.markdown(suite) in (root / "README.md").read_text()
+    assert tables.markdown(suite) in (root / "benchmarks" / "reproduction" / "results" / "results.md").read_text()

@@ -119,48 +119,56 @@ def _counts(panels: Sequence[Panel]) -> str:
     return "-".join(map(str, sorted({min(counts), max(counts)}))) if counts else "0"
 
 
-def paper_figure(number: int, records: Sequence[Record], path: str | pathlib.Path) -> pathlib.Path:
+def paper_figure(number: int, records: Sequence[Record], path: str | pathlib.Path) -> pathlib.Path | None:
     """Draws one of the paper's figures from what was recorded; writes a PNG to `path`.
 
     1: test error for each p, ResNet on CIFAR-10 and CIFAR-100. 2 and 4: train loss and test error of the three networks
     on CIFAR-10 and CIFAR-100. 3: top-1 and top-5 test error on ImageNet and test perplexity on Penn Treebank. Only runs
-    that came to their end, all of one length; the title names the data and n.
+    that came to their end, all of one length; the title names the data and n, a panel without runs says so.
+
+    Returns:
+      The path, or None if no run belongs to the figure; nothing is written then.
 
     Raises:
       ValueError: If there is no such figure.
     """
-    if number not in (1, 2, 3, 4):
-        raise ValueError(f"The paper has figures 1 to 4, got {number}.")
-    whole = _longest([record for record in records if record.finished])
-    networks = {"vgg16": "VGGNet", "resnet18": "ResNet", "wrn16-4": "WideResNet"}
-    if number == 1:
-        rows = [
-            [Panel(title, "test_error", _over_p(whole, f"{name}-resnet18"))]
-            for name, title in (("cifar10", "ResNet, CIFAR-10"), ("cifar100", "ResNet, CIFAR-100"))
-        ]
-        rows = [[panel for row in rows for panel in row]]
-    elif number == 3:
-        rows = [
-            [
-                *(Panel(title, metric, _over_methods(whole, f"imagenet-{model}")) for metric in metrics),
-                Panel(text_title, "test_perplexity", _over_methods(whole, text)),
-            ]
-            for model, title, text, text_title in (
-                ("vgg16", "VGGNet, ImageNet", "ptb-lstm2", "2-layer LSTM"),
-                ("resnet18", "ResNet, ImageNet", "ptb-lstm3", "3-layer LSTM"),
-            )
-            for metrics in (("test_error", "test_error_top5"),)
-        ]
-    else:
-        data = {2: "cifar10", 4: "cifar100"}[number]
-        rows = [
-            [Panel(title, metric, _over_methods(whole, f"{data}-{model}")) for model, title in networks.items()]
-            for metric in ("train_loss", "test_error")
-        ]
+    rows = _paper_panels(number, _longest([record for record in records if record.finished]))
     panels = [panel for row in rows for panel in row]
     drawn = [record for panel in panels for runs in panel.curves.values() for record in runs]
-    labels = ", ".join(sorted({record.config["data"]["label"] for record in drawn})) or "no data"
+    if not drawn:
+        return None
+    labels = ", ".join(sorted({record.config["data"]["label"] for record in drawn}))
     return draw(rows, f"Figure {number} on {labels} (n = {_counts(panels)}, mean and standard deviation)", path)
+
+
+def _paper_panels(number: int, records: Sequence[Record]) -> list[list[Panel]]:
+    match number:
+        case 1:
+            titles = {"cifar10": "ResNet, CIFAR-10", "cifar100": "ResNet, CIFAR-100"}
+            return [
+                [Panel(title, "test_error", _over_p(records, f"{data}-resnet18")) for data, title in titles.items()]
+            ]
+        case 2 | 4:
+            data = {2: "cifar10", 4: "cifar100"}[number]
+            networks = {"vgg16": "VGGNet", "resnet18": "ResNet", "wrn16-4": "WideResNet"}
+            return [
+                [Panel(title, metric, _over_methods(records, f"{data}-{model}")) for model, title in networks.items()]
+                for metric in ("train_loss", "test_error")
+            ]
+        case 3:
+            return [
+                [
+                    Panel(image_title, "test_error", _over_methods(records, images)),
+                    Panel(image_title, "test_error_top5", _over_methods(records, images)),
+                    Panel(text_title, "test_perplexity", _over_methods(records, text)),
+                ]
+                for images, image_title, text, text_title in (
+                    ("imagenet-vgg16", "VGGNet, ImageNet", "ptb-lstm2", "2-layer LSTM"),
+                    ("imagenet-resnet18", "ResNet, ImageNet", "ptb-lstm3", "3-layer LSTM"),
+                )
+            ]
+        case _:
+            raise ValueError(f"The paper has figures 1 to 4, got {number}.")
 
 
 def _longest(records: Sequence[Record]) -> list[Record]:

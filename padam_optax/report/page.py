@@ -48,7 +48,7 @@ def write(
     text += ["## The paper's figures", ""]
     for number in figure_numbers if figure_numbers is not None else (1, 2, 3, 4):
         picture = figures.paper_figure(number, records, out / f"figure-{number}.png")
-        text += [f"![Figure {number}]({picture.name})", ""]
+        text += [f"Figure {number}: not run." if picture is None else f"![Figure {number}]({picture.name})", ""]
     text += ["## The paper's claims", "", "On the recorded runs:", "", claims_markdown(findings)]
     text += ["On the paper's own printed tables:", "", printed_markdown(printed)]
     _write(out / "results.md", "\n".join(text))
