@@ -1,6 +1,7 @@
 """Tables and curves from small records written for the purpose."""
 
 import io
+import pathlib
 
 import matplotlib.image
 import pytest
