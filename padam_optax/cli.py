@@ -103,7 +103,9 @@ def run(
     ] = None,
     resume: Annotated[bool, typer.Option(help="Go on with what is there, or replace it.")] = True,
     checkpoint_every: Annotated[int, typer.Option(min=0, help="Epochs between checkpoints; 0 writes none.")] = 5,
-    tensorboard: Annotated[bool, typer.Option(help="Write event files for TensorBoard beside each record.")] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write event files for TensorBoard beside each record.")
+    ] = False,
     workers: Annotated[int, typer.Option(min=0, help="Processes that decode images (ImageNet); 0: threads.")] = 0,
 ) -> None:
     """Train experiments and record them under OUT/NAME/seed-SEED.

@@ -135,7 +135,8 @@ class ResidentData:
             self._steps_a_call = max(1, min(full, int(_CALL_SECONDS / a_step)))
             step = stop
             on_steps(step / self.steps_per_epoch)
-            if nonfinite >= 0 or should_stop():
+            # With all steps done the epoch is finished first: both states would be checkpoints of the same step.
+            if nonfinite >= 0 or (step < self.steps_per_epoch and should_stop()):
                 return result(state, None, nonfinite)
         if step < self.steps_per_epoch:
             state = trainer.train_last_batch(state, seed, hyperparameters, data)
