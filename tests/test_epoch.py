@@ -143,12 +143,12 @@ class Batches:
 
 
 def streamed(trainer_: Trainer) -> StreamedData:
-    def test_batches():
+    def batches_of_test():
         test = data(7)
         yield jax.tree.map(lambda array: array[:4], test), np.ones(4, bool)
         yield jax.tree.map(lambda array: array[3:], test), np.array([False, True, True, True])
 
-    return StreamedData(trainer_, Batches, test_batches, steps_per_epoch=5, test_examples=7)
+    return StreamedData(trainer_, Batches, batches_of_test, steps_per_epoch=5, test_examples=7)
 
 
 def test_stream_goes_on_from_a_position(monkeypatch):
