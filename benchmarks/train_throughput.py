@@ -123,13 +123,13 @@ def ours(model: str, dtype: str, repeats: int, steps: int) -> tuple[float, float
     state = trainer.init(seed, hyperparameters)
     arrays = jax.tree.map(jnp.asarray, data())
     began = time.perf_counter()
-    state = trainer.train_steps(state, seed, hyperparameters, arrays, 0, 0)
+    state = trainer.train_steps(state, seed, hyperparameters, arrays, 0, 0, 0)
     state.step.block_until_ready()
     compiling = time.perf_counter() - began
 
     def call() -> None:
         nonlocal state
-        state = trainer.train_steps(state, seed, hyperparameters, arrays, 0, steps)
+        state = trainer.train_steps(state, seed, hyperparameters, arrays, 0, 0, steps)
         state.step.block_until_ready()
 
     return median_seconds(call, repeats) / steps, compiling

@@ -11,6 +11,7 @@ from flax import nnx
 
 from padam_optax.models.layers import BatchNorm, Linear
 from padam_optax.training import epoch as epoch_module
+from padam_optax.training.batches import Shuffled
 from padam_optax.training.epoch import ResidentData, StreamedData
 from padam_optax.training.loop import Trainer
 from padam_optax.training.tasks import Classification
@@ -43,8 +44,7 @@ def trainer(keep_last_batch: bool = False, **options) -> Trainer:
         task(**options),
         lambda settings, factor: optax.sgd(settings["learning_rate"] * factor, momentum=0.9),
         lambda epoch: jnp.where(epoch >= 2, 0.1, 1.0),
-        BATCH,
-        keep_last_batch,
+        Shuffled(BATCH, keep_last_batch),
     )
 
 
@@ -75,10 +75,10 @@ def assert_bit_equal(one, other):
 @pytest.mark.parametrize("reestimate", [False, True])
 def test_splits_and_stops_change_nothing(monkeypatch, keep_last_batch, reestimate):
     trainer_ = trainer(keep_last_batch)
-    source = ResidentData(trainer_, data(), data(7), reestimate=reestimate)
+    source = ResidentData(trainer_, data(), {"test": data(7)}, reestimate=reestimate)
     whole = train(source, trainer_)
     monkeypatch.setattr(epoch_module, "_CALL_SECONDS", 0.0)
-    one_by_one = ResidentData(trainer_, data(), data(7), reestimate=reestimate)
+    one_by_one = ResidentData(trainer_, data(), {"test": data(7)}, reestimate=reestimate)
     answers = iter([False, True] * 100)
     stopped = train(one_by_one, trainer_, should_stop=lambda: next(answers))
     assert_bit_equal(whole, stopped)
@@ -86,15 +86,15 @@ def test_splits_and_stops_change_nothing(monkeypatch, keep_last_batch, reestimat
 
 def test_steps_of_an_epoch():
     for keep, steps in ((False, 5), (True, 6)):
-        source = ResidentData(trainer(keep), data(), data(7))
+        source = ResidentData(trainer(keep), data(), {"test": data(7)})
         result = source.train_epoch(source._trainer.init(SEED, SETTINGS), SEED, SETTINGS)
-        assert source.steps_per_epoch == steps
+        assert source.steps_before(1) == steps
         assert result.examples == min(steps * BATCH, EXAMPLES)
 
 
 def test_no_last_batch_where_all_are_full():
-    source = ResidentData(trainer(True), data(5 * BATCH), data(7))
-    assert source.steps_per_epoch == 5
+    source = ResidentData(trainer(True), data(5 * BATCH), {"test": data(7)})
+    assert source.steps_before(1) == 5
 
 
 @pytest.mark.parametrize("updates", [2, 3])
@@ -113,7 +113,9 @@ def test_repeated_statistics(updates):
 def test_reestimation_keeps_the_parameters_and_measures_with_them():
     """Statistics forget what was before (.9^k); the training metrics are those of the end of the epoch."""
     many = data(200)
-    without, with_pass = (ResidentData(trainer(), many, many, reestimate=reestimate) for reestimate in (False, True))
+    without, with_pass = (
+        ResidentData(trainer(), many, {"test": many}, reestimate=reestimate) for reestimate in (False, True)
+    )
     one = without.train_epoch(without._trainer.init(SEED, SETTINGS), SEED, SETTINGS)
     other = with_pass.train_epoch(with_pass._trainer.init(SEED, SETTINGS), SEED, SETTINGS)
     assert_bit_equal(one.state.params, other.state.params)
@@ -148,7 +150,7 @@ def streamed(trainer_: Trainer) -> StreamedData:
         yield jax.tree.map(lambda array: array[:4], test), np.ones(4, bool)
         yield jax.tree.map(lambda array: array[3:], test), np.array([False, True, True, True])
 
-    return StreamedData(trainer_, Batches, batches_of_test, steps_per_epoch=5, test_examples=7)
+    return StreamedData(trainer_, Batches, batches_of_test, batch_size=BATCH, steps_per_epoch=5, test_examples=7)
 
 
 def test_stream_goes_on_from_a_position(monkeypatch):
@@ -171,11 +173,11 @@ def test_stream_goes_on_from_a_position(monkeypatch):
 def test_stream_evaluates_each_example_once():
     trainer_ = trainer()
     state = trainer_.init(SEED, SETTINGS)
-    resident = ResidentData(trainer_, data(), data(7)).evaluate(state)
+    resident = ResidentData(trainer_, data(), {"test": data(7)}).evaluate(state)
     assert streamed(trainer_).evaluate(state) == pytest.approx(resident, rel=1e-6)
 
 
-@pytest.mark.parametrize("make", [lambda trainer_: ResidentData(trainer_, data(), data(7)), streamed])
+@pytest.mark.parametrize("make", [lambda trainer_: ResidentData(trainer_, data(), {"test": data(7)}), streamed])
 def test_a_loss_that_is_not_finite_ends_the_epoch(make):
     broken = dataclasses.replace(trainer(), rate_factor=lambda epoch: jnp.asarray(jnp.inf))
     result = make(broken).train_epoch(broken.init(SEED, SETTINGS), SEED, SETTINGS)

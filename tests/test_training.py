@@ -11,9 +11,10 @@ import pytest
 from flax import nnx
 
 from padam_optax.models.layers import BatchNorm, Conv, Linear
+from padam_optax.training.batches import Shuffled
 from padam_optax.training.checkpoint import Checkpoints
 from padam_optax.training.loop import Trainer, TrainState
-from padam_optax.training.tasks import Classification
+from padam_optax.training.tasks import Classification, mean_over_examples
 
 EXAMPLES, BATCH = 11, 3
 STEPS = EXAMPLES // BATCH
@@ -28,7 +29,8 @@ class Recorder:
 
     spoilt: tuple[int, ...] = ()
     traces: int = 0
-    metrics: tuple[str, ...] = ("first",)
+    metrics: tuple[str, ...] = ("loss", "first")
+    eval_batch_size: int = 4
 
     def init(self, key):
         state = {"step": jnp.zeros([], jnp.int32), "order": jnp.full((STEPS, BATCH), -1), "draws": jnp.zeros(STEPS)}
@@ -44,26 +46,30 @@ class Recorder:
             "order": model_state["order"].at[step % STEPS].set(batch["index"]),
             "draws": model_state["draws"].at[step % STEPS].set(jax.random.uniform(key)),
         }
-        return loss, (state, {"first": batch["index"][0].astype(float)})
+        return loss, (state, {"loss": loss, "first": batch["index"][0].astype(float)})
 
-    def evaluate(self, params, model_state, batch):
-        return {"index": batch["index"].astype(float), "one": jnp.ones(len(batch["index"])), "params": params}
+    def next_epoch(self, model_state):
+        return model_state
+
+    def evaluate(self, params, model_state, data):
+        def metrics(batch):
+            return {"index": batch["index"].astype(float), "one": jnp.ones(len(batch["index"])), "params": params}
+
+        return mean_over_examples(metrics, data, self.eval_batch_size)
 
 
-def trainer_of(task: Recorder, eval_batch_size: int = 4, *, keep_last_batch: bool = False) -> Trainer:
+def trainer_of(task: Recorder, *, keep_last_batch: bool = False) -> Trainer:
     return Trainer(
         task,
         lambda settings, factor: optax.sgd(settings["learning_rate"] * factor),
         lambda epoch: jnp.asarray(1.0),
-        BATCH,
-        keep_last_batch,
-        eval_batch_size,
+        Shuffled(BATCH, keep_last_batch),
     )
 
 
 def train_epoch(trainer: Trainer, state: TrainState, seed, settings, data):
     """One epoch in one call, with the metrics and the step that was not finite."""
-    state = trainer.train_steps(state, seed, settings, data, 0, STEPS)
+    state = trainer.train_steps(state, seed, settings, data, state.epoch + 0, 0, STEPS)
     nonfinite = state.nonfinite_step
     state, means = trainer.finish_epoch(state)
     return state, {**means, "nonfinite_step": nonfinite}
@@ -178,7 +184,7 @@ def test_nonfinite_step(spoilt, found):
 
 @pytest.mark.parametrize(("count", "batch"), [(11, 4), (11, 11), (11, 20), (12, 4), (1, 4)])
 def test_evaluation_counts_each_example_once(count, batch):
-    trainer = trainer_of(Recorder(), batch)
+    trainer = trainer_of(Recorder(eval_batch_size=batch))
     metrics = trainer.evaluate(trainer.init(jnp.int32(0), settings()), {"index": jnp.arange(count)})
     assert metrics["one"] == 1
     assert metrics["index"] == pytest.approx((count - 1) / 2, rel=1e-6)
@@ -186,13 +192,13 @@ def test_evaluation_counts_each_example_once(count, batch):
 
 def test_evaluation_keeps_padding_out_even_if_it_is_nan():
     """The last example fills up the last batch; its metric counts once, and a NaN elsewhere shows."""
-    task = Recorder()
-    task.evaluate = lambda params, model_state, batch: {"value": batch["value"]}
-    trainer = trainer_of(task)
-    state = trainer.init(jnp.int32(0), settings())
     values = jnp.arange(10.0)
-    assert trainer.evaluate(state, {"value": values.at[9].set(100.0)})["value"] == pytest.approx(13.6)
-    assert jnp.isnan(trainer.evaluate(state, {"value": values.at[3].set(jnp.nan)})["value"])
+
+    def mean(values):
+        return mean_over_examples(lambda batch: batch, {"value": values}, 4)["value"]
+
+    assert mean(values.at[9].set(100.0)) == pytest.approx(13.6)
+    assert jnp.isnan(mean(values.at[3].set(jnp.nan)))
 
 
 class Network(nnx.Module):
@@ -266,8 +272,8 @@ def test_batch_statistics_rest_in_evaluation(model, pictures):
     """The running ones are used: an example's metrics do not depend on its batch, and the state stays."""
     before = jax.tree.map(np.array, model[1])
     task = classification()
-    whole = jax.jit(task.evaluate)(*model, pictures)
-    part = jax.jit(task.evaluate)(*model, jax.tree.map(lambda array: array[:2], pictures))
+    whole = jax.jit(task.evaluate_examples)(*model, pictures)
+    part = jax.jit(task.evaluate_examples)(*model, jax.tree.map(lambda array: array[:2], pictures))
     jax.tree.map(np.testing.assert_array_equal, before, model[1])
     logits = logits_of(model, pictures, train=False)
     np.testing.assert_allclose(whole["loss"], cross_entropy(logits, pictures["labels"]), rtol=1e-5)
@@ -282,7 +288,8 @@ def test_augmentation_is_for_training_only(model, pictures):
     zeros = {**pictures, "images": jnp.zeros_like(pictures["images"])}
     assert loss == jax.jit(classification().loss)(*model, zeros, jax.random.key(0))[0]
     np.testing.assert_array_equal(
-        jax.jit(black.evaluate)(*model, pictures)["loss"], jax.jit(classification().evaluate)(*model, pictures)["loss"]
+        jax.jit(black.evaluate_examples)(*model, pictures)["loss"],
+        jax.jit(classification().evaluate_examples)(*model, pictures)["loss"],
     )
 
 

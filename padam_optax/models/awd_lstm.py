@@ -10,6 +10,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
+
+from padam_optax.models.recurrence import lstm_recurrence
 
 Hidden = tuple[tuple[jax.Array, jax.Array], ...]
 
@@ -55,7 +58,8 @@ class LstmLayer(nnx.Module):
     Both biases are trained: a single one would have another gradient norm, and so be clipped otherwise.
     """
 
-    def __init__(self, in_features: int, features: int, *, rngs: nnx.Rngs):
+    def __init__(self, in_features: int, features: int, *, dtype: DTypeLike | None = None, rngs: nnx.Rngs):
+        self.dtype = dtype
         bound = 1 / math.sqrt(features)
 
         def uniform(*shape: int) -> nnx.Param[jax.Array]:
@@ -74,22 +78,13 @@ class LstmLayer(nnx.Module):
         weight_mask: jax.Array | float = 1.0,
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         """Outputs (T, B, features) for `inputs` (T, B, in_features), and the state after `length` steps."""
-        recurrent = self.kernel_hidden[...] * weight_mask
-        gates_input = inputs @ self.kernel_input[...] + self.bias_input[...] + self.bias_hidden[...]
-
-        def step(
-            carry: tuple[jax.Array, jax.Array], at: tuple[jax.Array, jax.Array]
-        ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
-            time, gates = at
-            h, c = carry
-            i, f, g, o = jnp.split(gates + h @ recurrent, 4, axis=-1)
-            new_c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
-            new_h = jax.nn.sigmoid(o) * jnp.tanh(new_c)
-            counts = time < length
-            return (jnp.where(counts, new_h, h), jnp.where(counts, new_c, c)), new_h
-
-        state, outputs = jax.lax.scan(step, hidden, (jnp.arange(inputs.shape[0]), gates_input))
-        return outputs, state
+        dtype = self.dtype or inputs.dtype
+        projected = jnp.matmul(
+            inputs.astype(dtype), self.kernel_input[...].astype(dtype), preferred_element_type=inputs.dtype
+        )
+        gates_input = projected + self.bias_input[...] + self.bias_hidden[...]
+        recurrent = (self.kernel_hidden[...] * weight_mask).astype(dtype)
+        return lstm_recurrence(gates_input, recurrent, hidden, jnp.asarray(length, jnp.int32))
 
 
 class AwdLstm(nnx.Module):
@@ -101,6 +96,8 @@ class AwdLstm(nnx.Module):
       hidden: Size of the other layers.
       layers: Number of LSTM layers.
       dropouts: Rates in training.
+      dtype: In which products of matrices are taken; by default that of the parameters. States and sums keep the
+        parameters' dtype.
       rngs: Source of the keys for the parameters: the embedding U(-0.1, 0.1), the decoder's bias 0, the layers
         U(+-1/sqrt(size)).
     """
@@ -113,6 +110,7 @@ class AwdLstm(nnx.Module):
         hidden: int,
         layers: int,
         dropouts: Dropouts = Dropouts(),
+        dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
         self.embedding = nnx.Param(jax.random.uniform(rngs.params(), (vocabulary, embedding), jnp.float32, -0.1, 0.1))
@@ -120,8 +118,9 @@ class AwdLstm(nnx.Module):
         self.sizes = (*(hidden for _ in range(layers - 1)), embedding)
         inputs = (embedding, *self.sizes[:-1])
         self.layers = nnx.List(
-            [LstmLayer(size_in, size, rngs=rngs) for size_in, size in zip(inputs, self.sizes, strict=True)]
+            [LstmLayer(size_in, size, dtype=dtype, rngs=rngs) for size_in, size in zip(inputs, self.sizes, strict=True)]
         )
+        self.dtype = dtype
         self.dropouts = dropouts
 
     def initial_hidden(self, rows: int) -> Hidden:
@@ -174,5 +173,7 @@ class AwdLstm(nnx.Module):
             states.append(state)
             last = index == len(self.layers) - 1
             values = raw * mask((1, rows, raw.shape[-1]), self.dropouts.output if last else self.dropouts.between)
-        logits = values @ embedding.T + self.decoder_bias[...]
+        dtype = self.dtype or values.dtype
+        scores = jnp.matmul(values.astype(dtype), embedding.T.astype(dtype), preferred_element_type=values.dtype)
+        logits = scores + self.decoder_bias[...]
         return LstmOutput(logits, raw, values, tuple(states))

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import jax
@@ -39,9 +39,8 @@ class EpochResult:
 class Source(Protocol):
     """Where the examples of a training come from."""
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Training steps of an epoch."""
+    def steps_before(self, epoch: int) -> int:
+        """Training steps of the epochs before `epoch`, counted from 0."""
         ...
 
     @property
@@ -68,7 +67,7 @@ class Source(Protocol):
         ...
 
     def evaluate(self, state: TrainState) -> dict[str, float]:
-        """Mean of each metric over the test set."""
+        """Metrics over each set that is held out from training, as `test_loss`."""
         ...
 
 
@@ -77,25 +76,27 @@ class ResidentData:
 
     Args:
       trainer: Compiled functions.
-      train: Tree of arrays with one leading axis, the examples.
-      test: The same for the test set.
+      train: As the trainer's batches take them.
+      held_out: Sets to evaluate on, as the trainer's task takes them, by the name that their metrics get.
       reestimate: Whether each epoch ends with a pass that re-estimates the model's statistics and measures the
         training metrics with the parameters fixed.
     """
 
-    def __init__(self, trainer: Trainer, train: PyTree, test: PyTree, *, reestimate: bool = False):
+    def __init__(self, trainer: Trainer, train: PyTree, held_out: Mapping[str, PyTree], *, reestimate: bool = False):
         self._trainer = trainer
         self._train = jax.tree.map(jnp.asarray, train)
-        self._test = jax.tree.map(jnp.asarray, test)
-        self._examples = int(jax.tree.leaves(self._train)[0].shape[0])
+        self._held_out = {name: jax.tree.map(jnp.asarray, data) for name, data in held_out.items()}
         self._reestimate = reestimate
         self._steps_a_call = _FIRST_STEPS
         self._compiled = False
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Training steps of an epoch."""
-        return self._trainer.steps_per_epoch(self._examples)
+    def steps_before(self, epoch: int) -> int:
+        """As `Source`."""
+        return sum(self._steps(before) for before in range(epoch))
+
+    def _steps(self, epoch: int) -> int:
+        batches = self._trainer.batches
+        return batches.steps(epoch, self._train) + int(batches.has_last(self._train))
 
     @property
     def position(self) -> str:
@@ -115,30 +116,30 @@ class ResidentData:
     ) -> EpochResult:
         """As `Source`; the split into calls changes nothing in the numbers."""
         trainer, data = self._trainer, self._train
-        step = int(state.step)
-        full = trainer.full_batches(self._examples)
+        epoch, step = int(state.epoch), int(state.step)
+        full, steps = trainer.batches.steps(epoch, data), self._steps(epoch)
         if not self._compiled:
             state = self._compile(state, seed, hyperparameters)
         first, began = step, time.perf_counter()
 
         def result(state: TrainState, metrics: dict[str, float] | None, nonfinite: int) -> EpochResult:
             seconds = time.perf_counter() - began
-            examples = min(step * trainer.batch_size, self._examples) - first * trainer.batch_size
+            examples = trainer.batches.examples(epoch, first, step, data)
             return EpochResult(state, metrics, nonfinite if nonfinite >= 0 else None, seconds, examples)
 
         while step < full:
             stop = min(full, step + self._steps_a_call)
             call_began = time.perf_counter()
-            state = trainer.train_steps(state, seed, hyperparameters, data, step, stop)
+            state = trainer.train_steps(state, seed, hyperparameters, data, epoch, step, stop)
             nonfinite = int(state.nonfinite_step)
             a_step = (time.perf_counter() - call_began) / (stop - step)
             self._steps_a_call = max(1, min(full, int(_CALL_SECONDS / a_step)))
             step = stop
-            on_steps(step / self.steps_per_epoch)
+            on_steps(step / steps)
             # With all steps done the epoch is finished first: both states would be checkpoints of the same step.
-            if nonfinite >= 0 or (step < self.steps_per_epoch and should_stop()):
+            if nonfinite >= 0 or (step < steps and should_stop()):
                 return result(state, None, nonfinite)
-        if step < self.steps_per_epoch:
+        if step < steps:
             state = trainer.train_last_batch(state, seed, hyperparameters, data)
             step += 1
         if self._reestimate:
@@ -152,19 +153,23 @@ class ResidentData:
     def _compile(self, state: TrainState, seed: jax.Array, hyperparameters: Hyperparameters) -> TrainState:
         """Runs everything on as little as possible, so that no time below holds a compilation."""
         trainer, data, step = self._trainer, self._train, int(state.step)
-        if trainer.has_last_batch(self._examples):
+        if trainer.batches.has_last(data):
             trainer.train_last_batch(_copy(state), seed, hyperparameters, data)
         if self._reestimate:
             trainer.reestimate(_copy(state), seed, data, 0)
         trainer.finish_epoch(_copy(state))
-        state = trainer.train_steps(state, seed, hyperparameters, data, step, step)
+        state = trainer.train_steps(state, seed, hyperparameters, data, int(state.epoch), step, step)
         jax.block_until_ready(state.step)
         self._compiled = True
         return state
 
     def evaluate(self, state: TrainState) -> dict[str, float]:
-        """Mean of each metric over the test set."""
-        return {name: float(value) for name, value in self._trainer.evaluate(state, self._test).items()}
+        """As `Source`."""
+        return {
+            f"{split}_{name}": float(value)
+            for split, data in self._held_out.items()
+            for name, value in self._trainer.evaluate(state, data).items()
+        }
 
 
 class Positioned(Protocol):
@@ -188,6 +193,7 @@ class StreamedData:
       trainer: Compiled functions.
       open_train: Gives the training batches of all epochs, from the first on.
       open_test: Gives the test batches, each with a mask of the examples that count: (batch, (N,) bool).
+      batch_size: Examples of a training batch.
       steps_per_epoch: Training steps of an epoch.
       test_examples: Examples that count over all test batches.
     """
@@ -198,22 +204,23 @@ class StreamedData:
         open_train: Callable[[], Positioned],
         open_test: Callable[[], Iterable[tuple[PyTree, Any]]],
         *,
+        batch_size: int,
         steps_per_epoch: int,
         test_examples: int,
     ):
         self._trainer = trainer
         self._open_train = open_train
         self._open_test = open_test
+        self._batch_size = batch_size
         self._steps = steps_per_epoch
         self._test_examples = test_examples
         self._batches: Positioned | None = None
         self._go_to = ""
         self._compiled = False
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Training steps of an epoch."""
-        return self._steps
+    def steps_before(self, epoch: int) -> int:
+        """As `Source`."""
+        return epoch * self._steps
 
     @property
     def position(self) -> str:
@@ -258,7 +265,7 @@ class StreamedData:
                 if nonfinite >= 0 or should_stop():
                     break
         seconds = time.perf_counter() - began
-        examples = (step - first) * trainer.batch_size
+        examples = (step - first) * self._batch_size
         if nonfinite >= 0 or step < self._steps:
             return EpochResult(state, None, nonfinite if nonfinite >= 0 else None, seconds, examples)
         state, means = trainer.finish_epoch(state)
@@ -271,7 +278,7 @@ class StreamedData:
             sums = self._trainer.evaluate_batch(state, jax.tree.map(jnp.asarray, batch), jnp.asarray(counts))
             for name, value in sums.items():
                 totals[name] = totals.get(name, 0.0) + float(value)
-        return {name: total / self._test_examples for name, total in totals.items()}
+        return {f"test_{name}": total / self._test_examples for name, total in totals.items()}
 
 
 def _copy(state: TrainState) -> TrainState:

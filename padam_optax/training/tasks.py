@@ -1,4 +1,4 @@
-"""What the loop asks of a task, and image classification as one."""
+"""What the loop asks of a task, and the two there are: image classification and language modelling."""
 
 import dataclasses
 from collections.abc import Callable
@@ -17,7 +17,7 @@ class Task(Protocol):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Names of the scalars that `loss` returns besides it."""
+        """Names of the scalars that `loss` returns; "loss" is among them."""
         ...
 
     def init(self, key: jax.Array) -> tuple[PyTree, PyTree]:
@@ -27,15 +27,52 @@ class Task(Protocol):
     def loss(
         self, params: PyTree, model_state: PyTree, batch: PyTree, key: jax.Array, *, updates: int | None = None
     ) -> tuple[jax.Array, tuple[PyTree, dict[str, jax.Array]]]:
-        """Returns the mean training loss of a batch, the new model state, and scalar metrics.
+        """Returns what is minimised on a batch, the new model state, and scalar metrics.
 
         `updates`: how often the model's statistics see the batch; by default as often as in a training step.
         """
         ...
 
-    def evaluate(self, params: PyTree, model_state: PyTree, batch: PyTree) -> dict[str, jax.Array]:
+    def next_epoch(self, model_state: PyTree) -> PyTree:
+        """The model's state at the start of the next epoch, from that at the end of one."""
+        ...
+
+    def evaluate(self, params: PyTree, model_state: PyTree, data: PyTree) -> dict[str, jax.Array]:
+        """Returns metrics over all of `data`."""
+        ...
+
+
+def _structure(build: Callable[[nnx.Rngs], nnx.Module]) -> Any:
+    return nnx.graphdef(nnx.eval_shape(lambda: build(nnx.Rngs(0))))
+
+
+class StreamedTask(Task, Protocol):
+    """A task that can be evaluated batch by batch."""
+
+    def evaluate_examples(self, params: PyTree, model_state: PyTree, batch: PyTree) -> dict[str, jax.Array]:
         """Returns metrics, each with one entry an example."""
         ...
+
+
+def mean_over_examples(
+    evaluate: Callable[[PyTree], dict[str, jax.Array]], data: PyTree, batch_size: int
+) -> dict[str, jax.Array]:
+    """Means of metrics with one entry an example, over all examples of `data`, each counted once.
+
+    Args:
+      evaluate: Maps a batch to metrics.
+      data: Tree of arrays with one leading axis, the examples.
+      batch_size: Examples of a batch; the last one is filled up with what does not count.
+    """
+    examples = jax.tree.leaves(data)[0].shape[0]
+    steps = -(-examples // batch_size)
+    indices = jnp.arange(steps * batch_size).reshape(steps, batch_size)
+
+    def sums(batch_indices: jax.Array) -> dict[str, jax.Array]:
+        metrics = evaluate(jax.tree.map(lambda array: array[jnp.minimum(batch_indices, examples - 1)], data))
+        return jax.tree.map(lambda values: jnp.sum(jnp.where(batch_indices < examples, values, 0)), metrics)
+
+    return jax.tree.map(lambda values: jnp.sum(values) / examples, jax.lax.map(sums, indices))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +88,7 @@ class Classification:
       top5: Whether the top-5 error is measured too.
       statistics_updates: How often the batch statistics of a training step enter the running ones.
       statistics_momentum: What the running statistics keep of themselves at each update.
+      eval_batch_size: Examples a step of the evaluation, which sees every example once.
     """
 
     build: Callable[[nnx.Rngs], nnx.Module]
@@ -59,10 +97,11 @@ class Classification:
     top5: bool = False
     statistics_updates: int = 1
     statistics_momentum: float = 0.9
+    eval_batch_size: int = 500
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        return ("error", "error_top5") if self.top5 else ("error",)
+        return ("loss", "error", "error_top5") if self.top5 else ("loss", "error")
 
     def init(self, key: jax.Array) -> tuple[PyTree, PyTree]:
         _, params, model_state = nnx.split(self.build(nnx.Rngs(key)), nnx.Param, nnx.BatchStat)
@@ -74,20 +113,28 @@ class Classification:
         model = self._model(params, model_state)
         images = self.preprocess(self.augment(key, batch["images"]))
         logits = model(images, train=True, key=jax.random.fold_in(key, 0xD0))
-        losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, batch["labels"])
+        loss = optax.losses.softmax_cross_entropy_with_integer_labels(logits, batch["labels"]).mean()
         errors = jax.tree.map(jnp.mean, self._errors(logits, batch["labels"]))
         new_state = self._repeat(model_state, nnx.state(model, nnx.BatchStat), updates or self.statistics_updates)
-        return losses.mean(), (new_state, errors)
+        return loss, (new_state, {"loss": loss, **errors})
 
-    def evaluate(self, params: PyTree, model_state: PyTree, batch: PyTree) -> dict[str, jax.Array]:
+    def next_epoch(self, model_state: PyTree) -> PyTree:
+        return model_state
+
+    def evaluate(self, params: PyTree, model_state: PyTree, data: PyTree) -> dict[str, jax.Array]:
+        """The means over all examples."""
+        return mean_over_examples(
+            lambda batch: self.evaluate_examples(params, model_state, batch), data, self.eval_batch_size
+        )
+
+    def evaluate_examples(self, params: PyTree, model_state: PyTree, batch: PyTree) -> dict[str, jax.Array]:
         logits = self._model(params, model_state)(self.preprocess(batch["images"]), train=False)
         losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, batch["labels"])
         return {"loss": losses, **self._errors(logits, batch["labels"])}
 
     def _model(self, params: PyTree, model_state: PyTree) -> Any:
-        structure = nnx.graphdef(nnx.eval_shape(lambda: self.build(nnx.Rngs(0))))
         # A copy: without it BatchNorm would write into variables of the enclosing trace.
-        return nnx.merge(structure, params, model_state, copy=True)
+        return nnx.merge(_structure(self.build), params, model_state, copy=True)
 
     def _errors(self, logits: jax.Array, labels: jax.Array) -> dict[str, jax.Array]:
         errors = {"error": (jnp.argmax(logits, axis=-1) != labels).astype(logits.dtype)}
@@ -106,3 +153,86 @@ class Classification:
         momentum = self.statistics_momentum
         stretch = (1 - momentum**updates) / (1 - momentum)
         return jax.tree.map(lambda before, after: before + stretch * (after - before), old, new)
+
+
+@dataclasses.dataclass(frozen=True)
+class LanguageModelling:
+    """Cross-entropy, in nats a token, of a recurrent network that reads a text in columns.
+
+    Batches are as `batches.Windows` makes them. The state after one is where the next begins; it is part of the model's
+    state, so of checkpoints, and zero at the start of an epoch. What is minimised is the cross-entropy with AWD-LSTM's
+    two regularisers of the last layer: `activation` times the mean square of its dropped output, `temporal` times the
+    mean square of the change of its raw output from step to step (Merity et al., 2018).
+
+    Attributes:
+      build: Builds the network from its keys. It is called `model(tokens, hidden, train=..., key=..., length=...)`,
+        gives `logits`, `raw`, `dropped` and `hidden`, and has `initial_hidden(columns)`.
+      columns: Of the training text.
+      activation: See above.
+      temporal: See above.
+      eval_length: Steps of an evaluation's window; the result does not depend on it.
+    """
+
+    build: Callable[[nnx.Rngs], nnx.Module]
+    columns: int
+    activation: float = 0.0
+    temporal: float = 0.0
+    eval_length: int = 70
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return ("loss", "objective")
+
+    def init(self, key: jax.Array) -> tuple[PyTree, PyTree]:
+        model: Any = self.build(nnx.Rngs(key))
+        return nnx.state(model, nnx.Param), model.initial_hidden(self.columns)
+
+    def loss(
+        self, params: PyTree, model_state: PyTree, batch: PyTree, key: jax.Array, *, updates: int | None = None
+    ) -> tuple[jax.Array, tuple[PyTree, dict[str, jax.Array]]]:
+        """As `Task`; "loss" is the cross-entropy alone."""
+        del updates
+        length = batch["length"]
+        out = self._model(params)(batch["inputs"], model_state, train=True, key=key, length=length)
+        counts = (jnp.arange(out.logits.shape[0]) < length)[:, None]
+        losses = optax.losses.softmax_cross_entropy_with_integer_labels(out.logits, batch["targets"])
+        loss = jnp.sum(jnp.where(counts, losses, 0)) / (length * losses.shape[1])
+        objective = loss
+        if self.activation:
+            squares = jnp.where(counts[..., None], out.dropped**2, 0)
+            objective += self.activation * jnp.sum(squares) / (length * squares[0].size)
+        if self.temporal:
+            changes = jnp.where(counts[1:, :, None], (out.raw[1:] - out.raw[:-1]) ** 2, 0)
+            objective += self.temporal * jnp.sum(changes) / (jnp.maximum(length - 1, 1) * changes[0].size)
+        return objective, (out.hidden, {"loss": loss, "objective": objective})
+
+    def next_epoch(self, model_state: PyTree) -> PyTree:
+        return jax.tree.map(jnp.zeros_like, model_state)
+
+    def evaluate(self, params: PyTree, model_state: PyTree, data: PyTree) -> dict[str, jax.Array]:
+        """Reads `data["tokens"]` (rows, columns) from a zero state on, dropouts off.
+
+        Returns:
+          "loss", the mean cross-entropy of the rows - 1 targets of each column; "perplexity", its exponential; and
+          "perplexity_rows", in which the sum is divided by the rows as in the public AWD-LSTM code, slightly lower.
+        """
+        del model_state
+        tokens = data["tokens"]
+        rows, columns = tokens.shape
+        model = self._model(params)
+        starts = jnp.arange(0, rows - 1, self.eval_length)
+
+        def window(hidden: PyTree, start: jax.Array) -> tuple[PyTree, jax.Array]:
+            times = start + jnp.arange(self.eval_length + 1)
+            length = jnp.minimum(self.eval_length, rows - 1 - start)
+            part = tokens[jnp.minimum(times, rows - 1)]
+            out = model(part[:-1], hidden, train=False, length=length)
+            losses = optax.losses.softmax_cross_entropy_with_integer_labels(out.logits, part[1:])
+            return out.hidden, jnp.sum(jnp.where((times[:-1] < rows - 1)[:, None], losses, 0))
+
+        _, sums = jax.lax.scan(window, model.initial_hidden(columns), starts)
+        loss, by_rows = jnp.sum(sums) / ((rows - 1) * columns), jnp.sum(sums) / (rows * columns)
+        return {"loss": loss, "perplexity": jnp.exp(loss), "perplexity_rows": jnp.exp(by_rows)}
+
+    def _model(self, params: PyTree) -> Any:
+        return nnx.merge(_structure(self.build), params, copy=True)

@@ -1,0 +1,191 @@
+"""How the examples of an epoch make its steps: shuffled batches, or windows that follow a text."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+import jax
+import jax.numpy as jnp
+
+PyTree = Any
+_Result = TypeVar("_Result")
+
+
+class Batches(Protocol):
+    """Cuts data that live on the device into the steps of an epoch."""
+
+    def steps(self, epoch: int, data: PyTree) -> int:
+        """Steps of the same shape in `epoch`, counted from 0."""
+        ...
+
+    def has_last(self, data: PyTree) -> bool:
+        """Whether a smaller batch follows them."""
+        ...
+
+    def examples(self, epoch: int, start: int, stop: int, data: PyTree) -> int:
+        """Examples in the steps `start` to `stop` (not included) of `epoch`."""
+        ...
+
+    def plan(self, key: jax.Array, epoch: jax.Array, data: PyTree) -> PyTree:
+        """What `epoch` takes and when, as arrays. `key` is for what a seed decides."""
+        ...
+
+    def at(self, plan: PyTree, step: jax.Array, data: PyTree, function: "Consumer[_Result]") -> _Result:
+        """Returns `function(batch, rate)` of a step's batch and its factor of the learning rate, None for 1."""
+        ...
+
+    def last(self, plan: PyTree, data: PyTree) -> PyTree:
+        """The smaller batch."""
+        ...
+
+
+Consumer = Callable[[PyTree, jax.Array | None], _Result]
+
+
+@dataclasses.dataclass(frozen=True)
+class Shuffled:
+    """Batches from a permutation of the examples that depends on the seed and the epoch.
+
+    Data are trees of arrays with one leading axis, the examples.
+
+    Attributes:
+      size: Examples a step.
+      keep_last: Whether the examples that do not fill a last batch make a smaller one, or sit an epoch out.
+    """
+
+    size: int
+    keep_last: bool = False
+
+    def steps(self, epoch: int, data: PyTree) -> int:
+        del epoch
+        return _count(data) // self.size
+
+    def has_last(self, data: PyTree) -> bool:
+        return self.keep_last and _count(data) % self.size > 0
+
+    def examples(self, epoch: int, start: int, stop: int, data: PyTree) -> int:
+        del epoch
+        return min(stop * self.size, _count(data)) - start * self.size
+
+    def plan(self, key: jax.Array, epoch: jax.Array, data: PyTree) -> jax.Array:
+        del epoch
+        # Keys of steps count from 0 and end below this one.
+        return jax.random.permutation(jax.random.fold_in(key, self.all_steps(_count(data))), _count(data))
+
+    def at(self, plan: jax.Array, step: jax.Array, data: PyTree, function: Consumer[_Result]) -> _Result:
+        return function(_take(data, jax.lax.dynamic_slice_in_dim(plan, step * self.size, self.size)), None)
+
+    def last(self, plan: jax.Array, data: PyTree) -> PyTree:
+        return _take(data, plan[self.steps(0, data) * self.size :])
+
+    def all_steps(self, examples: int) -> int:
+        """Steps of an epoch, the smaller batch included."""
+        return -(-examples // self.size) if self.keep_last else examples // self.size
+
+
+@dataclasses.dataclass(frozen=True)
+class Windows:
+    """Windows that follow one another through a text in columns, for truncated back-propagation through time.
+
+    Data are {"tokens": (rows, columns), int32}; a batch is {"inputs", "targets"}, (T, columns) each, and "length", the
+    steps of T that count. With random lengths, each window draws one as the public AWD-LSTM code does: normal around
+    `length`, or half of it with probability .05, with deviation 5, kept within 5 and 100; the learning rate is scaled
+    by it over `length`. The shapes are static: a window is cut to the shortest of `buckets` that holds it and the rest
+    masked, so that nothing compiles anew and little is computed for nothing. Lengths depend on the epoch but not on the
+    seed: runs of several seeds that are mapped over one another keep one set of windows.
+
+    Attributes:
+      length: Steps of a window, or around which they are drawn.
+      random: Whether lengths are drawn.
+    """
+
+    length: int
+    random: bool = False
+
+    SHORTEST = 5
+    LONGEST = 100
+    DEVIATION = 5.0
+    HALVED = 0.05
+
+    @property
+    def buckets(self) -> tuple[int, ...]:
+        """Lengths that batches have."""
+        if not self.random:
+            return (self.length,)
+        around = (self.length // 2 + 10, self.length - 6, self.length + 2, self.length + 10)
+        return (*sorted({size for size in around if self.SHORTEST < size < self.LONGEST}), self.LONGEST)
+
+    def steps(self, epoch: int, data: PyTree) -> int:
+        return len(self._host_starts(epoch, _count(data)))
+
+    def has_last(self, data: PyTree) -> bool:
+        del data
+        return False
+
+    def examples(self, epoch: int, start: int, stop: int, data: PyTree) -> int:
+        rows, columns = data["tokens"].shape
+        starts = (*self._host_starts(epoch, rows), rows - 1)
+        return (starts[stop] - starts[start]) * columns
+
+    def plan(self, key: jax.Array, epoch: jax.Array, data: PyTree) -> tuple[jax.Array, jax.Array]:
+        """As `windows`."""
+        del key
+        return self.windows(epoch, _count(data))
+
+    def at(
+        self, plan: tuple[jax.Array, jax.Array], step: jax.Array, data: PyTree, function: Consumer[_Result]
+    ) -> _Result:
+        starts, drawn = plan
+        start, wanted = starts[step], drawn[step]
+        length = jnp.minimum(wanted, _count(data) - 1 - start)
+        rate = wanted / self.length if self.random else None
+
+        def cut(size: int) -> _Result:
+            # Beyond the end of the text, steps that do not count.
+            times = jnp.minimum(start + jnp.arange(size + 1), _count(data) - 1)
+            tokens = data["tokens"][times]
+            return function({"inputs": tokens[:-1], "targets": tokens[1:], "length": length}, rate)
+
+        if len(self.buckets) == 1:
+            return cut(self.buckets[0])
+        bucket = jnp.sum(length > jnp.asarray(self.buckets[:-1]))
+        return jax.lax.switch(bucket, [functools.partial(cut, size) for size in self.buckets])
+
+    def last(self, plan: PyTree, data: PyTree) -> PyTree:
+        raise AssertionError("windows have no smaller batch")
+
+    def mean_steps(self, rows: int) -> float:
+        """Windows of an epoch, on average over epochs."""
+        mean = self.length * (1 - self.HALVED / 2) if self.random else self.length
+        return (rows - 1) / mean
+
+    def windows(self, epoch: jax.Array | int, rows: int) -> tuple[jax.Array, jax.Array]:
+        """Start and drawn length of as many windows as a text of so many rows may need, in order, int32."""
+        if not self.random:
+            starts = jnp.arange(0, max(rows - 2, 1), self.length, jnp.int32)
+            return starts, jnp.full_like(starts, self.length)
+        count = -(-rows // self.SHORTEST)
+        halving, around = jax.random.split(jax.random.fold_in(jax.random.key(0), epoch))
+        base = jnp.where(jax.random.uniform(halving, (count,)) < self.HALVED, self.length // 2, self.length)
+        drawn = base + self.DEVIATION * jax.random.normal(around, (count,))
+        lengths = jnp.clip(drawn.astype(jnp.int32), self.SHORTEST, self.LONGEST)
+        return jnp.cumulative_sum(lengths, include_initial=True)[:-1].astype(jnp.int32), lengths
+
+    def _host_starts(self, epoch: int, rows: int) -> tuple[int, ...]:
+        return _starts(self, epoch, rows)
+
+
+@functools.lru_cache(maxsize=512)
+def _starts(windows: Windows, epoch: int, rows: int) -> tuple[int, ...]:
+    """Starts of the windows of an epoch: a target at least two steps from the end, as in the public code."""
+    starts = jax.device_get(windows.windows(epoch, rows)[0])
+    return tuple(int(start) for start in starts if start < max(rows - 2, 1))
+
+
+def _count(data: PyTree) -> int:
+    return jax.tree.leaves(data)[0].shape[0]
+
+
+def _take(data: PyTree, indices: jax.Array) -> PyTree:
+    return jax.tree.map(lambda array: array[indices], data)
