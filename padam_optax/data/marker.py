@@ -12,7 +12,7 @@ from padam_optax.data.images import DataError
 FILE = "padam-source.json"
 
 # The data sets' own names. Only files that our own checksummed download unpacked may carry them.
-RESERVED_LABELS = ("cifar10", "cifar100")
+RESERVED_LABELS = ("cifar10", "cifar100", "ptb")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from padam_optax.data import marker
 from padam_optax.data.images import DataError
 
 END = "<eos>"
@@ -55,10 +56,13 @@ def read_text(
         "raise".
 
     Raises:
-      DataError: If a file is missing or empty, a word is unknown, or files without a label are not Penn Treebank; the
-        message says what was found and what was expected.
+      DataError: If a file is missing, empty or altered since it was fetched, a word is unknown, or files without a
+        label are not Penn Treebank; the message says what was found and what was expected.
     """
     folder = pathlib.Path(data_dir)
+    found = marker.read(folder)
+    if found is not None:
+        found.verify(folder)
     texts, digest = {}, hashlib.sha256()
     for split in TOKENS:
         content = _find(folder, split).read_bytes()

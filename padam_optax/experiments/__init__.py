@@ -3,13 +3,13 @@
 import difflib
 
 from padam_optax.data.images import DataError
-from padam_optax.experiments import cifar, demo, imagenet
+from padam_optax.experiments import cifar, demo, imagenet, ptb
 from padam_optax.experiments.spec import Experiment
 
 __all__ = ["EXPERIMENTS", "DataError", "Experiment", "figure", "find", "table"]
 
 EXPERIMENTS: dict[str, Experiment] = {
-    spec.name: spec for spec in (*cifar.EXPERIMENTS, *imagenet.EXPERIMENTS, *demo.EXPERIMENTS)
+    spec.name: spec for spec in (*cifar.EXPERIMENTS, *imagenet.EXPERIMENTS, *ptb.EXPERIMENTS, *demo.EXPERIMENTS)
 }
 
 
@@ -63,6 +63,6 @@ _TABLES = _by_table()
 _FIGURES = {
     1: [*cifar.FIGURE_1, *(spec for spec in cifar.TABLES if (spec.model, spec.optimizer) == ("resnet18", "padam"))],
     2: _TABLES[1],
-    3: _TABLES[2],
+    3: [*_TABLES[2], *_TABLES[3]],
     4: _TABLES[4],
 }

@@ -5,7 +5,7 @@ import functools
 import json
 import pathlib
 from collections.abc import Generator
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from padam_optax.data.digits import read_digits
 from padam_optax.data.download import fetch, fetched
 from padam_optax.data.imagenet import ImageBatches, ImageFolder, eval_batches, scan_image_folder, train_batches
 from padam_optax.data.images import DataError, ImageData, ImageSet, restrict
+from padam_optax.data.ptb import TextData, columns, read_text, restrict_text
+from padam_optax.data.pydoc import read_pydoc
 from padam_optax.experiments.spec import Experiment
 from padam_optax.training.epoch import ResidentData, Source, StreamedData
 from padam_optax.training.loop import Trainer
@@ -21,14 +23,14 @@ from padam_optax.training.loop import Trainer
 __all__ = ["DATASETS", "Data", "Dataset", "fetch", "load_data", "make_source"]
 
 # What a run trains on: a set that the device holds, or a folder that the host reads.
-Data: TypeAlias = ImageData | ImageFolder
+Data: TypeAlias = ImageData | ImageFolder | TextData
 
 _EVAL_BATCH = 100
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """How a data set is prepared.
+    """How a set of images is prepared.
 
     Attributes:
       classes: Number of classes; None if the folder decides.
@@ -54,24 +56,42 @@ DATASETS = {
 }
 
 
-def load_data(experiment: Experiment, data_dir: str | pathlib.Path | None, data_label: str) -> Data:
+def load_data(
+    experiment: Experiment,
+    data_dir: str | pathlib.Path | None,
+    data_label: str,
+    *,
+    unknown_words: Literal["raise", "replace"] = "raise",
+) -> Data:
     """Reads the experiment's data set and takes its part of it.
+
+    Args:
+      experiment: Names the data set, and which part of it is wanted.
+      data_dir: Folder of its files; None for what was fetched.
+      data_label: Name under which results on these files are reported.
+      unknown_words: What to do with words of a held-out text that the training text lacks; see `ptb.read_text`.
 
     Raises:
       DataError: If the files are missing or damaged, or no folder or label is given for a set that needs one.
     """
-    data = _read(experiment.dataset, None if data_dir is None else str(data_dir), data_label)
+    data = _read(experiment.dataset, None if data_dir is None else str(data_dir), data_label, unknown_words)
     if isinstance(data, ImageData):
         return restrict(data, experiment.train_examples, experiment.held_out)
+    if isinstance(data, TextData):
+        language = experiment.language
+        assert language is not None, "an experiment on text describes its language model"
+        return restrict_text(data, experiment.train_examples, language.vocabulary)
     if experiment.train_examples is not None or experiment.held_out is not None:
         raise DataError(f"{experiment.dataset} is read from a folder; take a part of it by making a smaller folder.")
     return data
 
 
 @functools.lru_cache(maxsize=2)
-def _read(dataset: str, data_dir: str | None, label: str) -> Data:
+def _read(dataset: str, data_dir: str | None, label: str, unknown_words: Literal["raise", "replace"]) -> Data:
     if dataset == "digits":
         return read_digits()
+    if dataset == "pydoc":
+        return read_pydoc()
     if dataset == "imagenet":
         if data_dir is None:
             raise DataError("imagenet needs --data-dir, the folder with train/<class>/*.JPEG and val/<class>/*.JPEG.")
@@ -80,13 +100,17 @@ def _read(dataset: str, data_dir: str | None, label: str) -> Data:
     if folder is None:
         raise DataError(
             f"{dataset} is not here: `padam data fetch {dataset}` downloads it, and --data-dir takes a folder that has"
-            " its binary files."
+            " its files."
         )
+    if dataset == "ptb":
+        return read_text(folder, label, unknown=unknown_words)
     return {"cifar10": read_cifar10, "cifar100": read_cifar100}[dataset](folder, label)
 
 
 def class_count(experiment: Experiment, data: Data) -> int:
-    """Classes of the experiment's data."""
+    """Classes of the experiment's data; for text, words."""
+    if isinstance(data, TextData):
+        return len(data.vocabulary)
     classes = DATASETS[experiment.dataset].classes
     if classes is not None:
         return classes
@@ -109,7 +133,16 @@ def make_source(experiment: Experiment, data: Data, trainer: Trainer, seed: int,
     """
     if isinstance(data, ImageData):
         reestimate = experiment.reestimate_statistics
-        return ResidentData(trainer, _arrays(data.train), _arrays(data.test), reestimate=reestimate)
+        return ResidentData(trainer, _arrays(data.train), {"test": _arrays(data.test)}, reestimate=reestimate)
+    if isinstance(data, TextData):
+        language = experiment.language
+        assert language is not None
+        held_out = zip(("valid", "test"), (data.valid, data.test), language.eval_columns, strict=True)
+        return ResidentData(
+            trainer,
+            {"tokens": columns(data.train, experiment.batch_size)},
+            {name: {"tokens": columns(tokens, count)} for name, tokens, count in held_out},
+        )
     if experiment.reestimate_statistics or experiment.keep_last_batch or experiment.augmentation:
         raise ValueError(
             f"{experiment.name}: reestimate_statistics, keep_last_batch and augmentation are for data on the device."
@@ -119,7 +152,7 @@ def make_source(experiment: Experiment, data: Data, trainer: Trainer, seed: int,
 
     def open_train() -> _Positions:
         return _Positions(
-            train_batches(data, batch_size=trainer.batch_size, seed=seed, size=size, worker_count=workers)
+            train_batches(data, batch_size=experiment.batch_size, seed=seed, size=size, worker_count=workers)
         )
 
     def open_test() -> Generator[tuple[dict[str, Any], np.ndarray]]:
@@ -137,7 +170,8 @@ def make_source(experiment: Experiment, data: Data, trainer: Trainer, seed: int,
         trainer,
         open_train,
         open_test,
-        steps_per_epoch=len(data.train) // trainer.batch_size,
+        batch_size=experiment.batch_size,
+        steps_per_epoch=len(data.train) // experiment.batch_size,
         test_examples=len(data.test),
     )
 

@@ -15,7 +15,7 @@ from padam_optax.experiments.run import run
 from padam_optax.experiments.spec import Experiment
 
 # What the time of an epoch depends on, above all.
-_COST = ("model", "dataset", "train_examples", "image_size", "compute_dtype", "reestimate_statistics")
+_COST = ("model", "dataset", "train_examples", "image_size", "compute_dtype", "reestimate_statistics", "language")
 
 
 class Budget:

@@ -70,7 +70,7 @@ def run(
       DataError: If the training images do not fill one batch.
     """
     if len(data.train) < experiment.batch_size:
-        raise DataError(f"{len(data.train)} training images do not fill one batch of {experiment.batch_size}.")
+        raise DataError(f"{len(data.train)} training examples do not fill one batch of {experiment.batch_size}.")
     directory = RunDirectory(out, experiment.name, seed)
     config = _config(experiment, seed, data)
     record = directory.read() if resume else None
@@ -103,7 +103,7 @@ def run(
             )
             state = trained.state
             if trained.nonfinite_step is not None:
-                line = {"epoch": epoch, "diverged_step": (epoch - 1) * source.steps_per_epoch + trained.nonfinite_step}
+                line = {"epoch": epoch, "diverged_step": source.steps_before(epoch - 1) + trained.nonfinite_step}
                 directory.append(line)
                 on_epoch(line)
                 break
@@ -115,7 +115,7 @@ def run(
             line = {
                 "epoch": epoch,
                 **{f"train_{name}": value for name, value in trained.metrics.items()},
-                **{f"test_{name}": value for name, value in tested.items()},
+                **tested,
                 "learning_rate": _rate(experiment, epoch),
                 "seconds": round(time.perf_counter() - began, 4),
                 "examples_per_second": round(trained.examples / trained.seconds, 1) if trained.seconds else None,
@@ -139,7 +139,7 @@ def _write_nothing(line: Mapping[str, Any]) -> None:
 
 
 def _steps_done(state: TrainState, source: Source) -> int:
-    return int(state.epoch) * source.steps_per_epoch + int(state.step)
+    return source.steps_before(int(state.epoch)) + int(state.step)
 
 
 def _rate(experiment: Experiment, epoch: int) -> float:

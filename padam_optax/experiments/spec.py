@@ -63,6 +63,45 @@ class PaperTable:
 
 
 @dataclasses.dataclass(frozen=True)
+class LanguageModel:
+    """What an experiment on text has beside what all have.
+
+    Attributes:
+      layers: Of the LSTM.
+      embedding: Size of the embedding and of the last layer, which share a matrix with the output.
+      hidden: Size of the other layers.
+      vocabulary: So many most frequent words, all others becoming `<unk>`; None for all.
+      window: Steps of truncated back-propagation, or around which they are drawn.
+      random_window: Whether each window draws its length anew.
+      eval_columns: In how many columns the validation and the test text are read.
+      word_dropout: Rate of the dropout of whole words of the embedding.
+      input_dropout: Of the embedded input, one mask for all steps, as the two that follow.
+      between_dropout: Of the output of every layer but the last.
+      output_dropout: Of the last layer's output.
+      weight_dropout: Of single entries of the hidden-to-hidden matrices.
+      activation_regularization: Factor of the mean square of the last layer's dropped output in what is minimised.
+      temporal_regularization: Factor of the mean square of its change from step to step.
+      gradient_clip: Greatest global norm of the gradient.
+    """
+
+    layers: int
+    embedding: int = 400
+    hidden: int = 1150
+    vocabulary: int | None = None
+    window: int = 70
+    random_window: bool = True
+    eval_columns: tuple[int, int] = (10, 1)
+    word_dropout: float = 0.1
+    input_dropout: float = 0.4
+    between_dropout: float = 0.25
+    output_dropout: float = 0.4
+    weight_dropout: float = 0.5
+    activation_regularization: float = 2.0
+    temporal_regularization: float = 1.0
+    gradient_clip: float = 0.25
+
+
+@dataclasses.dataclass(frozen=True)
 class Experiment:
     """One cell of a table.
 
@@ -78,10 +117,10 @@ class Experiment:
       epochs: Passes over the training set.
       milestones: Epochs after which the learning rate is multiplied by `factor`.
       factor: See `milestones`.
-      batch_size: Examples a step.
+      batch_size: Examples a step; for text, columns.
       augmentation: Names of `programs.AUGMENTATIONS`, applied in this order.
       seeds: Of the runs that a table is made from.
-      train_examples: The first so many training images, or all.
+      train_examples: The first so many training images or tokens, or all.
       held_out: This share of the training images, the last ones, takes the place of the test set (for choosing
         settings); None for results.
       image_size: Height and width of the network's input where the data set's images differ in size, else None.
@@ -94,13 +133,14 @@ class Experiment:
       norm_scale_init: Initial scale of batch normalisation, "ones" or "uniform" (U(0, 1), PyTorch's up to 1.1).
       decay_everything: Whether weight decay is on every parameter, or on those of two or more axes only.
       bias_correction: Of Padam and AMSGrad: "official", "none" or "debiased".
+      language: Of experiments on text.
       assumed: Names of fields and hyper-parameters that no source gives.
       paper: The paper's numbers for this cell.
     """
 
     name: str
     model: str
-    dataset: Literal["cifar10", "cifar100", "imagenet", "digits"]
+    dataset: Literal["cifar10", "cifar100", "imagenet", "digits", "ptb", "pydoc"]
     optimizer: str
     hyperparameters: Mapping[str, float]
     epochs: int
@@ -119,6 +159,7 @@ class Experiment:
     norm_scale_init: Literal["ones", "uniform"] = "ones"
     decay_everything: bool = True
     bias_correction: Literal["official", "none", "debiased"] = "official"
+    language: LanguageModel | None = None
     assumed: tuple[str, ...] = ()
     paper: tuple[PaperResult, ...] = ()
 
