@@ -1,39 +1,6 @@
 """The numbers that the paper prints: Tables 1 to 4, in the order of `OPTIMIZERS`."""
 
-import dataclasses
-
-from padam_optax.experiments.spec import OPTIMIZERS, PaperResult
-
-
-@dataclasses.dataclass(frozen=True)
-class PaperRow:
-    """One row of a table.
-
-    Attributes:
-      suite: What the names of the row's experiments share, such as `cifar10-vgg16`.
-      title: The model as printed.
-      metric: The records' metric that the row compares with: `test_error`, `test_error_top5` (printed as accuracies,
-        in percent) or `test_perplexity`.
-      values: As printed, in the order of `OPTIMIZERS`.
-    """
-
-    suite: str
-    title: str
-    metric: str
-    values: tuple[float, ...]
-
-    def value(self, optimizer: str) -> float:
-        """What is printed for `optimizer`, a key of `OPTIMIZERS`."""
-        return self.values[tuple(OPTIMIZERS).index(optimizer)]
-
-
-@dataclasses.dataclass(frozen=True)
-class PaperTable:
-    """A table: its title in the paper and its rows."""
-
-    title: str
-    rows: tuple[PaperRow, ...]
-
+from padam_optax.experiments.spec import PaperResult, PaperRow, PaperTable
 
 TABLES: dict[int, PaperTable] = {
     1: PaperTable(

@@ -32,6 +32,36 @@ class PaperResult:
 
 
 @dataclasses.dataclass(frozen=True)
+class PaperRow:
+    """One row of a table of the paper.
+
+    Attributes:
+      suite: What the names of the row's experiments share, such as `cifar10-vgg16`.
+      title: The model as printed.
+      metric: The records' metric that the row compares with: `test_error`, `test_error_top5` (printed as accuracies,
+        in percent) or `test_perplexity`.
+      values: As printed, in the order of `OPTIMIZERS`.
+    """
+
+    suite: str
+    title: str
+    metric: str
+    values: tuple[float, ...]
+
+    def value(self, optimizer: str) -> float:
+        """What is printed for `optimizer`, a key of `OPTIMIZERS`."""
+        return self.values[tuple(OPTIMIZERS).index(optimizer)]
+
+
+@dataclasses.dataclass(frozen=True)
+class PaperTable:
+    """A table of the paper: what it shows, and its rows."""
+
+    title: str
+    rows: tuple[PaperRow, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class Experiment:
     """One cell of a table.
 
