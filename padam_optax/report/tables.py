@@ -1,4 +1,4 @@
-"""The paper's Table 1 from recorded runs: methods as columns, the best in bold."""
+"""Tables from recorded runs: the paper's four beside its numbers, and one a suite. Methods are columns."""
 
 import dataclasses
 import statistics
@@ -7,7 +7,10 @@ from collections.abc import Iterable, Sequence
 from rich.table import Table
 
 from padam_optax.experiments.records import Record
-from padam_optax.experiments.spec import OPTIMIZERS
+from padam_optax.experiments.spec import OPTIMIZERS, PaperRow
+from padam_optax.report.grid import Cell, Grid, Line
+from padam_optax.report.metrics import METRICS, last
+from padam_optax.report.runs import Paper, Runs, collect, merged
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +72,10 @@ class Value:
         deviation = "" if self.deviation is None else f"{separator}{self.deviation:.{digits}f}"
         return f"{self.mean:.{digits}f}{deviation}"
 
+    def parts(self, digits: int) -> tuple[str, ...]:
+        """The same in parts, such as `93.45` and `± 0.21`."""
+        return tuple(self.format(digits, "\n± ").split("\n"))
+
 
 def final(records: Sequence[Record], metric: str, scale: float = 1.0, offset: float = 0.0) -> Value | None:
     """`offset + scale * metric` at the last epoch over the runs that did not diverge; None if all did."""
@@ -129,33 +136,114 @@ def caption(suite: Suite) -> str:
     return text
 
 
+def suite_grid(suite: Suite) -> Grid:
+    """Test accuracy and train loss of each method."""
+    lines = [Line((row.title,), tuple(_cell(row, method, suite) for method in OPTIMIZERS)) for row in _rows(suite)]
+    return Grid(caption(suite), ("",), tuple(OPTIMIZERS.values()), tuple(lines))
+
+
 def markdown(suite: Suite) -> str:
     """The table in Markdown, its caption above."""
-    names = list(OPTIMIZERS.values())
-    lines = [caption(suite), "", f"| | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]
-    for row in _rows(suite):
-        cells = [_cell(row, method, suite, "**{}**", " ± ") for method in OPTIMIZERS]
-        lines.append(f"| {row.title} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    return suite_grid(suite).markdown()
 
 
 def rich_table(suite: Suite) -> Table:
     """The table for a terminal of 80 columns or more."""
-    table = Table(caption=caption(suite), padding=(0, 0), collapse_padding=True)
-    table.add_column("")
-    for name in OPTIMIZERS.values():
-        table.add_column(name.replace("-", "-\n"), justify="right")
-    for row in _rows(suite):
-        cells = [_cell(row, method, suite, "[bold]{}[/bold]", "\n±") for method in OPTIMIZERS]
-        table.add_row(row.title.replace(" ", "\n", 1), *cells)
-    return table
+    return suite_grid(suite).rich_table()
 
 
-def _cell(row: _Row, method: str, suite: Suite, bold: str, separator: str) -> str:
+def _cell(row: _Row, method: str, suite: Suite) -> Cell:
     if method not in suite.records:
-        return "not run"
+        return _NOT_RUN
     value = row.values[method]
     if value is None:
-        return "diverged"
-    text = value.format(row.digits, separator)
-    return bold.format(text) if method == row.best else text
+        return Cell(("diverged",))
+    return Cell(value.parts(row.digits), best=method == row.best)
+
+
+_NOT_RUN = Cell(("not run",))
+
+
+def paper_table(number: int, paper: Paper, records: Sequence[Record]) -> Grid:
+    """One of the paper's tables: its numbers, and for each data label the measured ones and the differences.
+
+    Runs on data of another name, of another length or with other settings than the experiment's are in lines of their
+    own; those of another length have no line of differences.
+
+    Args:
+      number: Of the table.
+      paper: Its numbers, and the experiments behind them.
+      records: Any; those of other experiments are left out.
+
+    Raises:
+      KeyError: If the paper has no such table.
+    """
+    if number not in paper.tables:
+        raise KeyError(f"The paper has no table {number}; it has {', '.join(map(str, paper.tables))}.")
+    table = paper.tables[number]
+    lines: list[Line] = []
+    others: set[str] = set()
+    remarks: list[tuple[str, str]] = []
+    for row in table.rows:
+        cells = paper.cells(row.suite)
+        found = collect(cells, records)
+        lines.append(_printed(row))
+        if not any(runs.variant.faithful for runs in found):
+            theirs = " ".join(("measured", *sorted({f"({spec.dataset})" for spec in cells.values()})))
+            lines.append(Line(("", theirs), (_NOT_RUN,) * len(OPTIMIZERS)))
+        for runs in found:
+            lines += _measured(row, runs)
+            remarks.append((row.suite, f"on {runs.variant.text}: {runs.remarks(OPTIMIZERS)}"))
+            if not runs.variant.own:
+                others.add(f"`{runs.variant.label}` is not the paper's data.")
+    caption = (
+        f"Table {number}: {table.title}. Measured: mean ± standard deviation over n seeds at the last epoch;"
+        " difference: measured less paper; best mean in bold."
+    )
+    notes = (*sorted(others), *merged(remarks))
+    return Grid(caption, ("Model", ""), tuple(OPTIMIZERS.values()), tuple(lines), notes)
+
+
+def has_runs(number: int, paper: Paper, records: Sequence[Record]) -> bool:
+    """Whether a cell of a table was run, or begun."""
+    return any(collect(paper.cells(row.suite), records) for row in paper.tables[number].rows)
+
+
+def _printed(row: PaperRow) -> Line:
+    best = (max if METRICS[row.metric].higher_is_better else min)(row.values)
+    return Line((row.title, "paper"), tuple(Cell((f"{value:.2f}",), value == best) for value in row.values))
+
+
+def _measured(row: PaperRow, runs: Runs) -> list[Line]:
+    metric = METRICS[row.metric]
+    values = {
+        method: final(
+            [record for record in records if last(record, row.metric) is not None],
+            row.metric,
+            metric.scale,
+            metric.offset,
+        )
+        for method, records in runs.finished.items()
+    }
+    means = {method: value.mean for method, value in values.items() if value is not None}
+    best = (max if metric.higher_is_better else min)(means, key=means.__getitem__) if len(means) > 1 else None
+    measured: list[Cell] = []
+    differences: list[Cell] = []
+    for method in OPTIMIZERS:
+        value = values.get(method)
+        if value is not None:
+            measured.append(Cell((*value.parts(metric.digits), f"(n = {value.n})"), method == best))
+            differences.append(Cell((f"{value.mean - row.value(method):+.2f}",)))
+        else:
+            measured.append(_without_value(runs, method))
+            differences.append(Cell(("-",)))
+    lines = [Line(("", f"measured ({runs.variant.text})"), tuple(measured))]
+    if runs.variant.full:
+        lines.append(Line(("", "difference"), tuple(differences)))
+    return lines
+
+
+def _without_value(runs: Runs, method: str) -> Cell:
+    if runs.finished.get(method):
+        return Cell(("diverged" if runs.diverged(method) else "not recorded",))
+    return Cell(("not finished",)) if runs.unfinished.get(method) else _NOT_RUN

@@ -1,0 +1,454 @@
+"""The paper's claims about Padam: what its own tables say to them, and what recorded runs do.
+
+On the tables a claim holds or does not, one number a cell. On records it is shown, not shown, or cannot be told, by the
+95% interval of the mean difference between runs that share a seed; less than three such pairs tell nothing.
+"""
+
+import dataclasses
+import enum
+import itertools
+import math
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from padam_optax.experiments.records import Record
+from padam_optax.experiments.spec import OPTIMIZERS, Experiment
+from padam_optax.report.grid import Cell, Grid, Line
+from padam_optax.report.metrics import METRICS, last
+from padam_optax.report.runs import Paper, Runs, Variant, chosen_p, collect, p_text
+
+# Pairs of runs below which there is no verdict.
+MINIMUM = 3
+CONFIDENCE = 0.95
+_PADAM = "padam"
+_ADAPTIVE = ("adam", "amsgrad", "adamw", "yogi", "adabound")
+
+
+class Verdict(enum.Enum):
+    """What recorded runs say to a claim."""
+
+    SHOWN = "shown"
+    NOT_SHOWN = "not shown"
+    CANNOT_TELL = "cannot tell"
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """A statement of the paper that numbers can decide.
+
+    Attributes:
+      statement: In our words.
+      source: Where the paper says so.
+      metrics: Of the rows that it is about, or `train_loss`.
+      rivals: The methods that Padam is compared with; empty for Padam with each other p.
+      threshold: Padam's advantage must be above it, in the metric's unit.
+      reached: Whether an advantage of exactly the threshold is enough.
+      start: Whether the metric is averaged over the first tenth of the epochs, instead of taken at the last one.
+    """
+
+    statement: str
+    source: str
+    metrics: tuple[str, ...]
+    rivals: tuple[str, ...]
+    threshold: float = 0.0
+    reached: bool = False
+    start: bool = False
+
+    def holds(self, advantage: float) -> bool:
+        """Whether the claim is true of an advantage."""
+        return advantage >= self.threshold if self.reached else advantage > self.threshold
+
+    @property
+    def condition(self) -> str:
+        """Such as `≥ -0.25`."""
+        return f"{'≥' if self.reached else '>'} {self.threshold:g}"
+
+
+_ACCURACIES = ("test_error", "test_error_top5")
+CLAIMS = {
+    "accuracy": Claim(
+        "Padam's test accuracy is within .25 points of SGD with momentum's, or above it.",
+        "Section 5.1 and appendix D",
+        _ACCURACIES,
+        ("sgdm",),
+        threshold=-0.25,
+        reached=True,
+    ),
+    "perplexity": Claim(
+        "Padam's test perplexity is at most SGD with momentum's.",
+        "Section 5.1",
+        ("test_perplexity",),
+        ("sgdm",),
+        reached=True,
+    ),
+    "adaptive": Claim(
+        "Padam is better in test than each of Adam, AMSGrad, AdamW, Yogi and AdaBound.",
+        "Sections 1 and 5.1",
+        (*_ACCURACIES, "test_perplexity"),
+        _ADAPTIVE,
+    ),
+    "start": Claim(
+        "Padam starts faster than SGD with momentum: its mean train loss over the first tenth of the epochs is lower.",
+        "Section 5.1, Figures 2 and 4",
+        ("train_loss",),
+        ("sgdm",),
+        start=True,
+    ),
+    "middle": Claim(
+        "The p of the tables, one in the middle of those tried, gives a better test accuracy than each other p.",
+        "Section 3, Figure 1",
+        ("test_error",),
+        (),
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Printed:
+    """A claim on the paper's tables.
+
+    Attributes:
+      claim: A key of `CLAIMS`.
+      compared: How many pairs of cells it was compared on; 0 if the tables do not print what it is about.
+      exceptions: Where it does not hold: table, row, rival and advantage, in words.
+    """
+
+    claim: str
+    compared: int
+    exceptions: tuple[str, ...]
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether it holds throughout; None if nothing is printed to compare."""
+        return not self.exceptions if self.compared else None
+
+
+def on_tables(paper: Paper) -> list[Printed]:
+    """Each claim on the numbers that the paper prints."""
+    found: list[Printed] = []
+    for key, claim in CLAIMS.items():
+        compared = 0
+        exceptions: list[str] = []
+        for number, table in paper.tables.items():
+            for row in table.rows:
+                if claim.start or row.metric not in claim.metrics:
+                    continue
+                for rival in claim.rivals:
+                    compared += 1
+                    advantage = METRICS[row.metric].advantage(row.value(_PADAM), row.value(rival))
+                    if not claim.holds(advantage):
+                        exceptions.append(f"Table {number}, {row.title}, {OPTIMIZERS[rival]}: {advantage:+.2f}")
+        found.append(Printed(key, compared, tuple(exceptions)))
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """A claim on the recorded runs of two methods.
+
+    Attributes:
+      claim: A key of `CLAIMS`.
+      experiment: What was run, such as `cifar10-vgg16`.
+      variant: On what data, and how it differs from the experiment.
+      of_paper: Whether it is the paper's experiment, on its data, at its length and settings.
+      metric: A key of `METRICS`.
+      rival: The method, or the p, that Padam is compared with.
+      n: Seeds that both finished with a finite loss.
+      difference: Mean advantage of Padam over them, in the metric's unit; None without any.
+      interval: Its 95% interval by Student's t; None below two seeds.
+      runs: Finished runs of Padam and of the rival.
+      diverged: Those of them that diverged.
+      verdict: What this says to the claim.
+    """
+
+    claim: str
+    experiment: str
+    variant: str
+    of_paper: bool
+    metric: str
+    rival: str
+    n: int
+    difference: float | None
+    interval: tuple[float, float] | None
+    runs: tuple[int, int]
+    diverged: tuple[int, int]
+    verdict: Verdict
+
+
+def paired_interval(differences: Sequence[float]) -> tuple[float, float] | None:
+    """The 95% interval of the mean of differences, by Student's t; None for less than two."""
+    from scipy import stats
+
+    if len(differences) < 2:
+        return None
+    mean, n = statistics.mean(differences), len(differences)
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * statistics.stdev(differences) / math.sqrt(n)
+    return mean - half, mean + half
+
+
+def verdict(claim: Claim, n: int, interval: tuple[float, float] | None, diverged: tuple[int, int] = (0, 0)) -> Verdict:
+    """Whether the whole interval, or nothing of it, fulfils the claim.
+
+    Below three pairs there is no verdict. A run that diverged is in no interval although it is the worst that can
+    happen: there is no verdict in favour of a side that has one.
+    """
+    if interval is None or n < MINIMUM:
+        return Verdict.CANNOT_TELL
+    low, high = interval
+    if claim.holds(low):
+        return Verdict.CANNOT_TELL if diverged[0] else Verdict.SHOWN
+    if not claim.holds(high):
+        return Verdict.CANNOT_TELL if diverged[1] else Verdict.NOT_SHOWN
+    return Verdict.CANNOT_TELL
+
+
+def together(verdicts: Iterable[Verdict]) -> Verdict:
+    """Of a claim that must hold in each of several comparisons; cannot tell if there are none."""
+    found = set(verdicts)
+    if Verdict.NOT_SHOWN in found:
+        return Verdict.NOT_SHOWN
+    return Verdict.SHOWN if found == {Verdict.SHOWN} else Verdict.CANNOT_TELL
+
+
+def on_records(paper: Paper, records: Sequence[Record]) -> list[Evidence]:
+    """Each claim on each experiment, rival and kind of data: those of the paper, run or not, and ours that were run.
+
+    Args:
+      paper: What the claims are about.
+      records: Each run once (`runs.distinct`).
+    """
+    found: list[Evidence] = []
+    for key, claim in CLAIMS.items():
+        compared = _between_methods(key, paper, records) if claim.rivals else _between_p(key, paper, records)
+        found += [_compare(comparison, runs) for comparison, runs in compared]
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class _Comparison:
+    claim: str
+    experiment: str
+    metric: str
+    ours: Any
+    rival: Any
+    rival_name: str
+    of_paper: bool
+
+
+def _between_methods(key: str, paper: Paper, records: Sequence[Record]) -> Iterator[tuple[_Comparison, Runs]]:
+    for suite, metric in _subjects(paper, CLAIMS[key]):
+        theirs = suite in paper.suites
+        for runs in _collect(paper.cells(suite), records, always=theirs):
+            for rival in CLAIMS[key].rivals:
+                of_paper = theirs and runs.variant.faithful
+                yield _Comparison(key, suite, metric, _PADAM, rival, OPTIMIZERS[rival], of_paper), runs
+
+
+def _between_p(key: str, paper: Paper, records: Sequence[Record]) -> Iterator[tuple[_Comparison, Runs]]:
+    for sweep in paper.sweeps:
+        ours = chosen_p(sweep)
+        for runs in _collect(sweep, records, always=True):
+            for metric, rival in itertools.product(CLAIMS[key].metrics, sweep):
+                if rival != ours:
+                    suite, of_paper = sweep[ours].suite, runs.variant.faithful
+                    yield _Comparison(key, suite, metric, ours, rival, p_text(rival), of_paper), runs
+
+
+def _subjects(paper: Paper, claim: Claim) -> list[tuple[str, str]]:
+    """The suites and metrics that a claim about methods is about, the paper's first."""
+    if claim.start:
+        return list(itertools.product((*paper.suites, *paper.own_suites), claim.metrics))
+    rows = ((row.suite, row.metric) for table in paper.tables.values() for row in table.rows)
+    ours = itertools.product(paper.own_suites, ("test_error",))
+    return [(suite, metric) for suite, metric in (*rows, *ours) if metric in claim.metrics]
+
+
+def _collect(experiments: Mapping[Any, Experiment], records: Sequence[Record], *, always: bool) -> list[Runs]:
+    """By variant; with `always`, the experiments as they are come first even if they were not run."""
+    found = collect(experiments, records)
+    if always and not any(runs.variant.faithful for runs in found):
+        label = next((spec.dataset for spec in experiments.values()), "")
+        found.insert(0, Runs(Variant(label, own=True, full=True), 0, {}, {}))
+    return found
+
+
+def _compare(comparison: _Comparison, runs: Runs) -> Evidence:
+    claim, metric = CLAIMS[comparison.claim], METRICS[comparison.metric]
+    read = _start if claim.start else last
+    ours, theirs = (
+        {
+            record.config["seed"]: metric.shown(value)
+            for record in runs.finished.get(method, ())
+            if (value := read(record, comparison.metric)) is not None
+        }
+        for method in (comparison.ours, comparison.rival)
+    )
+    differences = [metric.advantage(ours[seed], theirs[seed]) for seed in sorted(ours.keys() & theirs.keys())]
+    interval = paired_interval(differences)
+    diverged = (runs.diverged(comparison.ours), runs.diverged(comparison.rival))
+    return Evidence(
+        claim=comparison.claim,
+        experiment=comparison.experiment,
+        variant=runs.variant.text,
+        of_paper=comparison.of_paper,
+        metric=comparison.metric,
+        rival=comparison.rival_name,
+        n=len(differences),
+        difference=statistics.mean(differences) if differences else None,
+        interval=interval,
+        runs=(len(runs.finished.get(comparison.ours, ())), len(runs.finished.get(comparison.rival, ()))),
+        diverged=diverged,
+        verdict=verdict(claim, len(differences), interval, diverged),
+    )
+
+
+def _start(record: Record, metric: str) -> float | None:
+    """The mean of the recorded values over the first tenth of the epochs, the first one at least."""
+    epochs = max(1, record.config["experiment"]["epochs"] // 10)
+    values = [line[metric] for line in record.metrics if metric in line and line["epoch"] <= epochs]
+    return statistics.mean(values) if len(values) == epochs and not record.diverged else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """All that is known of one claim."""
+
+    claim: Claim
+    printed: Printed
+    evidence: tuple[Evidence, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Of the runs of the paper's own experiments, all together."""
+        return together(evidence.verdict for evidence in self.evidence if evidence.of_paper)
+
+    @property
+    def on_tables(self) -> str:
+        """What the paper's tables say, in words."""
+        compared, exceptions = self.printed.compared, self.printed.exceptions
+        if not compared:
+            return "The paper prints no number for it: it is in a figure."
+        text = f"On the paper's tables it holds in {compared - len(exceptions)} of {compared} comparisons"
+        return f"{text}, not in {'; '.join(exceptions)}." if exceptions else f"{text}."
+
+    @property
+    def on_runs(self) -> str:
+        """What the recorded runs of the paper's experiments say, in words."""
+        theirs = [evidence for evidence in self.evidence if evidence.of_paper]
+        enough = sum(evidence.n >= MINIMUM for evidence in theirs)
+        return (
+            f"On recorded runs of the paper's experiments: {self.verdict.value}"
+            f" ({enough} of {len(theirs)} comparisons have {MINIMUM} pairs of runs or more)."
+        )
+
+    def grid(self) -> Grid | None:
+        """What was run, a line a comparison, and one more for all of several; None if nothing was."""
+        groups: dict[str, list[Evidence]] = {}
+        for evidence in self.evidence:
+            kind = METRICS[evidence.metric].kind
+            where = f"{evidence.experiment} on {evidence.variant}" + (f", {kind}" if kind else "")
+            groups.setdefault(where, []).append(evidence)
+        lines: list[Line] = []
+        notes: list[str] = []
+        for where, members in groups.items():
+            if not any(all(evidence.runs) for evidence in members):
+                continue
+            for evidence in members:
+                lines.append(Line((where, evidence.rival), _cells(evidence, self.claim)))
+                if all(evidence.runs) and (remark := _remark(evidence)):
+                    notes.append(f"{where}, {evidence.rival}: {remark}.")
+            if len(members) > 1:
+                verdict = together(evidence.verdict for evidence in members)
+                lines.append(Line((where, "all"), (*(Cell(("",)),) * 4, Cell((verdict.value,), best=True))))
+        if not lines:
+            return None
+        columns = ("n", "Padam's advantage", "95% interval", "Threshold", "Verdict")
+        return Grid("", ("Runs", "Against"), columns, tuple(lines), tuple(notes))
+
+
+def findings(paper: Paper, records: Sequence[Record]) -> list[Finding]:
+    """Each claim, on the paper's tables and on the records."""
+    evidence = on_records(paper, records)
+    return [
+        Finding(CLAIMS[printed.claim], printed, tuple(each for each in evidence if each.claim == printed.claim))
+        for printed in on_tables(paper)
+    ]
+
+
+def _cells(evidence: Evidence, claim: Claim) -> tuple[Cell, ...]:
+    digits = METRICS[evidence.metric].digits
+    difference = "-" if evidence.difference is None else f"{evidence.difference:+.{digits}f}"
+    interval = "-" if evidence.interval is None else " to ".join(f"{end:+.{digits}f}" for end in evidence.interval)
+    texts = (str(evidence.n), difference, interval, claim.condition, evidence.verdict.value)
+    return tuple(Cell((text,)) for text in texts)
+
+
+def _remark(evidence: Evidence) -> str:
+    """What is in no pair."""
+    ours, theirs = evidence.diverged
+    unpaired = sum(evidence.runs) - ours - theirs - 2 * evidence.n
+    diverged = f"diverged: {ours} of Padam's runs, {theirs} of the other's" if ours or theirs else ""
+    return "; ".join(filter(None, (diverged, f"runs without a partner: {unpaired}" if unpaired else "")))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Statement:
+    """What the paper's text says of its tables: that Padam is best, or less than `gap` away from SGD with momentum."""
+
+    source: str
+    table: int
+    suite: str
+    metric: str = "test_error"
+    gap: float | None = None
+
+
+_STATEMENTS = (
+    _Statement("Section 5.1", 1, "cifar10-vgg16"),
+    _Statement("Section 5.1", 1, "cifar10-wrn16-4"),
+    _Statement("Section 5.1", 1, "cifar10-resnet18", gap=0.2),
+    _Statement("Section 5.1", 2, "imagenet-vgg16"),
+    _Statement("Section 5.1", 2, "imagenet-vgg16", "test_error_top5"),
+    _Statement("Section 5.1", 2, "imagenet-resnet18"),
+    _Statement("Section 5.1", 3, "ptb-lstm2", "test_perplexity"),
+    _Statement("Section 5.1", 3, "ptb-lstm3", "test_perplexity"),
+    _Statement("Appendix D", 4, "cifar100-vgg16"),
+    _Statement("Appendix D", 4, "cifar100-resnet18"),
+    _Statement("Appendix D", 4, "cifar100-wrn16-4", gap=0.1),
+)
+
+# Of the text with itself: no table holds it.
+_IN_WORDS = (
+    "Section 1 says that Padam achieves the fastest convergence speed; section 5.1 says that on the LSTMs Adam, AMSGrad"
+    " and AdamW have faster convergence in the early stages.",
+)
+
+
+def inconsistencies(paper: Paper) -> list[str]:
+    """Where the paper's text says something else than its tables, found from their numbers, or than itself."""
+    found = (_contradiction(statement, paper) for statement in _STATEMENTS)
+    return [*filter(None, found), *_IN_WORDS]
+
+
+def _contradiction(statement: _Statement, paper: Paper) -> str | None:
+    rows = paper.tables[statement.table].rows if statement.table in paper.tables else ()
+    for row in rows:
+        if (row.suite, row.metric) != (statement.suite, statement.metric):
+            continue
+        ours, where = row.value(_PADAM), f"Table {statement.table} ({row.title})"
+        if statement.gap is not None:
+            other = row.value("sgdm")
+            if round(abs(ours - other), 9) >= statement.gap:
+                return (
+                    f"{statement.source} says that Padam and SGD with momentum differ by less than {statement.gap:g};"
+                    f" {where} prints {ours:.2f} and {other:.2f}, which differ by {abs(ours - other):.2f}."
+                )
+            continue
+        best = (max if METRICS[row.metric].higher_is_better else min)(row.values)
+        if ours != best:
+            method = list(OPTIMIZERS.values())[row.values.index(best)]
+            return (
+                f"{statement.source} says that Padam is best; {where} prints {ours:.2f} for it and {best:.2f} for"
+                f" {method}."
+            )
+    return None
