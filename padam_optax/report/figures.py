@@ -1,12 +1,22 @@
-"""The paper's Figure 2 from recorded runs: train loss and test error against epochs, one curve a method."""
+"""The paper's figures, and the curves of a suite, from recorded runs: mean and standard deviation over the seeds."""
 
+import dataclasses
 import pathlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from padam_optax.experiments.records import Record
-from padam_optax.experiments.spec import OPTIMIZERS
+from padam_optax.experiments.spec import OPTIMIZERS, Experiment
+from padam_optax.report.metrics import METRICS, last
+from padam_optax.report.runs import Paper, Runs, chosen_p, collect, merged, p_text
 from padam_optax.report.tables import Suite
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
 _COLORS = {
@@ -18,38 +28,240 @@ _COLORS = {
     "adabound": "#8C8C8C",
     "padam": "#D55E00",
 }
+# In points: of Padam's line, or of that with the tables' p, and of the others.
+_WIDTHS = {True: 2.2, False: 1.3}
+_LOSS_AND_ERROR = ("train_loss", "test_error")
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """One line of a panel.
+
+    Attributes:
+      label: Of the legend.
+      color: Of line and band.
+      width: Of the line, in points.
+      runs: Whose mean and standard deviation are drawn.
+    """
+
+    label: str
+    color: str
+    width: float
+    runs: Sequence[Record]
+
+
+def draw_panel(axes: "Axes", metric: str, curves: Sequence[Curve], title: str = "", *, log: bool) -> None:
+    """Draws a metric against epochs, errors in percent; `log` is the scale of the metric's axis.
+
+    A curve none of whose runs has the metric, or all of whose diverged, is left out. A panel without any says why.
+    """
+    percent = 100.0 if METRICS[metric].higher_is_better else 1.0
+    for curve in curves:
+        runs = [run for run in curve.runs if last(run, metric) is not None]
+        if not runs:
+            continue
+        epochs = np.asarray([line["epoch"] for line in runs[0].metrics])
+        values = percent * np.asarray([[line[metric] for line in run.metrics] for run in runs])
+        mean, deviation = values.mean(0), values.std(0, ddof=1 if len(runs) > 1 else 0)
+        axes.plot(epochs, mean, label=curve.label, color=curve.color, linewidth=curve.width)
+        axes.fill_between(epochs, mean - deviation, mean + deviation, color=curve.color, alpha=0.15, linewidth=0)
+    axes.set(xlabel="Epoch", ylabel=METRICS[metric].curve)
+    axes.set_title(title, fontsize="medium")
+    if log:
+        axes.set_yscale("log")
+    axes.grid(alpha=0.3)
+    if not axes.lines:
+        why = "all diverged" if any(run.diverged for curve in curves for run in curve.runs) else "not run"
+        axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", va="center", color="gray")
+        axes.set(xticks=[], yticks=[])
+        axes.minorticks_off()
+
+
+def _plain_ticks(axes: "Axes") -> None:
+    """Numbers within each decade instead of powers of ten, for a range of few decades."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:g}"))
 
 
 def training_curves(suite: Suite, path: str | pathlib.Path) -> pathlib.Path:
-    """Draws mean (line) and standard deviation (band) over the seeds of each method; writes a PNG to `path`.
+    """Draws train loss and test error of a suite's methods; writes a PNG to `path`.
 
     Runs that diverged are left out; the title names the data and n.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    FigureCanvasAgg(figure)
-    loss_axes, error_axes = figure.subplots(1, 2)
-    for method in suite.records:
-        runs = [record for record in suite.records[method] if not record.diverged]
-        if not runs:
-            continue
-        style = {"color": _COLORS[method], "linewidth": 2.2 if method == "padam" else 1.3}
-        for axes, metric, scale in ((loss_axes, "train_loss", 1.0), (error_axes, "test_error", 100.0)):
-            epochs, values = _curve(runs, metric)
-            mean, deviation = scale * values.mean(0), scale * values.std(0, ddof=1 if len(runs) > 1 else 0)
-            axes.plot(epochs, mean, label=OPTIMIZERS[method], **style)
-            axes.fill_between(epochs, mean - deviation, mean + deviation, color=style["color"], alpha=0.15, linewidth=0)
-    loss_axes.set(xlabel="Epoch", ylabel="Train loss", yscale="log")
-    error_axes.set(xlabel="Epoch", ylabel="Test error (%)")
-    for axes in (loss_axes, error_axes):
-        axes.grid(alpha=0.3)
-    if error_axes.lines:
-        error_axes.legend(fontsize="small")
-    counts = sorted({len(records) for records in suite.records.values()})
-    n = "-".join(map(str, dict.fromkeys((counts[0], counts[-1])))) if counts else "0"
+    figure = _figure(10, 4)
+    curves = [
+        Curve(OPTIMIZERS[method], _COLORS[method], _WIDTHS[method == "padam"], runs)
+        for method, runs in suite.records.items()
+    ]
+    for axes, metric in zip(figure.subplots(1, 2), _LOSS_AND_ERROR, strict=True):
+        draw_panel(axes, metric, curves, log=metric == "train_loss")
+    if figure.axes[1].lines:
+        figure.axes[1].legend(fontsize="small")
+    n = _span(len(records) for records in suite.records.values())
     figure.suptitle(f"{suite.name} on {suite.label} (n = {n}, mean and standard deviation)")
+    return save(figure, path)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Panel:
+    """What a panel is of: experiments and what their curves are called, by key; `main` is drawn thicker."""
+
+    title: str
+    metric: str
+    experiments: Mapping[Any, Experiment]
+    names: Mapping[Any, str]
+    main: Any
+
+    def curves(self, runs: Runs | None) -> list[Curve]:
+        others = iter(color for method, color in _COLORS.items() if method != "padam")
+        colors = {key: _COLORS["padam"] if key == self.main else next(others) for key in self.names}
+        return [
+            Curve(name, colors[key], _WIDTHS[key == self.main], [] if runs is None else runs.finished.get(key, []))
+            for key, name in self.names.items()
+        ]
+
+
+# Figures 2 to 4: title, and for each panel its title, suite and metric, row by row. Which network stands above the
+# other in Figure 3 is in no text: this is our reading.
+_NETWORKS = {"vgg16": "VGGNet", "resnet18": "ResNet", "wrn16-4": "WideResNet"}
+_FIGURES = {
+    2: (
+        "train loss and test error",
+        [[(title, f"cifar10-{name}", metric) for name, title in _NETWORKS.items()] for metric in _LOSS_AND_ERROR],
+    ),
+    3: (
+        "test error and test perplexity",
+        [
+            [
+                ("(a) VGGNet", "imagenet-vgg16", "test_error"),
+                ("(b) VGGNet", "imagenet-vgg16", "test_error_top5"),
+                ("(c) 2-layer LSTM", "ptb-lstm2", "test_perplexity"),
+            ],
+            [
+                ("(d) ResNet", "imagenet-resnet18", "test_error"),
+                ("(e) ResNet", "imagenet-resnet18", "test_error_top5"),
+                ("(f) 3-layer LSTM", "ptb-lstm3", "test_perplexity"),
+            ],
+        ],
+    ),
+    4: (
+        "train loss and test error",
+        [[(title, f"cifar100-{name}", metric) for name, title in _NETWORKS.items()] for metric in _LOSS_AND_ERROR],
+    ),
+}
+# Figure 1 is of the sweep over p.
+NUMBERS = (1, *_FIGURES)
+
+
+def _layout(number: int, paper: Paper) -> tuple[str, list[list[_Panel]]]:
+    if number == 1:
+        panels = [
+            _Panel("ResNet", "test_error", sweep, {p: p_text(p) for p in sweep}, chosen_p(sweep))
+            for sweep in paper.sweeps
+        ]
+        return "test error with each p", [panels]
+    title, rows = _FIGURES[number]
+    return title, [
+        [_Panel(name, metric, paper.cells(suite), OPTIMIZERS, "padam") for name, suite, metric in row] for row in rows
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """One of the paper's figures, drawn from the runs on one kind of data.
+
+    Attributes:
+      name: Of its file, without the ending.
+      title: What it shows.
+      caption: On what data and device, and what was left out.
+      figure: As matplotlib draws it.
+    """
+
+    name: str
+    title: str
+    caption: str
+    figure: "Figure"
+
+
+def paper_figure(number: int, paper: Paper, records: Sequence[Record]) -> list[Picture]:
+    """Draws one of the paper's figures: for the data, length and settings of its experiments, and for each other.
+
+    Args:
+      number: Of the figure.
+      paper: The experiments behind it.
+      records: Any; those of other experiments are left out.
+
+    Returns:
+      A picture for each kind of data, length and settings that has a finished run of some panel; the panels without one
+      say so.
+
+    Raises:
+      KeyError: If the paper has no such figure.
+    """
+    if number not in NUMBERS:
+        raise KeyError(f"The paper has no figure {number}; it has {', '.join(map(str, NUMBERS))}.")
+    title, rows = _layout(number, paper)
+    # Panels are of several data sets: what their own labels have in common is that they are the paper's data.
+    kinds: dict[tuple[str, ...], dict[tuple[int, int], Runs]] = {}
+    for row, column in ((row, column) for row, panels in enumerate(rows) for column in range(len(panels))):
+        for runs in collect(rows[row][column].experiments, records):
+            if any(runs.finished.values()):
+                kind = (*(() if runs.variant.own else (runs.variant.label,)), *runs.variant.departures)
+                kinds.setdefault(kind, {})[row, column] = runs
+    return [_picture(number, title, rows, kind, kinds[kind]) for kind in sorted(kinds)]
+
+
+def _picture(
+    number: int, title: str, rows: list[list[_Panel]], kind: tuple[str, ...], found: Mapping[tuple[int, int], Runs]
+) -> Picture:
+    figure = _figure(3.4 * len(rows[0]) if len(rows) > 1 else 10, 3 * len(rows) + 1.1)
+    grid = figure.subplots(len(rows), len(rows[0]), squeeze=False)
+    remarks: list[tuple[str, str]] = []
+    for (row, column), axes in np.ndenumerate(grid):
+        panel, runs = rows[row][column], found.get((row, column))
+        curves = panel.curves(runs)
+        draw_panel(axes, panel.metric, curves, " ".join((panel.title, _where(panel, runs, curves))), log=True)
+        if axes.lines and panel.metric != "train_loss":
+            _plain_ticks(axes)
+        if runs is not None:
+            remarks.append((panel.title, f"on {runs.variant.text}: {runs.remarks(panel.names)}"))
+    handles = {
+        label: line for axes in figure.axes for line, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    order = [name for name in rows[0][0].names.values() if name in handles]
+    figure.legend([handles[name] for name in order], order, loc="outside lower center", ncols=7, frameon=False)
+    # The labels of what is drawn, not the paper's data sets: they may be other data.
+    labels = dict.fromkeys(runs.variant.label for _, runs in sorted(found.items()))
+    departures = next(iter(found.values())).variant.departures
+    heading = f"Figure {number}: {', '.join((title, *labels, *departures))}"
+    devices = sorted({device for runs in found.values() for device in runs.devices})
+    figure.suptitle(f"{heading}\n(mean and standard deviation; {', '.join(devices)})", fontsize="medium")
+    name = re.sub(r"[^\w.=+-]+", "-", "-".join((f"figure-{number}", *kind)))
+    return Picture(name, heading, " ".join(merged(remarks)), figure)
+
+
+def _where(panel: _Panel, runs: Runs | None, curves: Sequence[Curve]) -> str:
+    """The data, and how many runs there are."""
+    if runs is None:
+        return " ".join(f"on {dataset}" for dataset in sorted({spec.dataset for spec in panel.experiments.values()}))
+    return f"on {runs.variant.label}, n = {_n(curves, panel.metric)}"
+
+
+def _n(curves: Sequence[Curve], metric: str) -> str:
+    """How many runs the curves are means of, such as `3` or `1-3`."""
+    return _span({n for curve in curves if (n := sum(last(run, metric) is not None for run in curve.runs))})
+
+
+def _span(counts: Iterable[int]) -> str:
+    some = sorted(set(counts))
+    return "-".join(map(str, dict.fromkeys((some[0], some[-1])))) if some else "0"
+
+
+def save(figure: "Figure", path: str | pathlib.Path) -> pathlib.Path:
+    """Writes a PNG to `path`, whole or not at all, and makes its folder."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
@@ -58,6 +270,12 @@ def training_curves(suite: Suite, path: str | pathlib.Path) -> pathlib.Path:
     return path
 
 
-def _curve(runs: list[Record], metric: str) -> tuple[np.ndarray, np.ndarray]:
-    epochs = np.asarray([line["epoch"] for line in runs[0].metrics])
-    return epochs, np.asarray([[line[metric] for line in run.metrics] for run in runs])
+def _figure(width: float, height: float) -> "Figure":
+    """Without pyplot, which would keep it."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
+    FigureCanvasAgg(figure)
+    return figure
