@@ -16,9 +16,12 @@ import padam_optax
 from padam_optax.experiments import EXPERIMENTS, DataError, demo, find
 from padam_optax.experiments import figure as experiments_of_figure
 from padam_optax.experiments import table as experiments_of_table
+from padam_optax.experiments.paper import TABLES as PAPER_TABLES
 from padam_optax.experiments.records import Record, read_all
 from padam_optax.experiments.spec import Experiment
-from padam_optax.report import figures, tables
+from padam_optax.report import claims, figures, page, tables, targets
+from padam_optax.report.grid import Grid
+from padam_optax.report.runs import Paper, distinct
 
 if TYPE_CHECKING:  # These import flax and orbax, which --help and reports can do without.
     from padam_optax.experiments.datasets import ImageData
@@ -204,24 +207,129 @@ def run_demo(
     )
 
 
+_Records = Annotated[
+    list[pathlib.Path],
+    typer.Argument(metavar="RECORDS", help="Folders of recorded runs.", exists=True, file_okay=False),
+]
+_PAPER = Paper(PAPER_TABLES, EXPERIMENTS, experiments_of_figure(1))
+
+
 @app.command()
 def report(
-    records: Annotated[pathlib.Path, typer.Argument(help="Folder of recorded runs.", exists=True, file_okay=False)],
+    records: _Records,
     out: Annotated[
-        pathlib.Path | None, typer.Option(help="Folder for a Markdown table and a PNG of each suite found.")
+        pathlib.Path | None,
+        typer.Option(help="Folder for results.md, the figures, and a Markdown table and a PNG of each suite found."),
+    ] = None,
+    table: Annotated[int | None, typer.Option(help="Only this table of the paper.")] = None,
+    figure: Annotated[int | None, typer.Option(help="Only this figure of the paper; needs --out.")] = None,
+    time_to_target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="METRIC=VALUE",
+            help="Only the epochs and seconds until a metric, as recorded, is at most a value, such as test_error=0.1;"
+            " trials of a search among the records are counted.",
+        ),
     ] = None,
 ) -> None:
-    """Print the tables of the runs recorded in a folder; with --out, write them and the curves."""
-    found = tables.suites(read_all(records))
-    if not found:
-        _fail(f"{records} holds no recorded runs (config.json, metrics.jsonl).")
-    for suite in found:
+    """Print the tables of the runs recorded in folders; with --out, write them, the claims and the figures.
+
+    Nothing but the records is read. Of the paper's tables those are printed that have a run.
+    """
+    with _clear_errors():
+        found = _read(records)
+        if figure is not None and out is None:
+            raise ValueError("--figure draws a PNG: name a folder for it with --out.")
+        chosen: dict[str, list[Grid]] = {}
+        if table is not None:
+            chosen[f"table-{table}"] = [tables.paper_table(table, _PAPER, found)]
+        if time_to_target is not None:
+            chosen["time-to-target"] = targets.target_grids(_PAPER, found, *_target(time_to_target))
+        drawn = [] if figure is None else figures.paper_figure(figure, _PAPER, found)
+        for name, grids in chosen.items():
+            for grid in grids:
+                _console.print(grid.rich_table())
+            if out is not None:
+                _write(out / f"{name}.md", "\n".join(grid.markdown() for grid in grids))
+        if figure is not None and out is not None:
+            for picture in drawn:
+                path = figures.save(picture.figure, out / f"{picture.name}.png")
+                _console.print(
+                    f"{picture.title}: {path}\n{picture.caption}", highlight=False, markup=False, soft_wrap=True
+                )
+            if not drawn:
+                _console.print(f"Figure {figure}: not run.", highlight=False)
+        if table is figure is time_to_target is None:
+            _report_all(found, out)
+
+
+@app.command()
+def check(records: _Records) -> None:
+    """Say for each claim of the paper whether its own tables and the recorded runs show it.
+
+    A verdict needs 3 pairs of runs with the same seed; it is that of the 95% interval of their mean difference. The
+    exit code is 0 whatever the verdicts are.
+    """
+    with _clear_errors():
+        found = claims.findings(_PAPER, _read(records))
+    for finding in found:
+        _console.print(f"\n[bold]{escape(finding.claim.statement)}[/bold] ({finding.claim.source})", highlight=False)
+        _console.print(finding.on_tables, highlight=False)
+        _console.print(finding.on_runs, highlight=False)
+        grid = finding.grid()
+        if grid is not None:
+            _console.print(grid.rich_table())
+    _console.print("\n[bold]Inconsistencies in the paper[/bold]")
+    for text in claims.inconsistencies(_PAPER):
+        _console.print(f"- {text}", highlight=False, markup=False)
+
+
+def _read(folders: list[pathlib.Path]) -> list[Record]:
+    """The runs below some folders, each once; refuses folders without any."""
+    found: list[Record] = []
+    for folder in folders:
+        try:
+            records = read_all(folder)
+        except ValueError as error:
+            raise ValueError(f"{folder} holds a record that cannot be read: {error}") from error
+        if not records:
+            raise ValueError(f"{folder} holds no recorded runs (config.json, metrics.jsonl).")
+        found += records
+    return distinct(found)
+
+
+def _target(text: str) -> tuple[str, float]:
+    metric, _, value = text.partition("=")
+    try:
+        return metric, float(value)
+    except ValueError:
+        raise ValueError(f"--time-to-target takes METRIC=VALUE, such as test_error=0.1; got {text!r}.") from None
+
+
+def _report_all(records: list[Record], out: pathlib.Path | None) -> None:
+    """Prints what was run; with a folder, writes all that there is to say."""
+    for number in _PAPER.tables:
+        if tables.has_runs(number, _PAPER, records):
+            _console.print(tables.paper_table(number, _PAPER, records).rich_table())
+    own = page.suite_files(page.own_suites(_PAPER, records))
+    for suite, name in own:
         _console.print(tables.rich_table(suite))
         if out is not None:
-            out.mkdir(parents=True, exist_ok=True)
-            (out / f"{suite.name}.md").write_text(tables.markdown(suite))
+            _write(out / f"{name}.md", tables.markdown(suite))
             if suite.records:
-                figures.training_curves(suite, out / f"{suite.name}.png")
+                figures.training_curves(suite, out / f"{name}.png")
+    if out is None:
+        return
+    pictures: dict[str, figures.Picture] = {}
+    for number in figures.NUMBERS:
+        for picture in figures.paper_figure(number, _PAPER, records):
+            pictures[figures.save(picture.figure, out / f"{picture.name}.png").name] = picture
+    _write(out / "results.md", page.results_page(_PAPER, records, pictures))
+
+
+def _write(path: pathlib.Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
 
 
 def _selected(names: list[str], table: int | None, figure: int | None) -> list[Experiment]:

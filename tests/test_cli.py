@@ -245,7 +245,7 @@ def test_report(demonstration, tmp_path):
     code, printed, _ = padam("report", out, "--out", tmp_path / "tables")
     assert code == 0
     assert output.startswith(printed)
-    assert {path.name for path in (tmp_path / "tables").iterdir()} == {"digits.md", "digits.png"}
+    assert {path.name for path in (tmp_path / "tables").iterdir()} == {"digits.md", "digits.png", "results.md"}
     text = (tmp_path / "tables" / "digits.md").read_text()
     assert "| Test accuracy (%) |" in text
     assert "n = 1" in text
