@@ -311,20 +311,20 @@ def _report_all(records: list[Record], out: pathlib.Path | None) -> None:
     for number in _PAPER.tables:
         if tables.has_runs(number, _PAPER, records):
             _console.print(tables.paper_table(number, _PAPER, records).rich_table())
-    own = page.suite_files(page.own_suites(_PAPER, records))
-    for suite, name in own:
+    curves: dict[str, str] = {}
+    for suite, name in page.suite_files(page.own_suites(_PAPER, records)):
         _console.print(tables.rich_table(suite))
         if out is not None:
             _write(out / f"{name}.md", tables.markdown(suite))
             if suite.records:
-                figures.training_curves(suite, out / f"{name}.png")
+                curves[name] = figures.training_curves(suite, out / f"{name}.png").name
     if out is None:
         return
     pictures: dict[str, figures.Picture] = {}
     for number in figures.NUMBERS:
         for picture in figures.paper_figure(number, _PAPER, records):
             pictures[figures.save(picture.figure, out / f"{picture.name}.png").name] = picture
-    _write(out / "results.md", page.results_page(_PAPER, records, pictures))
+    _write(out / "results.md", page.results_page(_PAPER, records, pictures, curves))
 
 
 def _write(path: pathlib.Path, text: str) -> None:

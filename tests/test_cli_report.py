@@ -55,7 +55,7 @@ def test_report_writes_everything(runs, tmp_path):
     pictures = {"figure-2.png", "figure-2-3-of-200-epochs.png"}
     assert {path.name for path in out.iterdir()} == {"results.md", "digits.md", "digits.png", *pictures}
     text = (out / "results.md").read_text()
-    for address in pictures:
+    for address in (*pictures, "digits.png"):
         assert f"]({address})" in text
         assert matplotlib.image.imread(out / address).shape[1] > 1000
     for number in range(1, 5):

@@ -24,13 +24,16 @@ def suite_files(found: Sequence[Suite]) -> list[tuple[Suite, str]]:
     ]
 
 
-def results_page(paper: Paper, records: Sequence[Record], pictures: Mapping[str, Picture]) -> str:
+def results_page(
+    paper: Paper, records: Sequence[Record], pictures: Mapping[str, Picture], curves: Mapping[str, str] | None = None
+) -> str:
     """All results in one page, the same for the same records.
 
     Args:
       paper: What the records are compared with.
       records: Each run once (`runs.distinct`).
-      pictures: The figures by their addresses, as the page should link to them.
+      pictures: The paper's figures by their addresses, as the page should link to them.
+      curves: Addresses of the pictures of our suites, by the names that `suite_files` gives.
 
     Returns:
       Markdown.
@@ -45,9 +48,13 @@ def results_page(paper: Paper, records: Sequence[Record], pictures: Mapping[str,
         parts += [f"![{picture.title}]({address})", f"{picture.title}. {picture.caption}"]
     if not pictures:
         parts.append("Not run.")
-    own = own_suites(paper, records)
+    own = suite_files(own_suites(paper, records))
     if own:
-        parts += ["## Our own experiments", *(markdown(suite) for suite in own)]
+        parts.append("## Our own experiments")
+    for suite, name in own:
+        parts.append(markdown(suite))
+        if curves and name in curves:
+            parts.append(f"![Train loss and test error of {suite.name} on {suite.label}]({curves[name]})")
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
