@@ -52,7 +52,7 @@ def forward_flops(experiment) -> float:
     """Floating-point operations of convolutions and matrix products of one image's forward pass."""
     from flax import nnx
 
-    model = nnx.eval_shape(lambda: build_model(experiment, nnx.Rngs(0)))
+    model = nnx.eval_shape(lambda: build_model(experiment, 10, nnx.Rngs(0)))
     graph, state = nnx.split(model)
     original = layers.convolve
     layers.convolve = plain_convolve
@@ -117,7 +117,7 @@ def spec(model: str, dtype: str):
 def ours(model: str, dtype: str, repeats: int, steps: int) -> tuple[float, float]:
     """Seconds a step in the loop, and seconds of the first call (compilation above all)."""
     experiment = spec(model, dtype)
-    trainer = trainer_for(experiment, EXAMPLES)
+    trainer = trainer_for(experiment, EXAMPLES, 10)
     hyperparameters = {name: jnp.asarray(value) for name, value in experiment.hyperparameters.items()}
     seed = jnp.int32(0)
     state = trainer.init(seed, hyperparameters)
@@ -141,7 +141,7 @@ def plain(model: str, dtype: str, repeats: int) -> float:
     original = layers.convolve
     layers.convolve = plain_convolve
     try:
-        trainer = trainer_for(experiment, EXAMPLES)
+        trainer = trainer_for(experiment, EXAMPLES, 10)
         hyperparameters = {name: jnp.asarray(value) for name, value in experiment.hyperparameters.items()}
         seed = jnp.int32(0)
         state = trainer.init(seed, hyperparameters)

@@ -24,7 +24,7 @@ from padam_optax.report.grid import Grid
 from padam_optax.report.runs import Paper, distinct
 
 if TYPE_CHECKING:  # These import flax and orbax, which --help and reports can do without.
-    from padam_optax.experiments.datasets import ImageData
+    from padam_optax.experiments.datasets import Data
     from padam_optax.experiments.queue import Budget, Outcome
 
 app = typer.Typer(
@@ -104,7 +104,10 @@ def run(
     ] = None,
     resume: Annotated[bool, typer.Option(help="Go on with what is there, or replace it.")] = True,
     checkpoint_every: Annotated[int, typer.Option(min=0, help="Epochs between checkpoints; 0 writes none.")] = 5,
-    tensorboard: Annotated[bool, typer.Option(help="Write event files for TensorBoard beside each record.")] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write event files for TensorBoard beside each record.")
+    ] = False,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that decode images (ImageNet); 0: threads.")] = 0,
 ) -> None:
     """Train experiments and record them under OUT/NAME/seed-SEED.
 
@@ -138,6 +141,7 @@ def run(
             resume=resume,
             checkpoint_every=checkpoint_every,
             tensorboard=tensorboard,
+            workers=workers,
         )
     for record in outcome.records:
         _console.print(_summary(record), highlight=False, soft_wrap=True)
@@ -209,7 +213,7 @@ def run_demo(
 
 _Records = Annotated[
     list[pathlib.Path],
-    typer.Argument(metavar="RECORDS", help="Folders of recorded runs.", exists=True, file_okay=False),
+    typer.Argument(metavar="RECORDS...", help="Folders of recorded runs.", exists=True, file_okay=False),
 ]
 _PAPER = Paper(PAPER_TABLES, EXPERIMENTS, experiments_of_figure(1))
 
@@ -265,7 +269,8 @@ def report(
 
 @app.command()
 def check(records: _Records) -> None:
-    """Say for each claim of the paper whether its own tables and the recorded runs show it.
+    """Say for each claim of the paper whether its own tables hold it, and whether recorded runs show it, do not, or
+    cannot tell.
 
     A verdict needs 3 pairs of runs with the same seed; it is that of the 95% interval of their mean difference. The
     exit code is 0 whatever the verdicts are.
@@ -311,6 +316,8 @@ def _report_all(records: list[Record], out: pathlib.Path | None) -> None:
     for number in _PAPER.tables:
         if tables.has_runs(number, _PAPER, records):
             _console.print(tables.paper_table(number, _PAPER, records).rich_table())
+        if out is not None:
+            _write(out / f"table-{number}.md", tables.paper_table(number, _PAPER, records).markdown())
     curves: dict[str, str] = {}
     for suite, name in page.suite_files(page.own_suites(_PAPER, records)):
         _console.print(tables.rich_table(suite))
@@ -325,11 +332,14 @@ def _report_all(records: list[Record], out: pathlib.Path | None) -> None:
         for picture in figures.paper_figure(number, _PAPER, records):
             pictures[figures.save(picture.figure, out / f"{picture.name}.png").name] = picture
     _write(out / "results.md", page.results_page(_PAPER, records, pictures, curves))
+    _console.print(f"Written: {out / 'results.md'}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _write(path: pathlib.Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    part = path.with_name(path.name + ".part")
+    part.write_text(text)
+    part.replace(path)
 
 
 def _selected(names: list[str], table: int | None, figure: int | None) -> list[Experiment]:
@@ -342,7 +352,7 @@ def _selected(names: list[str], table: int | None, figure: int | None) -> list[E
 
 def _run_all(
     runs: list[tuple[Experiment, int]],
-    load: "Callable[[Experiment], ImageData]",
+    load: "Callable[[Experiment], Data]",
     out: pathlib.Path,
     budget: "Budget",
     **options: Any,

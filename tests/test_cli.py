@@ -45,7 +45,9 @@ def test_help_names_the_commands():
         ("run", ["--data-dir", "--data-label", "--epochs", "--seed", "--no-resume", "--checkpoint-every", "--out"]),
         ("demo", ["--epochs", "--seeds", "--out", "No download"]),
         ("list", ["List the experiments"]),
-        ("report", ["--out", "records", "Markdown table and a PNG"]),
+        ("report", ["--out", "--table", "--figure", "--time-to-target", "RECORDS"]),
+        ("check", ["RECORDS", "show it, do not, or cannot tell"]),
+        ("data", ["fetch"]),
     ],
 )
 @pytest.mark.parametrize("option", ["--help", "-h"])
@@ -244,11 +246,41 @@ def test_report(demonstration, tmp_path):
     out, output = demonstration
     code, printed, _ = padam("report", out, "--out", tmp_path / "tables")
     assert code == 0
-    assert output.startswith(printed)
-    assert {path.name for path in (tmp_path / "tables").iterdir()} == {"digits.md", "digits.png", "results.md"}
+    table, _, rest = printed.partition("Written: ")
+    assert output.startswith(table)
+    assert rest.strip() == str(tmp_path / "tables" / "results.md")
+    written = {path.name for path in (tmp_path / "tables").iterdir()}
+    assert written == {"digits.md", "digits.png", "results.md", *(f"table-{number}.md" for number in (1, 2, 3, 4))}
     text = (tmp_path / "tables" / "digits.md").read_text()
     assert "| Test accuracy (%) |" in text
     assert "n = 1" in text
+
+
+def test_report_of_one_table(demonstration):
+    code, printed, _ = padam("report", demonstration[0], "--table", 4)
+    assert code == 0
+    assert "Table 4" in printed
+    assert "CIFAR-100" in printed
+    assert "not run" in words(printed)
+
+
+def test_time_to_target(demonstration):
+    code, printed, _ = padam("report", demonstration[0], "--time-to-target", "test_error=1")
+    assert code == 0
+    assert "Padam 1 of 1 1.0 " in words(printed)
+    for target, shown in (("test_error", "METRIC=VALUE"), ("accuracy=1", "no metric 'accuracy'")):
+        code, _, errors = padam("report", demonstration[0], "--time-to-target", target)
+        assert code == 2
+        assert shown in words(errors)
+
+
+def test_check(demonstration):
+    """One seed is no verdict."""
+    code, printed, _ = padam("check", demonstration[0])
+    assert code == 0
+    assert "cannot" in printed
+    assert "│ shown" not in printed
+    assert "which differ by 0.24" in words(printed)
 
 
 def test_report_on_nothing(tmp_path):

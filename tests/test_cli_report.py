@@ -53,7 +53,8 @@ def test_report_writes_everything(runs, tmp_path):
     code, _, _ = padam("report", runs, "--out", out)
     assert code == 0
     pictures = {"figure-2.png", "figure-2-3-of-200-epochs.png"}
-    assert {path.name for path in out.iterdir()} == {"results.md", "digits.md", "digits.png", *pictures}
+    written = {"results.md", "digits.md", "digits.png", *pictures, *(f"table-{number}.md" for number in range(1, 5))}
+    assert {path.name for path in out.iterdir()} == written
     text = (out / "results.md").read_text()
     for address in (*pictures, "digits.png"):
         assert f"]({address})" in text

@@ -124,14 +124,14 @@ def test_reestimation_keeps_the_parameters_and_measures_with_them():
 
 
 class Batches:
-    """An epoch's batches with a position."""
+    """Batches of all epochs with a position."""
 
-    def __init__(self, epoch: int):
-        self.order = np.random.default_rng(epoch).permutation(EXAMPLES)
+    def __init__(self):
         self.next = 0
 
     def __next__(self):
-        chosen = self.order[self.next * BATCH : (self.next + 1) * BATCH]
+        epoch, step = divmod(self.next, 5)
+        chosen = np.random.default_rng(epoch).permutation(EXAMPLES)[step * BATCH : (step + 1) * BATCH]
         self.next += 1
         return jax.tree.map(lambda array: array[chosen], data())
 
@@ -143,12 +143,12 @@ class Batches:
 
 
 def streamed(trainer_: Trainer) -> StreamedData:
-    def test_batches():
+    def batches_of_test():
         test = data(7)
         yield jax.tree.map(lambda array: array[:4], test), np.ones(4, bool)
         yield jax.tree.map(lambda array: array[3:], test), np.array([False, True, True, True])
 
-    return StreamedData(trainer_, Batches, test_batches, steps_per_epoch=5, test_examples=7)
+    return StreamedData(trainer_, Batches, batches_of_test, steps_per_epoch=5, test_examples=7)
 
 
 def test_stream_goes_on_from_a_position(monkeypatch):

@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 
 import jax
 import pytest
@@ -57,22 +56,19 @@ def begun(monkeypatch) -> list[int]:
     [(None, 0, True), (100, 0, True), (100, 70, False), (30, 0, True)],
     ids=["no limit", "fits", "does not fit any more", "never fits: in pieces"],
 )
-def test_what_cannot_finish_is_not_begun(tmp_path, monkeypatch, begun, limit, spent, starts):
+def test_what_cannot_finish_is_not_begun(tmp_path, begun, limit, spent, starts):
     recorded(tmp_path, [20.0, 2.0, 2.0])
     budget = Budget(limit)
-    if spent:
-        now = time.monotonic()
-        monkeypatch.setattr("padam_optax.experiments.queue.time.monotonic", lambda: now + spent)
+    budget._began -= spent
     outcome = run_queue([(SPEC, 4)], lambda spec: None, tmp_path, budget)
     assert begun == ([4] if starts else [])
     assert outcome.left == ([] if starts else [(SPEC, 4, 0)])
 
 
-def test_what_was_begun_goes_on(tmp_path, monkeypatch, begun):
+def test_what_was_begun_goes_on(tmp_path, begun):
     recorded(tmp_path, [20.0, 2.0, 2.0], name=SPEC.name)
     budget = Budget(100)
-    now = time.monotonic()
-    monkeypatch.setattr("padam_optax.experiments.queue.time.monotonic", lambda: now + 99)
+    budget._began -= 99
     run_queue([(SPEC, 0)], lambda spec: None, tmp_path, budget)
     assert begun == [0]
 

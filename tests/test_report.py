@@ -3,6 +3,7 @@
 import io
 import pathlib
 
+import fake_records
 import matplotlib.image
 import pytest
 from rich.console import Console
@@ -24,25 +25,16 @@ def write(
     suite: str = "small",
     label: str = "made-up",
     epochs: int = EPOCHS,
-    done: int | None = None,
-    diverged: bool = False,
+    **state,
 ) -> None:
     """A run whose last epoch has this test error and training loss; both were twice as large in the epochs before."""
-    name = f"{suite}-{optimizer}"
-    directory = RunDirectory(out, name, seed)
-    config = {
-        "experiment": {"name": name, "optimizer": optimizer, "epochs": epochs},
-        "seed": seed,
-        "data": {"label": label},
-        "device": {"kind": "abacus"},
-    }
-    directory.start(config, 0)
-    done = epochs if done is None else done
-    for epoch in range(1, done + 1):
+
+    def metrics(epoch: int) -> dict[str, float]:
         factor = 1 if epoch == epochs else 2
-        directory.append({"epoch": epoch, "train_loss": factor * loss, "test_error": factor * error})
-    if diverged:
-        directory.append({"epoch": done + 1, "diverged_step": 7 * done})
+        return {"train_loss": factor * loss, "test_error": factor * error}
+
+    spec = fake_records.small(optimizer, suite=suite, epochs=epochs)
+    fake_records.write(out, spec, seed, metrics, label=label, **state)
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +179,8 @@ def test_curves(suite, tmp_path, monkeypatch):
         assert [line.get_label() for line in axes.lines] == drawn
         assert axes.lines[0].get_xdata() == pytest.approx([1, 2, 3])
         assert axes.lines[0].get_ydata() == pytest.approx(expected)
-    assert [text.get_text() for text in error.get_legend().get_texts()] == drawn
+    (legend,) = error.figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == drawn
     assert len({line.get_color() for line in error.lines}) == len(drawn)
 
 
@@ -196,3 +189,12 @@ def test_picture_without_a_curve(tmp_path):
     write(tmp_path, "padam", 0, 0.1, 0.1, done=1, diverged=True)
     (suite,) = tables.suites(read_all(tmp_path))
     assert matplotlib.image.imread(figures.training_curves(suite, tmp_path / "curves.png")).shape == (480, 1200, 4)
+
+
+def test_readme_shows_the_recorded_runs():
+    """The table in README is the one that its records make."""
+    root = pathlib.Path(__file__).parents[1]
+    (suite,) = tables.suites(read_all(root / "benchmarks" / "reproduction" / "cifar10-mini"))
+    assert {method: len(runs) for method, runs in suite.records.items()} == dict.fromkeys(OPTIMIZERS, 5)
+    assert tables.markdown(suite) in (root / "README.md").read_text()
+    assert tables.markdown(suite) in (root / "benchmarks" / "reproduction" / "results" / "results.md").read_text()

@@ -10,14 +10,18 @@ import sys
 import time
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import padam_optax
 from padam_optax.data.images import DataError
 from padam_optax.experiments import EXPERIMENTS
 from padam_optax.experiments.datasets import load_data
+from padam_optax.experiments.programs import trainer_for
 from padam_optax.experiments.records import Record, RunDirectory
 from padam_optax.experiments.run import run
+from padam_optax.training.checkpoint import Checkpoints
 
 ROOT = pathlib.Path(padam_optax.__file__).parents[1]
 EPOCHS = 8
@@ -34,6 +38,26 @@ def data():
 @pytest.fixture(scope="module")
 def never_stopped(data, tmp_path_factory) -> Record:
     return run(SPEC, 0, data, tmp_path_factory.mktemp("whole"), checkpoint_every=0)
+
+
+def last_state(out: pathlib.Path):
+    """What the newest checkpoint holds."""
+    settings = {name: jnp.asarray(value) for name, value in SPEC.hyperparameters.items()}
+    like = trainer_for(SPEC, 1_000, 10).init(jnp.int32(0), settings)
+    with Checkpoints(RunDirectory(out, SPEC.name, 0).checkpoints) as checkpoints:
+        state, _ = checkpoints.restore(like)
+    return state
+
+
+@pytest.fixture(scope="module")
+def final_state(data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("with checkpoints")
+    run(SPEC, 0, data, out)
+    return last_state(out)
+
+
+def assert_bit_equal(one, other):
+    jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
 def without_times(record: Record) -> list[dict]:
@@ -170,16 +194,17 @@ def test_resumed_with_other_checkpoints(never_stopped, data, tmp_path):
     assert without_times(run(SPEC, 0, data, tmp_path)) == without_times(never_stopped)
 
 
-def test_stopped_within_an_epoch_and_resumed(never_stopped, data, tmp_path, monkeypatch):
+def test_stopped_within_an_epoch_and_resumed(never_stopped, final_state, data, tmp_path, monkeypatch):
     """Asked to stop after every single step: as many checkpoints, the same numbers."""
     monkeypatch.setattr("padam_optax.training.epoch._CALL_SECONDS", 0.0)
     monkeypatch.setattr("padam_optax.training.epoch._FIRST_STEPS", 1)
     pieces = 0
     while not (record := run(SPEC, 0, data, tmp_path, should_stop=lambda: True)).finished:
         pieces += 1
-        assert pieces <= EPOCHS * (STEPS + 1)
-    assert pieces >= EPOCHS * STEPS
+        assert pieces < EPOCHS * STEPS
+    assert pieces == EPOCHS * STEPS - 1
     assert without_times(record) == without_times(never_stopped)
+    assert_bit_equal(last_state(tmp_path), final_state)
 
 
 def test_told_to_stop_without_checkpoints(data, tmp_path):
@@ -194,7 +219,7 @@ def test_event_files(data, tmp_path):
     assert all(tag in path.read_bytes() for tag in (b"train/loss", b"test/error", b"learning/rate"))
 
 
-def test_killed_and_resumed_equals_never_stopped(never_stopped, tmp_path):
+def test_killed_and_resumed_equals_never_stopped(never_stopped, final_state, tmp_path):
     command = [sys.executable, "-m", "padam_optax", "run", SPEC.name, "--epochs", str(EPOCHS)]
     command += ["--checkpoint-every", "1", "--out", str(tmp_path)]
     pause = random.uniform(0, 0.2)
@@ -209,6 +234,7 @@ def test_killed_and_resumed_equals_never_stopped(never_stopped, tmp_path):
     assert 1 <= len(directory.read().metrics) < EPOCHS, pause
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     assert without_times(directory.read()) == without_times(never_stopped), pause
+    assert_bit_equal(last_state(tmp_path), final_state)
 
 
 def test_finished_run_is_not_run_again(data, tmp_path, monkeypatch):

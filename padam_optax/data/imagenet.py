@@ -74,6 +74,11 @@ class ImageFolder:
     label: str
     sha256: str
 
+    @property
+    def test(self) -> ImageFiles:
+        """`val`: what results are measured on."""
+        return self.val
+
     def path(self, split: Split, index: int) -> pathlib.Path:
         """The file of an image."""
         files = self.train if split == "train" else self.val

@@ -1,16 +1,29 @@
-"""The data sets of the experiments: how each is read and prepared."""
+"""The data sets of the experiments: how each is read, prepared and fed."""
 
 import dataclasses
 import functools
+import json
 import pathlib
+from collections.abc import Generator
+from typing import Any, TypeAlias
+
+import numpy as np
 
 from padam_optax.data.cifar import read_cifar10, read_cifar100
 from padam_optax.data.digits import read_digits
 from padam_optax.data.download import fetch, fetched
-from padam_optax.data.images import DataError, ImageData, restrict
+from padam_optax.data.imagenet import ImageBatches, ImageFolder, eval_batches, scan_image_folder, train_batches
+from padam_optax.data.images import DataError, ImageData, ImageSet, restrict
 from padam_optax.experiments.spec import Experiment
+from padam_optax.training.epoch import ResidentData, Source, StreamedData
+from padam_optax.training.loop import Trainer
 
-__all__ = ["DATASETS", "Dataset", "ImageData", "fetch", "load_data"]
+__all__ = ["DATASETS", "Data", "Dataset", "fetch", "load_data", "make_source"]
+
+# What a run trains on: a set that the device holds, or a folder that the host reads.
+Data: TypeAlias = ImageData | ImageFolder
+
+_EVAL_BATCH = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,14 +31,14 @@ class Dataset:
     """How a data set is prepared.
 
     Attributes:
-      classes: Number of classes.
+      classes: Number of classes; None if the folder decides.
       scale: Value of a white pixel.
       mean: Mean a channel of the images divided by `scale`.
       std: Standard deviation a channel of the same.
       top5: Whether the top-5 error is reported.
     """
 
-    classes: int
+    classes: int | None
     scale: float
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -36,28 +49,33 @@ DATASETS = {
     # The statistics in the authors' scripts.
     "cifar10": Dataset(10, 255.0, (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
     "cifar100": Dataset(100, 255.0, (0.507, 0.487, 0.441), (0.267, 0.256, 0.276)),
-    "imagenet": Dataset(1000, 255.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), top5=True),
+    "imagenet": Dataset(None, 255.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), top5=True),
     "digits": Dataset(10, 16.0, (0.0,), (1.0,)),
 }
 
 
-def load_data(experiment: Experiment, data_dir: str | pathlib.Path | None, data_label: str) -> ImageData:
+def load_data(experiment: Experiment, data_dir: str | pathlib.Path | None, data_label: str) -> Data:
     """Reads the experiment's data set and takes its part of it.
 
     Raises:
       DataError: If the files are missing or damaged, or no folder or label is given for a set that needs one.
     """
-    return restrict(
-        _read(experiment.dataset, data_dir and str(data_dir), data_label),
-        experiment.train_examples,
-        experiment.held_out,
-    )
+    data = _read(experiment.dataset, None if data_dir is None else str(data_dir), data_label)
+    if isinstance(data, ImageData):
+        return restrict(data, experiment.train_examples, experiment.held_out)
+    if experiment.train_examples is not None or experiment.held_out is not None:
+        raise DataError(f"{experiment.dataset} is read from a folder; take a part of it by making a smaller folder.")
+    return data
 
 
 @functools.lru_cache(maxsize=2)
-def _read(dataset: str, data_dir: str | None, label: str) -> ImageData:
+def _read(dataset: str, data_dir: str | None, label: str) -> Data:
     if dataset == "digits":
         return read_digits()
+    if dataset == "imagenet":
+        if data_dir is None:
+            raise DataError("imagenet needs --data-dir, the folder with train/<class>/*.JPEG and val/<class>/*.JPEG.")
+        return scan_image_folder(data_dir, label)
     folder = fetched(dataset) if data_dir is None else data_dir
     if folder is None:
         raise DataError(
@@ -65,3 +83,80 @@ def _read(dataset: str, data_dir: str | None, label: str) -> ImageData:
             " its binary files."
         )
     return {"cifar10": read_cifar10, "cifar100": read_cifar100}[dataset](folder, label)
+
+
+def class_count(experiment: Experiment, data: Data) -> int:
+    """Classes of the experiment's data."""
+    classes = DATASETS[experiment.dataset].classes
+    if classes is not None:
+        return classes
+    assert isinstance(data, ImageFolder)
+    return len(data.classes)
+
+
+def make_source(experiment: Experiment, data: Data, trainer: Trainer, seed: int, workers: int = 0) -> Source:
+    """How `data` reaches `trainer`.
+
+    Args:
+      experiment: What is trained.
+      data: Its data.
+      trainer: Its trainer.
+      seed: Of the order, the crops and the flips, where the host makes them.
+      workers: Processes that decode images, where the host does.
+
+    Raises:
+      ValueError: If the experiment asks of a folder what only a set on the device can do.
+    """
+    if isinstance(data, ImageData):
+        reestimate = experiment.reestimate_statistics
+        return ResidentData(trainer, _arrays(data.train), _arrays(data.test), reestimate=reestimate)
+    if experiment.reestimate_statistics or experiment.keep_last_batch or experiment.augmentation:
+        raise ValueError(
+            f"{experiment.name}: reestimate_statistics, keep_last_batch and augmentation are for data on the device."
+        )
+    size = experiment.image_size
+    assert size is not None, "an experiment on a folder names its image size"
+
+    def open_train() -> _Positions:
+        return _Positions(
+            train_batches(data, batch_size=trainer.batch_size, seed=seed, size=size, worker_count=workers)
+        )
+
+    def open_test() -> Generator[tuple[dict[str, Any], np.ndarray]]:
+        with eval_batches(data, batch_size=_EVAL_BATCH, size=size, worker_count=workers) as batches:
+            for batch in batches:
+                count = len(batch["labels"])
+                # Always the same shape: one program.
+                padded = {
+                    name: np.concatenate([array, np.repeat(array[-1:], _EVAL_BATCH - count, axis=0)])
+                    for name, array in batch.items()
+                }
+                yield padded, np.arange(_EVAL_BATCH) < count
+
+    return StreamedData(
+        trainer,
+        open_train,
+        open_test,
+        steps_per_epoch=len(data.train) // trainer.batch_size,
+        test_examples=len(data.test),
+    )
+
+
+class _Positions:
+    """Batches whose position is text."""
+
+    def __init__(self, batches: ImageBatches):
+        self._batches = batches
+
+    def __next__(self) -> dict[str, np.ndarray]:
+        return next(self._batches)
+
+    def get_position(self) -> str:
+        return json.dumps(self._batches.get_state())
+
+    def set_position(self, position: str) -> None:
+        self._batches.set_state(json.loads(position))
+
+
+def _arrays(images: ImageSet) -> dict[str, np.ndarray]:
+    return {"images": images.images, "labels": images.labels}

@@ -40,12 +40,13 @@ class Program:
     """An experiment as its compiled program sees it: equal for runs that differ in traced values only."""
 
     experiment: Experiment = dataclasses.field(compare=False)
+    classes: int
     steps_per_epoch: int
     static: tuple[Any, ...]
 
 
-def trainer_for(experiment: Experiment, train_examples: int) -> Trainer:
-    """The trainer of `experiment` on so many training images.
+def trainer_for(experiment: Experiment, train_examples: int, classes: int) -> Trainer:
+    """The trainer of `experiment` on so many training images of so many classes.
 
     Experiments that differ only in the values of hyper-parameters and in seeds share one, and so its compiled programs.
     """
@@ -53,7 +54,7 @@ def trainer_for(experiment: Experiment, train_examples: int) -> Trainer:
     steps = -(-train_examples // experiment.batch_size) if keep else train_examples // experiment.batch_size
     fields = (field.name for field in dataclasses.fields(experiment) if field.name not in _NOT_COMPILED)
     static = (tuple(experiment.hyperparameters), *(getattr(experiment, name) for name in fields))
-    return _trainer(Program(experiment, steps, static))
+    return _trainer(Program(experiment, classes, steps, static))
 
 
 @functools.lru_cache(maxsize=8)
@@ -73,7 +74,7 @@ def _trainer(program: Program) -> Trainer:
 
     return Trainer(
         task=Classification(
-            build=lambda rngs: build_model(experiment, rngs),
+            build=lambda rngs: build_model(experiment, program.classes, rngs),
             augment=augment,
             preprocess=lambda images: normalize(images, dataset.mean, dataset.std, dataset.scale),
             top5=dataset.top5,
@@ -93,11 +94,11 @@ def _trainer(program: Program) -> Trainer:
     )
 
 
-def build_model(experiment: Experiment, rngs: nnx.Rngs) -> nnx.Module:
+def build_model(experiment: Experiment, classes: int, rngs: nnx.Rngs) -> nnx.Module:
     """The experiment's network with initial parameters."""
     options: dict[str, Any] = {}
     if experiment.norm_scale_init != "ones":
         options["norm_scale_init"] = experiment.norm_scale_init
     if experiment.compute_dtype != "float32":
         options["dtype"] = jnp.dtype(experiment.compute_dtype)
-    return MODELS[experiment.model](classes=DATASETS[experiment.dataset].classes, rngs=rngs, **options)
+    return MODELS[experiment.model](classes=classes, rngs=rngs, **options)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
-from padam_optax.data.images import ImageData
+from padam_optax.experiments.datasets import Data
 from padam_optax.experiments.records import Record, RunDirectory, read_all
 from padam_optax.experiments.run import run
 from padam_optax.experiments.spec import Experiment
@@ -80,7 +80,7 @@ class Outcome:
 
 def run_queue(
     runs: Iterable[tuple[Experiment, int]],
-    load: Callable[[Experiment], ImageData],
+    load: Callable[[Experiment], Data],
     out: str | pathlib.Path,
     budget: Budget,
     *,

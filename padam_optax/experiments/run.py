@@ -14,13 +14,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from padam_optax.data.images import DataError, ImageData, ImageSet
+from padam_optax.data.images import DataError
+from padam_optax.experiments.datasets import Data, class_count, make_source
 from padam_optax.experiments.programs import trainer_for
 from padam_optax.experiments.records import Record, RunDirectory
 from padam_optax.experiments.spec import Experiment
 from padam_optax.experiments.tensorboard import event_writer
 from padam_optax.training.checkpoint import Checkpoints
-from padam_optax.training.epoch import ResidentData, Source
+from padam_optax.training.epoch import Source
 from padam_optax.training.loop import TrainState
 
 # What may differ between a run and its continuation: it does not change what is trained.
@@ -30,12 +31,13 @@ _MAY_DIFFER = ("seeds", "assumed", "paper")
 def run(
     experiment: Experiment,
     seed: int,
-    data: ImageData,
+    data: Data,
     out: str | pathlib.Path,
     *,
     resume: bool = True,
     checkpoint_every: int = 5,
     tensorboard: bool = False,
+    workers: int = 0,
     on_epoch: Callable[[dict[str, Any]], None] = lambda line: None,
     on_steps: Callable[[int, float], None] = lambda epoch, share: None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -53,6 +55,7 @@ def run(
       resume: Whether to go on from what is there; otherwise it is replaced.
       checkpoint_every: Epochs between checkpoints; 0 writes none.
       tensorboard: Whether to write event files for TensorBoard beside the record too.
+      workers: Processes that decode images, for data that the host reads.
       on_epoch: Called with each line of the metrics once it is recorded.
       on_steps: Called every few seconds of training with the epoch under way and the share of it that is done.
       should_stop: Asked every few seconds; once it says so, a checkpoint is written (unless `checkpoint_every` is 0)
@@ -76,8 +79,8 @@ def run(
         if record.finished:
             return record
 
-    trainer = trainer_for(experiment, len(data.train))
-    source = ResidentData(trainer, _arrays(data.train), _arrays(data.test), reestimate=experiment.reestimate_statistics)
+    trainer = trainer_for(experiment, len(data.train), class_count(experiment, data))
+    source = make_source(experiment, data, trainer, seed, workers)
     hyperparameters = {name: jnp.asarray(value, float) for name, value in experiment.hyperparameters.items()}
     traced_seed = jnp.asarray(seed, jnp.int32)
     state = trainer.init(traced_seed, hyperparameters)
@@ -139,17 +142,13 @@ def _steps_done(state: TrainState, source: Source) -> int:
     return int(state.epoch) * source.steps_per_epoch + int(state.step)
 
 
-def _arrays(images: ImageSet) -> dict[str, Any]:
-    return {"images": images.images, "labels": images.labels}
-
-
 def _rate(experiment: Experiment, epoch: int) -> float:
     """The learning rate in `epoch`, counted from 1."""
     passed = sum(epoch > milestone for milestone in experiment.milestones)
     return experiment.hyperparameters["learning_rate"] * experiment.factor**passed
 
 
-def _config(experiment: Experiment, seed: int, data: ImageData) -> dict[str, Any]:
+def _config(experiment: Experiment, seed: int, data: Data) -> dict[str, Any]:
     specification = dataclasses.asdict(
         dataclasses.replace(experiment, hyperparameters=dict(experiment.hyperparameters))
     )

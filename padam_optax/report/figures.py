@@ -98,8 +98,7 @@ def training_curves(suite: Suite, path: str | pathlib.Path) -> pathlib.Path:
     ]
     for axes, metric in zip(figure.subplots(1, 2), _LOSS_AND_ERROR, strict=True):
         draw_panel(axes, metric, curves, log=metric == "train_loss")
-    if figure.axes[1].lines:
-        figure.axes[1].legend(fontsize="small")
+    _legend(figure, [curve.label for curve in curves])
     n = _span(len(records) for records in suite.records.values())
     figure.suptitle(f"{suite.name} on {suite.label} (n = {n}, mean and standard deviation)")
     return save(figure, path)
@@ -228,11 +227,7 @@ def _picture(
             _plain_ticks(axes)
         if runs is not None:
             remarks.append((panel.title, f"on {runs.variant.text}: {runs.remarks(panel.names)}"))
-    handles = {
-        label: line for axes in figure.axes for line, label in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
-    order = [name for name in rows[0][0].names.values() if name in handles]
-    figure.legend([handles[name] for name in order], order, loc="outside lower center", ncols=7, frameon=False)
+    _legend(figure, list(rows[0][0].names.values()))
     # The labels of what is drawn, not the paper's data sets: they may be other data.
     labels = dict.fromkeys(runs.variant.label for _, runs in sorted(found.items()))
     departures = next(iter(found.values())).variant.departures
@@ -258,6 +253,16 @@ def _n(curves: Sequence[Curve], metric: str) -> str:
 def _span(counts: Iterable[int]) -> str:
     some = sorted(set(counts))
     return "-".join(map(str, dict.fromkeys((some[0], some[-1])))) if some else "0"
+
+
+def _legend(figure: "Figure", names: Sequence[str]) -> None:
+    """Below all panels: which of the curves called `names` are drawn in any, in this order."""
+    handles = {
+        label: line for axes in figure.axes for line, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    order = [name for name in names if name in handles]
+    if order:
+        figure.legend([handles[name] for name in order], order, loc="outside lower center", ncols=7, frameon=False)
 
 
 def save(figure: "Figure", path: str | pathlib.Path) -> pathlib.Path:

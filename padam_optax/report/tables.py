@@ -40,10 +40,12 @@ class Suite:
 
 
 def suites(records: Iterable[Record]) -> list[Suite]:
-    """Groups records by recipe, data and length, sorted by name."""
+    """Groups records by recipe, data and length, sorted by name; runs that chose settings are no results."""
     groups: dict[tuple[str, str, int], list[Record]] = {}
     for record in records:
         spec = record.config["experiment"]
+        if spec.get("held_out") is not None:
+            continue
         name = spec["name"].removesuffix(f"-{spec['optimizer']}")
         groups.setdefault((name, record.config["data"]["label"], spec["epochs"]), []).append(record)
     result = []

@@ -135,7 +135,8 @@ class ResidentData:
             self._steps_a_call = max(1, min(full, int(_CALL_SECONDS / a_step)))
             step = stop
             on_steps(step / self.steps_per_epoch)
-            if nonfinite >= 0 or should_stop():
+            # With all steps done the epoch is finished first: both states would be checkpoints of the same step.
+            if nonfinite >= 0 or (step < self.steps_per_epoch and should_stop()):
                 return result(state, None, nonfinite)
         if step < self.steps_per_epoch:
             state = trainer.train_last_batch(state, seed, hyperparameters, data)
@@ -185,7 +186,7 @@ class StreamedData:
 
     Args:
       trainer: Compiled functions.
-      open_train: Gives the training batches of an epoch, counted from 0; at least `steps_per_epoch` of them.
+      open_train: Gives the training batches of all epochs, from the first on.
       open_test: Gives the test batches, each with a mask of the examples that count: (batch, (N,) bool).
       steps_per_epoch: Training steps of an epoch.
       test_examples: Examples that count over all test batches.
@@ -194,7 +195,7 @@ class StreamedData:
     def __init__(
         self,
         trainer: Trainer,
-        open_train: Callable[[int], Positioned],
+        open_train: Callable[[], Positioned],
         open_test: Callable[[], Iterable[tuple[PyTree, Any]]],
         *,
         steps_per_epoch: int,
@@ -216,7 +217,7 @@ class StreamedData:
 
     @property
     def position(self) -> str:
-        """Where the epoch's batches stand; empty between two epochs."""
+        """Where the batches stand; empty before the first."""
         return "" if self._batches is None else self._batches.get_position()
 
     def go_to(self, position: str) -> None:
@@ -235,7 +236,7 @@ class StreamedData:
         trainer = self._trainer
         first = step = int(state.step)
         if self._batches is None:
-            self._batches = self._open_train(int(state.epoch))
+            self._batches = self._open_train()
             if self._go_to:
                 self._batches.set_position(self._go_to)
         self._go_to = ""
@@ -260,7 +261,6 @@ class StreamedData:
         examples = (step - first) * trainer.batch_size
         if nonfinite >= 0 or step < self._steps:
             return EpochResult(state, None, nonfinite if nonfinite >= 0 else None, seconds, examples)
-        self._batches = None
         state, means = trainer.finish_epoch(state)
         return EpochResult(state, {name: float(value) for name, value in means.items()}, None, seconds, examples)
 
