@@ -194,8 +194,8 @@ def run_demo(
     if outcome.left:
         _console.print("Stopped. The same command goes on with what is left.")
         raise typer.Exit(130)
-    (suite,) = tables.suites(outcome.records)
-    _console.print(tables.rich_table(suite))
+    (suite,) = tables.suites(_PAPER, outcome.records)
+    _console.print(tables.suite_grid(suite).rich_table())
     picture = figures.training_curves(suite, out / f"{suite.name}.png")
     _console.print(
         f"Train loss and test error against epochs: {picture}",
@@ -269,34 +269,36 @@ def report(
 
 @app.command()
 def check(records: _Records) -> None:
-    """Say for each claim of the paper whether its own tables hold it, and whether recorded runs show it, do not, or
-    cannot tell.
+    """Say if each claim holds on the paper's own tables; then if recorded runs show it, do not, or cannot tell.
 
-    A verdict needs 3 pairs of runs with the same seed; it is that of the 95% interval of their mean difference. The
-    exit code is 0 whatever the verdicts are.
+    A verdict on runs needs 3 pairs of them with the same seed; it is that of the 95% interval of their mean difference.
+    The exit code is 0 whatever the verdicts are.
     """
     with _clear_errors():
         found = claims.findings(_PAPER, _read(records))
+    _console.rule("The claims on the paper's own tables")
     for finding in found:
-        _console.print(f"\n[bold]{escape(finding.claim.statement)}[/bold] ({finding.claim.source})", highlight=False)
-        _console.print(finding.on_tables, highlight=False)
-        _console.print(finding.on_runs, highlight=False)
-        grid = finding.grid()
-        if grid is not None:
-            _console.print(grid.rich_table())
+        _print_finding(finding.claim, finding.on_tables, finding.tables_grid())
     _console.print("\n[bold]Inconsistencies in the paper[/bold]")
     for text in claims.inconsistencies(_PAPER):
         _console.print(f"- {text}", highlight=False, markup=False)
+    _console.rule("The claims on recorded runs")
+    for finding in found:
+        _print_finding(finding.claim, finding.on_runs, finding.runs_grid())
+
+
+def _print_finding(claim: claims.Claim, said: str, grid: Grid | None) -> None:
+    _console.print(f"\n[bold]{escape(claim.statement)}[/bold] ({claim.source})", highlight=False)
+    _console.print(said, highlight=False)
+    if grid is not None:
+        _console.print(grid.rich_table())
 
 
 def _read(folders: list[pathlib.Path]) -> list[Record]:
     """The runs below some folders, each once; refuses folders without any."""
     found: list[Record] = []
     for folder in folders:
-        try:
-            records = read_all(folder)
-        except ValueError as error:
-            raise ValueError(f"{folder} holds a record that cannot be read: {error}") from error
+        records = read_all(folder)
         if not records:
             raise ValueError(f"{folder} holds no recorded runs (config.json, metrics.jsonl).")
         found += records
@@ -319,11 +321,11 @@ def _report_all(records: list[Record], out: pathlib.Path | None) -> None:
         if out is not None:
             _write(out / f"table-{number}.md", tables.paper_table(number, _PAPER, records).markdown())
     curves: dict[str, str] = {}
-    for suite, name in page.suite_files(page.own_suites(_PAPER, records)):
-        _console.print(tables.rich_table(suite))
+    for suite, name in page.suite_files(tables.suites(_PAPER, records)):
+        _console.print(tables.suite_grid(suite).rich_table())
         if out is not None:
-            _write(out / f"{name}.md", tables.markdown(suite))
-            if suite.records:
+            _write(out / f"{name}.md", tables.suite_grid(suite).markdown())
+            if any(suite.runs.finished.values()):
                 curves[name] = figures.training_curves(suite, out / f"{name}.png").name
     if out is None:
         return

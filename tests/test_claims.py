@@ -1,6 +1,7 @@
 """The paper's claims: on its own tables, and on records made so that the verdict is known."""
 
 import dataclasses
+from collections import Counter
 
 import pytest
 from fake_records import PAPER, SMALL, flat, records, small, write
@@ -39,34 +40,48 @@ def with_value(number: int, title: str, optimizer: str, value: float) -> Paper:
 
 class TestOnTables:
     def test_all_hold(self):
-        """Three rows of Table 1, four of 2, three of 4; two of perplexities; five rivals in each of the twelve."""
-        found = {printed.claim: (printed.compared, printed.holds) for printed in on_tables(PAPER)}
-        assert found == {
-            "accuracy": (10, True),
-            "perplexity": (2, True),
-            "adaptive": (60, True),
-            "start": (0, None),
-            "middle": (0, None),
-        }
+        """Three rows of Table 1, four of 2, three of 4; two of perplexities; nothing is printed of starts and of p."""
+        found = on_tables(PAPER)
+        assert Counter(printed.claim for printed in found) == {"accuracy": 10, "perplexity": 2, "adaptive": 12}
+        assert all(printed.holds for printed in found)
+        advantages = {(printed.claim, printed.row): (printed.rival, printed.advantage) for printed in found}
+        assert advantages["accuracy", "Table 4, WideResNet"] == ("SGD-Momentum", -0.24)
+        assert advantages["perplexity", "Table 3, 2-layer LSTM"] == ("SGD-Momentum", 1.84)
+        assert advantages["adaptive", "Table 1, ResNet"] == ("AdamW", 0.38)
+        assert advantages["adaptive", "Table 3, 3-layer LSTM"] == ("Yogi", 1.53)
 
     @pytest.mark.parametrize(
         ("claim", "cell", "exception"),
         [
             ("accuracy", (4, "WideResNet", "padam", 76.41), None),
-            ("accuracy", (4, "WideResNet", "padam", 76.40), "Table 4, WideResNet, SGD-Momentum: -0.26"),
-            ("accuracy", (2, "VGGNet, Top-5", "sgdm", 99.0), "Table 2, VGGNet, Top-5, SGD-Momentum: -7.07"),
+            ("accuracy", (4, "WideResNet", "padam", 76.40), ("Table 4, WideResNet", "SGD-Momentum", -0.26)),
+            ("accuracy", (2, "VGGNet, Top-5", "sgdm", 99.0), ("Table 2, VGGNet, Top-5", "SGD-Momentum", -7.07)),
             ("perplexity", (3, "2-layer LSTM", "padam", 63.37), None),
-            ("perplexity", (3, "2-layer LSTM", "padam", 63.38), "Table 3, 2-layer LSTM, SGD-Momentum: -0.01"),
+            ("perplexity", (3, "2-layer LSTM", "padam", 63.38), ("Table 3, 2-layer LSTM", "SGD-Momentum", -0.01)),
             ("adaptive", (1, "VGGNet", "adamw", 93.77), None),
-            ("adaptive", (1, "VGGNet", "adamw", 93.78), "Table 1, VGGNet, AdamW: +0.00"),
-            ("adaptive", (3, "3-layer LSTM", "yogi", 58.40), "Table 3, 3-layer LSTM, Yogi: -0.08"),
+            ("adaptive", (1, "VGGNet", "adamw", 93.78), ("Table 1, VGGNet", "AdamW", 0)),
+            ("adaptive", (3, "3-layer LSTM", "yogi", 58.40), ("Table 3, 3-layer LSTM", "Yogi", -0.08)),
         ],
     )
     def test_another_number(self, claim, cell, exception):
         """At the threshold, and one digit beyond it."""
-        (printed,) = [printed for printed in on_tables(with_value(*cell)) if printed.claim == claim]
-        assert printed.exceptions == (() if exception is None else (exception,))
-        assert printed.holds is (exception is None)
+        wrong = [printed for printed in on_tables(with_value(*cell)) if printed.claim == claim and not printed.holds]
+        found = [(printed.row, printed.rival, printed.advantage) for printed in wrong]
+        assert found == ([] if exception is None else [exception])
+
+    def test_words(self):
+        found = findings(with_value(1, "VGGNet", "sgdm", 94.5), [])
+        assert [finding.on_tables for finding in found] == [
+            "Does not hold: it is true of 9 of 10 rows.",
+            "Holds: it is true of 2 of 2 rows.",
+            "Holds: it is true of 12 of 12 rows.",
+            *["Cannot tell: the paper prints no number for it, only curves."] * 2,
+        ]
+        grids = [finding.tables_grid() for finding in found]
+        assert grids[3:] == [None, None]
+        lines = grids[0].markdown().splitlines()
+        assert lines[2] == "| Table 1, VGGNet | SGD-Momentum | -0.72 | ≥ -0.25 | does not hold |"
+        assert lines[3] == "| Table 1, ResNet | SGD-Momentum | -0.06 | ≥ -0.25 | holds |"
 
 
 class TestInconsistencies:
@@ -280,7 +295,7 @@ class TestOnRecords:
             "Yogi": CANNOT_TELL,
             "AdaBound": CANNOT_TELL,
         }
-        (finding,) = [finding for finding in findings(SMALL, found) if finding.printed.claim == "adaptive"]
+        (finding,) = [finding for finding in findings(SMALL, found) if finding.claim is CLAIMS["adaptive"]]
         assert finding.verdict is NOT_SHOWN
 
     @pytest.mark.parametrize(("padam", "expected"), [(1.0, SHOWN), (3.0, NOT_SHOWN)])
@@ -324,7 +339,7 @@ class TestOnRecords:
         for variant in ("cifar10-jpeg", "cifar10, 2 of 3 epochs"):
             only = evidence(found, "accuracy", variant=variant)
             assert (only.n, only.verdict, only.of_paper) == (3, SHOWN, False)
-        (finding,) = [finding for finding in findings(SMALL, found) if finding.printed.claim == "accuracy"]
+        (finding,) = [finding for finding in findings(SMALL, found) if finding.claim is CLAIMS["accuracy"]]
         assert finding.verdict is CANNOT_TELL
         assert "cannot tell (0 of 1 comparisons have 3 pairs of runs or more)" in finding.on_runs
 
@@ -348,7 +363,7 @@ class TestOnRecords:
         assert {(each.n, each.difference, each.verdict, each.of_paper) for each in found} == {
             (0, None, CANNOT_TELL, True)
         }
-        assert [finding.grid() for finding in findings(PAPER, [])] == [None] * len(CLAIMS)
+        assert [finding.runs_grid() for finding in findings(PAPER, [])] == [None] * len(CLAIMS)
 
 
 GRID = """\
@@ -377,16 +392,6 @@ def test_markdown(tmp_path):
     ):
         records(tmp_path, CELLS[optimizer], errors)
     write(tmp_path, CELLS["amsgrad"], 0, flat(test_error=0.5), done=1, diverged=True)
-    grids = {finding.printed.claim: finding.grid() for finding in findings(SMALL, read_all(tmp_path))}
+    grids = dict(zip(CLAIMS, (each.runs_grid() for each in findings(SMALL, read_all(tmp_path))), strict=True))
     assert grids["adaptive"].markdown() == GRID
     assert grids["perplexity"] is grids["accuracy"] is grids["middle"] is None
-
-
-def test_words_on_the_tables():
-    words = [finding.on_tables for finding in findings(with_value(1, "VGGNet", "sgdm", 94.5), [])]
-    assert words == [
-        "On the paper's tables it holds in 9 of 10 comparisons, not in Table 1, VGGNet, SGD-Momentum: -0.72.",
-        "On the paper's tables it holds in 2 of 2 comparisons.",
-        "On the paper's tables it holds in 60 of 60 comparisons.",
-        *["The paper prints no number for it: it is in a figure."] * 2,
-    ]

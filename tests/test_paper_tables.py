@@ -172,13 +172,16 @@ class TestDistinct:
 
     @pytest.mark.parametrize("folders", ["ab", "ba"])
     def test_later_state(self, tmp_path, folders):
-        records(tmp_path / folders[0], self.CELL, [0.1], done=1)
-        (whole,) = records(tmp_path / folders[1], self.CELL, [0.2])
+        write(tmp_path / folders[0], self.CELL, 0, flat(test_error=0.1, seconds=1.0), done=1)
+        write(tmp_path / folders[1], self.CELL, 0, flat(test_error=0.1, seconds=2.0))
+        (whole,) = read_all(tmp_path / folders[1])
         assert distinct(read_all(tmp_path)) == [whole]
 
-    def test_two_results(self, tmp_path):
-        records(tmp_path / "a", self.CELL, [0.1])
-        records(tmp_path / "b", self.CELL, [0.2])
+    @pytest.mark.parametrize("done", [1, 3])
+    @pytest.mark.parametrize("folders", ["ab", "ba"])
+    def test_two_results(self, tmp_path, folders, done):
+        records(tmp_path / folders[0], self.CELL, [0.1], done=done)
+        records(tmp_path / folders[1], self.CELL, [0.2])
         with pytest.raises(ValueError, match="small-padam, seed 0, on cifar10 was recorded twice"):
             distinct(read_all(tmp_path))
 
@@ -316,7 +319,7 @@ class TestPage:
         records(tmp_path, small("padam", suite="theirs"), [0.1])
         trials(tmp_path)
         found = read_all(tmp_path)
-        assert [suite.name for suite in page.own_suites(SMALL, found)] == ["ours", "theirs"]
+        assert [suite.name for suite in tables.suites(SMALL, found)] == ["ours", "theirs"]
         assert "ours on cifar10, 3 epochs, n = 1" in page.results_page(SMALL, found, {})
 
     def test_suites_of_one_name_have_files_of_their_own(self, tmp_path):
@@ -325,10 +328,10 @@ class TestPage:
         records(tmp_path / "b", spec, [0.1], label="other")
         records(tmp_path / "c", spec.with_epochs(2), [0.1])
         records(tmp_path / "d", small("padam", suite="alone"), [0.1])
-        found = page.suite_files(page.own_suites(SMALL, read_all(tmp_path)))
+        found = page.suite_files(tables.suites(SMALL, read_all(tmp_path)))
         assert [name for _, name in found] == [
             "alone",
-            "ours-cifar10-2-epochs",
-            "ours-cifar10-3-epochs",
-            "ours-other-3-epochs",
+            "ours-on-cifar10-3-epochs",
+            "ours-on-cifar10-2-of-3-epochs",
+            "ours-on-other-3-epochs",
         ]

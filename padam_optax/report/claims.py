@@ -15,7 +15,7 @@ from typing import Any
 from padam_optax.experiments.records import Record
 from padam_optax.experiments.spec import OPTIMIZERS, Experiment
 from padam_optax.report.grid import Cell, Grid, Line
-from padam_optax.report.metrics import METRICS, last
+from padam_optax.report.metrics import METRICS, last, quality
 from padam_optax.report.runs import Paper, Runs, Variant, chosen_p, collect, p_text
 
 # Pairs of runs below which there is no verdict.
@@ -106,40 +106,36 @@ CLAIMS = {
 
 @dataclasses.dataclass(frozen=True)
 class Printed:
-    """A claim on the paper's tables.
+    """A claim on one row of the paper's tables.
 
     Attributes:
       claim: A key of `CLAIMS`.
-      compared: How many pairs of cells it was compared on; 0 if the tables do not print what it is about.
-      exceptions: Where it does not hold: table, row, rival and advantage, in words.
+      row: Table and row, such as `Table 1, VGGNet`.
+      metric: A key of `METRICS`.
+      rival: Of the methods that Padam is compared with, the one against which its advantage is smallest.
+      advantage: Against that one.
+      holds: Whether the claim is true of the row, that is of its smallest advantage.
     """
 
     claim: str
-    compared: int
-    exceptions: tuple[str, ...]
-
-    @property
-    def holds(self) -> bool | None:
-        """Whether it holds throughout; None if nothing is printed to compare."""
-        return not self.exceptions if self.compared else None
+    row: str
+    metric: str
+    rival: str
+    advantage: float
+    holds: bool
 
 
 def on_tables(paper: Paper) -> list[Printed]:
-    """Each claim on the numbers that the paper prints."""
+    """Each claim on each row of numbers that the paper prints and the claim is about."""
     found: list[Printed] = []
-    for key, claim in CLAIMS.items():
-        compared = 0
-        exceptions: list[str] = []
-        for number, table in paper.tables.items():
-            for row in table.rows:
-                if claim.start or row.metric not in claim.metrics:
-                    continue
-                for rival in claim.rivals:
-                    compared += 1
-                    advantage = METRICS[row.metric].advantage(row.value(_PADAM), row.value(rival))
-                    if not claim.holds(advantage):
-                        exceptions.append(f"Table {number}, {row.title}, {OPTIMIZERS[rival]}: {advantage:+.2f}")
-        found.append(Printed(key, compared, tuple(exceptions)))
+    for (key, claim), (number, table) in itertools.product(CLAIMS.items(), paper.tables.items()):
+        for row in table.rows:
+            if row.metric in claim.metrics and claim.rivals and not claim.start:
+                metric = METRICS[row.metric]
+                advantages = {name: metric.advantage(row.value(_PADAM), row.value(name)) for name in claim.rivals}
+                least = min(advantages, key=advantages.__getitem__)
+                where, advantage = f"Table {number}, {row.title}", advantages[least]
+                found.append(Printed(key, where, row.metric, OPTIMIZERS[least], advantage, claim.holds(advantage)))
     return found
 
 
@@ -216,8 +212,9 @@ def on_records(paper: Paper, records: Sequence[Record]) -> list[Evidence]:
 
     Args:
       paper: What the claims are about.
-      records: Each run once (`runs.distinct`).
+      records: Any; what is not known to `paper` is compared as our own.
     """
+    paper = paper.with_recorded(records)
     found: list[Evidence] = []
     for key, claim in CLAIMS.items():
         compared = _between_methods(key, paper, records) if claim.rivals else _between_p(key, paper, records)
@@ -237,7 +234,7 @@ class _Comparison:
 
 
 def _between_methods(key: str, paper: Paper, records: Sequence[Record]) -> Iterator[tuple[_Comparison, Runs]]:
-    for suite, metric in _subjects(paper, CLAIMS[key]):
+    for suite, metric in _subjects(paper, CLAIMS[key], records):
         theirs = suite in paper.suites
         for runs in _collect(paper.cells(suite), records, always=theirs):
             for rival in CLAIMS[key].rivals:
@@ -255,12 +252,18 @@ def _between_p(key: str, paper: Paper, records: Sequence[Record]) -> Iterator[tu
                     yield _Comparison(key, suite, metric, ours, rival, p_text(rival), of_paper), runs
 
 
-def _subjects(paper: Paper, claim: Claim) -> list[tuple[str, str]]:
-    """The suites and metrics that a claim about methods is about, the paper's first."""
+def _subjects(paper: Paper, claim: Claim, records: Sequence[Record]) -> list[tuple[str, str]]:
+    """The suites and metrics that a claim about methods is about, the paper's first; of ours the metric of the test."""
     if claim.start:
         return list(itertools.product((*paper.suites, *paper.own_suites), claim.metrics))
     rows = ((row.suite, row.metric) for table in paper.tables.values() for row in table.rows)
-    ours = itertools.product(paper.own_suites, ("test_error",))
+    by_name: dict[str, list[Record]] = {}
+    for record in records:
+        by_name.setdefault(record.config["experiment"]["name"], []).append(record)
+    ours = (
+        (suite, quality(record for spec in paper.cells(suite).values() for record in by_name.get(spec.name, ())))
+        for suite in paper.own_suites
+    )
     return [(suite, metric) for suite, metric in (*rows, *ours) if metric in claim.metrics]
 
 
@@ -315,7 +318,7 @@ class Finding:
     """All that is known of one claim."""
 
     claim: Claim
-    printed: Printed
+    printed: tuple[Printed, ...]
     evidence: tuple[Evidence, ...]
 
     @property
@@ -326,11 +329,11 @@ class Finding:
     @property
     def on_tables(self) -> str:
         """What the paper's tables say, in words."""
-        compared, exceptions = self.printed.compared, self.printed.exceptions
-        if not compared:
-            return "The paper prints no number for it: it is in a figure."
-        text = f"On the paper's tables it holds in {compared - len(exceptions)} of {compared} comparisons"
-        return f"{text}, not in {'; '.join(exceptions)}." if exceptions else f"{text}."
+        if not self.printed:
+            return "Cannot tell: the paper prints no number for it, only curves."
+        count = sum(printed.holds for printed in self.printed)
+        held = "Holds" if count == len(self.printed) else "Does not hold"
+        return f"{held}: it is true of {count} of {len(self.printed)} rows."
 
     @property
     def on_runs(self) -> str:
@@ -338,11 +341,23 @@ class Finding:
         theirs = [evidence for evidence in self.evidence if evidence.of_paper]
         enough = sum(evidence.n >= MINIMUM for evidence in theirs)
         return (
-            f"On recorded runs of the paper's experiments: {self.verdict.value}"
+            f"Of the paper's experiments: {self.verdict.value}"
             f" ({enough} of {len(theirs)} comparisons have {MINIMUM} pairs of runs or more)."
         )
 
-    def grid(self) -> Grid | None:
+    def tables_grid(self) -> Grid | None:
+        """The claim on the paper's tables, a line a row of theirs; None if they print nothing for it."""
+        if not self.printed:
+            return None
+        lines: list[Line] = []
+        for printed in self.printed:
+            advantage = f"{printed.advantage:+.{METRICS[printed.metric].digits}f}"
+            verdict = "holds" if printed.holds else "does not hold"
+            texts = (printed.rival, advantage, self.claim.condition, verdict)
+            lines.append(Line((printed.row,), tuple(Cell((text,)) for text in texts)))
+        return Grid("", ("Row",), ("Against", "Padam's advantage", "Threshold", "Verdict"), tuple(lines))
+
+    def runs_grid(self) -> Grid | None:
         """What was run, a line a comparison, and one more for all of several; None if nothing was."""
         groups: dict[str, list[Evidence]] = {}
         for evidence in self.evidence:
@@ -369,10 +384,14 @@ class Finding:
 
 def findings(paper: Paper, records: Sequence[Record]) -> list[Finding]:
     """Each claim, on the paper's tables and on the records."""
-    evidence = on_records(paper, records)
+    printed, evidence = on_tables(paper), on_records(paper, records)
     return [
-        Finding(CLAIMS[printed.claim], printed, tuple(each for each in evidence if each.claim == printed.claim))
-        for printed in on_tables(paper)
+        Finding(
+            claim,
+            tuple(each for each in printed if each.claim == key),
+            tuple(each for each in evidence if each.claim == key),
+        )
+        for key, claim in CLAIMS.items()
     ]
 
 

@@ -2,8 +2,7 @@
 
 import dataclasses
 import pathlib
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from padam_optax.experiments.records import Record
 from padam_optax.experiments.spec import OPTIMIZERS, Experiment
 from padam_optax.report.metrics import METRICS, last
-from padam_optax.report.runs import Paper, Runs, chosen_p, collect, merged, p_text
+from padam_optax.report.runs import Paper, Runs, chosen_p, collect, file_name, merged, p_text
 from padam_optax.report.tables import Suite
 
 if TYPE_CHECKING:
@@ -71,7 +70,8 @@ def draw_panel(axes: "Axes", metric: str, curves: Sequence[Curve], title: str = 
         axes.set_yscale("log")
     axes.grid(alpha=0.3)
     if not axes.lines:
-        why = "all diverged" if any(run.diverged for curve in curves for run in curve.runs) else "not run"
+        runs = [run for curve in curves for run in curve.runs]
+        why = "all diverged" if any(run.diverged for run in runs) else "not recorded" if runs else "not run"
         axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", va="center", color="gray")
         axes.set(xticks=[], yticks=[])
         axes.minorticks_off()
@@ -87,20 +87,19 @@ def _plain_ticks(axes: "Axes") -> None:
 
 
 def training_curves(suite: Suite, path: str | pathlib.Path) -> pathlib.Path:
-    """Draws train loss and test error of a suite's methods; writes a PNG to `path`.
+    """Draws train loss and the test's metric of a suite's methods; writes a PNG to `path`.
 
-    Runs that diverged are left out; the title names the data and n.
+    Runs that diverged are left out; the title names the data, what departs from the experiments, and n.
     """
     figure = _figure(10, 4)
     curves = [
         Curve(OPTIMIZERS[method], _COLORS[method], _WIDTHS[method == "padam"], runs)
-        for method, runs in suite.records.items()
+        for method, runs in suite.runs.finished.items()
     ]
-    for axes, metric in zip(figure.subplots(1, 2), _LOSS_AND_ERROR, strict=True):
+    for axes, metric in zip(figure.subplots(1, 2), ("train_loss", suite.quality), strict=True):
         draw_panel(axes, metric, curves, log=metric == "train_loss")
     _legend(figure, [curve.label for curve in curves])
-    n = _span(len(records) for records in suite.records.values())
-    figure.suptitle(f"{suite.name} on {suite.label} (n = {n}, mean and standard deviation)")
+    figure.suptitle(f"{suite.title}\n(n = {_n(curves, suite.quality)}, mean and standard deviation)", fontsize="medium")
     return save(figure, path)
 
 
@@ -234,8 +233,7 @@ def _picture(
     heading = f"Figure {number}: {', '.join((title, *labels, *departures))}"
     devices = sorted({device for runs in found.values() for device in runs.devices})
     figure.suptitle(f"{heading}\n(mean and standard deviation; {', '.join(devices)})", fontsize="medium")
-    name = re.sub(r"[^\w.=+-]+", "-", "-".join((f"figure-{number}", *kind)))
-    return Picture(name, heading, " ".join(merged(remarks)), figure)
+    return Picture(file_name(f"figure-{number}", *kind), heading, " ".join(merged(remarks)), figure)
 
 
 def _where(panel: _Panel, runs: Runs | None, curves: Sequence[Curve]) -> str:
@@ -247,12 +245,8 @@ def _where(panel: _Panel, runs: Runs | None, curves: Sequence[Curve]) -> str:
 
 def _n(curves: Sequence[Curve], metric: str) -> str:
     """How many runs the curves are means of, such as `3` or `1-3`."""
-    return _span({n for curve in curves if (n := sum(last(run, metric) is not None for run in curve.runs))})
-
-
-def _span(counts: Iterable[int]) -> str:
-    some = sorted(set(counts))
-    return "-".join(map(str, dict.fromkeys((some[0], some[-1])))) if some else "0"
+    counts = sorted({n for curve in curves if (n := sum(last(run, metric) is not None for run in curve.runs))})
+    return "-".join(map(str, dict.fromkeys((counts[0], counts[-1])))) if counts else "0"
 
 
 def _legend(figure: "Figure", names: Sequence[str]) -> None:

@@ -1,7 +1,7 @@
 """How the metrics of the records are shown: scale, name, and which way is better."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from padam_optax.experiments.records import Record
 
@@ -47,6 +47,12 @@ METRICS: Mapping[str, Metric] = {
     "test_perplexity": Metric("Test perplexity", "Test perplexity"),
     "train_loss": Metric("Train loss", "Train loss", digits=4),
 }
+
+
+def quality(records: Iterable[Record]) -> str:
+    """The metric that tells how well runs of an experiment do in test: perplexity for language, else error."""
+    language = any("test_perplexity" in line for record in records for line in record.metrics)
+    return "test_perplexity" if language else "test_error"
 
 
 def last(record: Record, metric: str) -> float | None:

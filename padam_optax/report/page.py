@@ -1,27 +1,18 @@
 """The page of results: the paper's tables, figures and claims beside what recorded runs say, in Markdown."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from padam_optax.experiments.records import Record
-from padam_optax.report.claims import MINIMUM, Finding, findings, inconsistencies
+from padam_optax.report.claims import MINIMUM, findings, inconsistencies
 from padam_optax.report.figures import Picture
-from padam_optax.report.runs import Paper
-from padam_optax.report.tables import Suite, markdown, paper_table, suites
-
-
-def own_suites(paper: Paper, records: Iterable[Record]) -> list[Suite]:
-    """The suites that no table or figure of the paper has, without the trials of a search for settings."""
-    theirs = {*paper.suites, *(spec.suite for spec in paper.sweep)}
-    return [suite for suite in suites(records) if suite.name not in theirs and "@" not in suite.name]
+from padam_optax.report.runs import Paper, file_name
+from padam_optax.report.tables import Suite, paper_table, suite_grid, suites
 
 
 def suite_files(found: Sequence[Suite]) -> list[tuple[Suite, str]]:
-    """Each suite and what its files are called: its name, with data and length where several have the name."""
+    """Each suite and what its files are called: its name, and where several have the name all that tells them apart."""
     names = [suite.name for suite in found]
-    return [
-        (suite, suite.name if names.count(suite.name) == 1 else f"{suite.name}-{suite.label}-{suite.epochs}-epochs")
-        for suite in found
-    ]
+    return [(suite, suite.name if names.count(suite.name) == 1 else file_name(suite.title)) for suite in found]
 
 
 def results_page(
@@ -40,21 +31,30 @@ def results_page(
     """
     parts = ["# Results", _sources(records), "## The paper's tables"]
     parts += [paper_table(number, paper, records).markdown() for number in paper.tables]
-    parts += ["## Claims", _HOW]
-    parts += [text for finding in findings(paper, records) for text in _finding(finding)]
-    parts += ["## Inconsistencies in the paper", "\n".join(f"- {text}" for text in inconsistencies(paper))]
     parts.append("## Figures")
     for address, picture in pictures.items():
         parts += [f"![{picture.title}]({address})", f"{picture.title}. {picture.caption}"]
     if not pictures:
         parts.append("Not run.")
-    own = suite_files(own_suites(paper, records))
+    own = suite_files(suites(paper, records))
     if own:
         parts.append("## Our own experiments")
     for suite, name in own:
-        parts.append(markdown(suite))
+        parts.append(suite_grid(suite).markdown())
         if curves and name in curves:
-            parts.append(f"![Train loss and test error of {suite.name} on {suite.label}]({curves[name]})")
+            parts.append(f"![Curves of {suite.title}]({curves[name]})")
+    found = findings(paper, records)
+    parts.append("## The claims on the paper's own tables")
+    for finding in found:
+        grid = finding.tables_grid()
+        parts += [f"### {finding.claim.statement}", f"{finding.claim.source}. {finding.on_tables}"]
+        parts += [grid.markdown()] if grid else []
+    parts += ["### Inconsistencies in the paper", "\n".join(f"- {text}" for text in inconsistencies(paper))]
+    parts += ["## The claims on recorded runs", _HOW]
+    for finding in found:
+        grid = finding.runs_grid()
+        parts += [f"### {finding.claim.statement}", finding.on_runs]
+        parts += [grid.markdown()] if grid else []
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
@@ -75,9 +75,3 @@ def _sources(records: Sequence[Record]) -> str:
         f"Made by `padam report` from {len(records)} recorded runs: {len(finished)} finished, {diverged} of them"
         f" diverged. Data: {', '.join(labels)}. Devices: {', '.join(devices)}."
     )
-
-
-def _finding(finding: Finding) -> list[str]:
-    grid = finding.grid()
-    said = f"{finding.on_tables} {finding.on_runs}"
-    return [f"### {finding.claim.statement}", f"{finding.claim.source}. {said}", *([grid.markdown()] if grid else [])]

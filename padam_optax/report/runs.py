@@ -3,6 +3,7 @@
 import dataclasses
 import fractions
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -29,8 +30,8 @@ class Paper:
 
     def cells(self, suite: str) -> dict[str, Experiment]:
         """The experiments of a suite by optimizer, in the paper's order; empty if there are none."""
-        specs = ((optimizer, self.experiments.get(f"{suite}-{optimizer}")) for optimizer in OPTIMIZERS)
-        return {optimizer: spec for optimizer, spec in specs if spec is not None}
+        found = {spec.optimizer: spec for spec in self.experiments.values() if spec.suite == suite}
+        return {optimizer: found[optimizer] for optimizer in OPTIMIZERS if optimizer in found}
 
     @property
     def suites(self) -> list[str]:
@@ -42,6 +43,21 @@ class Paper:
         """The suites of the other experiments, each once."""
         theirs = {*self.suites, *(spec.suite for spec in self.sweep)}
         return list(dict.fromkeys(spec.suite for spec in self.experiments.values() if spec.suite not in theirs))
+
+    def with_recorded(self, records: Iterable[Record]) -> "Paper":
+        """With the experiments that only the records know, as first recorded at their greatest length.
+
+        Those that have the name of one of the paper's suites are left out: what the paper did is not theirs to say.
+        """
+        found: dict[str, Experiment] = {}
+        for record in records:
+            name = record.config["experiment"]["name"]
+            if name in self.experiments or _is_trial(record):
+                continue
+            spec = _as_recorded(record)
+            if spec.suite not in self.suites and (name not in found or spec.epochs > found[name].epochs):
+                found[name] = spec
+        return dataclasses.replace(self, experiments={**self.experiments, **found})
 
     @property
     def sweeps(self) -> list[dict[float, Experiment]]:
@@ -84,6 +100,11 @@ class Variant:
         return not self.own, self.label, not self.full, self.departures
 
 
+def file_name(*parts: str) -> str:
+    """The parts, joined, of characters that any file system takes."""
+    return re.sub(r"[^\w.=+-]+", "-", "-".join(parts))
+
+
 @dataclasses.dataclass(frozen=True)
 class Runs:
     """The runs of some experiments in one variant.
@@ -112,8 +133,12 @@ class Runs:
         return sorted({record.config["device"]["kind"] for record in records})
 
     def remarks(self, names: Mapping[Any, str]) -> str:
-        """The device, and what is in no mean: sentences for a caption or a note; `names` names the experiments."""
-        text = f"device {', '.join(self.devices)}."
+        """The devices, and what is in no mean: sentences for a caption or a note; `names` names the experiments."""
+        return f"device {', '.join(self.devices)}.{self.left_out(names)}"
+
+    def left_out(self, names: Mapping[Any, str]) -> str:
+        """What is in no mean, in sentences; empty if nothing is left out."""
+        text = ""
         for what, counts in (
             ("Diverged and in no mean", {key: self.diverged(key) for key in self.finished}),
             ("Not finished", {key: len(runs) for key, runs in self.unfinished.items()}),
@@ -141,13 +166,15 @@ def p_text(p: float) -> str:
 
 
 def collect(experiments: Mapping[Any, Experiment], records: Iterable[Record]) -> list[Runs]:
-    """The records of these experiments (the values), by variant: the data set's own label and whole runs first."""
+    """The records of these experiments (the values), by variant: the data set's own label and whole runs first.
+
+    Each run counts once (`distinct`); trials of a search for settings are no results.
+    """
     by_name = {spec.name: (key, spec) for key, spec in experiments.items()}
     groups: dict[Variant, Runs] = {}
-    for record in records:
+    of_these = (record for record in records if record.config["experiment"]["name"] in by_name)
+    for record in distinct(record for record in of_these if not _is_trial(record)):
         recorded = record.config["experiment"]
-        if recorded["name"] not in by_name:
-            continue
         key, spec = by_name[recorded["name"]]
         label = record.config["data"]["label"]
         variant = Variant(label, label == spec.dataset, recorded["epochs"] == spec.epochs, _departures(recorded, spec))
@@ -183,7 +210,7 @@ def _departures(recorded: Mapping[str, Any], spec: Experiment) -> tuple[str, ...
             continue
         if isinstance(wanted, dict):
             names = [name for name in {**wanted, **value} if value.get(name) != wanted.get(name)]
-            found += [f"{name}={value[name]:g}" if name in value else f"no {name}" for name in names]
+            found += [f"{name}={_in_words(value[name])}" if name in value else f"no {name}" for name in names]
         else:
             found.append(f"{field.name}={_in_words(value)}")
     return tuple(found)
@@ -197,28 +224,56 @@ def _as_json(value: Any) -> Any:
 
 
 def _in_words(value: Any) -> str:
-    return "+".join(map(str, value)) if isinstance(value, list) else str(value)
+    """Numbers to their last digit: what differs must not read the same."""
+    if isinstance(value, list):
+        return "+".join(map(_in_words, value))
+    return str(value).removesuffix(".0") if isinstance(value, float) else str(value)
+
+
+def _as_recorded(record: Record) -> Experiment:
+    recorded = record.config["experiment"]
+    values: dict[str, Any] = {
+        field.name: tuple(recorded[field.name]) if isinstance(recorded[field.name], list) else recorded[field.name]
+        for field in dataclasses.fields(Experiment)
+        if field.name in recorded and field.name != "paper"
+    }
+    try:
+        return Experiment(**values)
+    except TypeError as error:
+        raise ValueError(f"A record has no whole experiment: {error}: {json.dumps(recorded)[:200]}") from error
+
+
+def _is_trial(record: Record) -> bool:
+    """Whether a run was one of a search for settings: by its name, or because it was scored on held-out examples."""
+    experiment = record.config["experiment"]
+    return "@" in experiment["name"] or experiment.get("held_out") is not None
 
 
 def distinct(records: Iterable[Record]) -> list[Record]:
-    """Each run once, though it may lie in several folders; of an unfinished and a later state, the later.
+    """Each run once, though it may lie in several folders; of two states of it, the later.
 
     Raises:
-      ValueError: If a run was finished twice with different metrics, so that neither is the one to report, or if a
+      ValueError: If a run was recorded twice with different results, so that neither is the one to report, or if a
         record lacks what every report needs.
     """
     found: dict[str, Record] = {}
     for record in records:
         key = _identity(record)
-        other = found.get(key)
-        if other is None or (not other.finished and len(record.metrics) > len(other.metrics)):
-            found[key] = record
-        elif record.finished and record.metrics != other.metrics:
+        other = found.setdefault(key, record)
+        earlier, later = sorted((other, record), key=lambda each: len(each.metrics))
+        found[key] = later
+        if _results(earlier) != _results(later)[: len(earlier.metrics)]:
             raise ValueError(
                 f"{record.config['experiment']['name']}, seed {record.config['seed']}, on"
                 f" {record.config['data']['label']} was recorded twice with different results; give the folder of one."
             )
     return list(found.values())
+
+
+def _results(record: Record) -> list[dict[str, Any]]:
+    """The metrics without times: an epoch that was trained again after a stop took another time to the same result."""
+    times = ("seconds", "examples_per_second")
+    return [{name: value for name, value in line.items() if name not in times} for line in record.metrics]
 
 
 def _identity(record: Record) -> str:
@@ -236,10 +291,10 @@ def tuning_trials(records: Iterable[Record]) -> dict[str, int]:
     """How many trials each experiment's settings were chosen from, by the experiment's name.
 
     A trial is a record whose experiment is called `<experiment>@<settings>`, as the searches in
-    benchmarks/reproduction call theirs.
+    benchmarks/reproduction call theirs; the same in two folders counts once.
     """
     counts: dict[str, int] = {}
-    for record in records:
+    for record in distinct(records):
         name, at, _ = record.config["experiment"]["name"].partition("@")
         if at:
             counts[name] = counts.get(name, 0) + 1

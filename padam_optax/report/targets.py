@@ -72,6 +72,7 @@ def target_grids(paper: Paper, records: Sequence[Record], metric: str, target: f
     Raises:
       ValueError: If no finished run has the metric, or it is not one of training or test.
     """
+    paper = paper.with_recorded(records)
     known = sorted({name for record in records for line in record.metrics for name in line if _is_metric(name)})
     if metric not in known:
         raise ValueError(f"The records have no metric {metric!r}; they have {', '.join(known) or 'none'}.")
