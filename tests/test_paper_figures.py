@@ -113,6 +113,13 @@ def test_what_was_not_run(tmp_path):
     assert said == [[], ["not run"], ["not run"]] * 2
 
 
+def test_what_was_not_recorded(tmp_path):
+    """Runs that have another metric only: such as of ImageNet without top-5 errors."""
+    (picture,) = paper_figure(3, SHORT, records(tmp_path, short("imagenet-vgg16-padam"), [0.1]))
+    said = [[text.get_text() for text in axes.texts] for axes in picture.figure.axes[:3]]
+    assert said == [[], ["not recorded"], ["not run"]]
+
+
 def test_diverged_and_unfinished_runs(tmp_path):
     """Neither is drawn, both are counted."""
     for seed in range(2):

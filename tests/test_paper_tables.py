@@ -93,6 +93,13 @@ def test_nothing_run(number):
     assert not tables.has_runs(number, PAPER, [])
 
 
+def test_experiments_that_only_records_know_are_not_the_papers(tmp_path):
+    """What has the name of a row's cell, but no specification, is not measured against the row."""
+    found = records(tmp_path, small("padam", suite="ptb-lstm2"), [0.1])
+    assert Paper(paper.TABLES, {}).with_recorded(found).experiments == {}
+    assert list(Paper({}, {}).with_recorded(found).experiments) == ["ptb-lstm2-padam"]
+
+
 def test_row_without_experiments():
     grid = tables.paper_table(3, Paper(paper.TABLES, {}), [])
     assert lines(grid)["2-layer LSTM", "measured"] == ["not run"] * 7
@@ -184,6 +191,15 @@ class TestDistinct:
         records(tmp_path / folders[1], self.CELL, [0.2])
         with pytest.raises(ValueError, match="small-padam, seed 0, on cifar10 was recorded twice"):
             distinct(read_all(tmp_path))
+
+    def test_two_results_of_which_one_lacks_a_setting(self, tmp_path):
+        """Not recorded is at its default, as for `collect`: both are the same seed of one line."""
+        records(tmp_path / "a", self.CELL, [0.1])
+        records(tmp_path / "b", self.CELL, [0.2])
+        old, new = read_all(tmp_path)
+        del old.config["experiment"]["keep_last_batch"]
+        with pytest.raises(ValueError, match="recorded twice"):
+            distinct([old, new])
 
     def test_what_differs_is_kept(self, tmp_path):
         records(tmp_path / "a", self.CELL, [0.1, 0.2])
@@ -287,7 +303,7 @@ def test_target_of_trials_only(tmp_path):
 
 def test_trials_of_the_mini_suite():
     """As the page in benchmarks/reproduction says: 29 of Padam's, 5 to 7 of the others."""
-    counts = tuning_trials(read_all(TUNING))
+    counts = tuning_trials([*read_all(TUNING), *read_all(TUNING)])
     assert counts.keys() == {f"cifar10-mini-{optimizer}" for optimizer in OPTIMIZERS}
     assert counts.pop("cifar10-mini-padam") == 29
     assert set(counts.values()) <= set(range(5, 8))
@@ -302,6 +318,20 @@ class TestPage:
         assert "## Figures\n\nNot run.\n" in text
         assert "Our own experiments" not in text
         assert not [line for line in text.splitlines() if line != line.rstrip()]
+
+    def test_trials_are_told_from_results(self, tmp_path):
+        records(tmp_path, SMALL.experiments["ours-padam"], [0.1])
+        text = page.results_page(SMALL, trials(tmp_path), {})
+        assert "from 1 recorded runs: 1 finished, 0 of them diverged." in text
+        assert "Beside them 2 trials of searches" in text
+
+    def test_claims_on_the_papers_tables_come_first(self):
+        text = page.results_page(PAPER, read_all(LOG), {})
+        printed, runs = text.split("## The claims on recorded runs")
+        assert "| Table 4, WideResNet | SGD-Momentum | -0.24 | ≥ -0.25 | holds |" in printed
+        assert "Holds: it is true of 12 of 12 rows." in printed
+        assert "Holds:" not in runs
+        assert runs.count("Of the paper's experiments: cannot tell") == 5
 
     def test_same_for_the_same_records(self):
         found = read_all(LOG)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from padam_optax.experiments.records import Record
 from padam_optax.report.claims import MINIMUM, findings, inconsistencies
 from padam_optax.report.figures import Picture
-from padam_optax.report.runs import Paper, file_name
+from padam_optax.report.runs import Paper, file_name, is_trial
 from padam_optax.report.tables import Suite, paper_table, suite_grid, suites
 
 
@@ -67,11 +67,14 @@ _HOW = (
 
 
 def _sources(records: Sequence[Record]) -> str:
-    finished = [record for record in records if record.finished]
-    diverged = sum(record.diverged for record in records)
-    labels = sorted({record.config["data"]["label"] for record in records})
-    devices = sorted({record.config["device"]["kind"] for record in records})
+    results = [record for record in records if not is_trial(record)]
+    finished = sum(record.finished for record in results)
+    diverged = sum(record.diverged for record in results)
+    labels = sorted({record.config["data"]["label"] for record in results})
+    devices = sorted({record.config["device"]["kind"] for record in results})
+    trials = len(records) - len(results)
+    searches = f" Beside them {trials} trials of searches for settings, which are in no table." if trials else ""
     return (
-        f"Made by `padam report` from {len(records)} recorded runs: {len(finished)} finished, {diverged} of them"
-        f" diverged. Data: {', '.join(labels)}. Devices: {', '.join(devices)}."
+        f"Made by `padam report` from {len(results)} recorded runs: {finished} finished, {diverged} of them diverged."
+        f" Data: {', '.join(labels)}. Devices: {', '.join(devices)}.{searches}"
     )

@@ -12,6 +12,12 @@ from padam_optax.experiments.spec import OPTIMIZERS, Experiment, PaperTable
 
 # What an experiment says beside what is trained.
 _BESIDE = ("name", "seeds", "assumed", "paper")
+# A setting that is not recorded was at its default.
+_DEFAULTS = {
+    field.name: list(field.default) if isinstance(field.default, tuple) else field.default
+    for field in dataclasses.fields(Experiment)
+    if field.default is not dataclasses.MISSING
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +58,7 @@ class Paper:
         found: dict[str, Experiment] = {}
         for record in records:
             name = record.config["experiment"]["name"]
-            if name in self.experiments or _is_trial(record):
+            if name in self.experiments or is_trial(record):
                 continue
             spec = _as_recorded(record)
             if spec.suite not in self.suites and (name not in found or spec.epochs > found[name].epochs):
@@ -173,7 +179,7 @@ def collect(experiments: Mapping[Any, Experiment], records: Iterable[Record]) ->
     by_name = {spec.name: (key, spec) for key, spec in experiments.items()}
     groups: dict[Variant, Runs] = {}
     of_these = (record for record in records if record.config["experiment"]["name"] in by_name)
-    for record in distinct(record for record in of_these if not _is_trial(record)):
+    for record in distinct(record for record in of_these if not is_trial(record)):
         recorded = record.config["experiment"]
         key, spec = by_name[recorded["name"]]
         label = record.config["data"]["label"]
@@ -204,8 +210,7 @@ def _departures(recorded: Mapping[str, Any], spec: Experiment) -> tuple[str, ...
     wanted_spec = spec.with_epochs(epochs)
     for field in dataclasses.fields(Experiment):
         wanted = _as_json(getattr(wanted_spec, field.name))
-        default = wanted if field.default is dataclasses.MISSING else _as_json(field.default)
-        value = recorded.get(field.name, default)
+        value = recorded.get(field.name, _DEFAULTS.get(field.name, wanted))
         if field.name in _BESIDE or value == wanted:
             continue
         if isinstance(wanted, dict):
@@ -243,7 +248,7 @@ def _as_recorded(record: Record) -> Experiment:
         raise ValueError(f"A record has no whole experiment: {error}: {json.dumps(recorded)[:200]}") from error
 
 
-def _is_trial(record: Record) -> bool:
+def is_trial(record: Record) -> bool:
     """Whether a run was one of a search for settings: by its name, or because it was scored on held-out examples."""
     experiment = record.config["experiment"]
     return "@" in experiment["name"] or experiment.get("held_out") is not None
@@ -281,7 +286,7 @@ def _identity(record: Record) -> str:
         experiment, data, device = (record.config[part] for part in ("experiment", "data", "device"))
         for part, name in ((experiment, "optimizer"), (experiment, "epochs"), (device, "kind")):
             part[name]
-        trained = {name: value for name, value in experiment.items() if name not in _BESIDE}
+        trained = {name: value for name, value in (_DEFAULTS | experiment).items() if name not in _BESIDE}
         return json.dumps([experiment["name"], trained, data["label"], record.config["seed"]], sort_keys=True)
     except KeyError as error:
         raise ValueError(f"A record has no {error}: {json.dumps(record.config)[:200]}") from error
