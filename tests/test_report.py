@@ -207,6 +207,7 @@ def test_language(tmp_path, monkeypatch):
     loss, perplexity, title = axes_of(suite, tmp_path, monkeypatch)
     assert [axes.get_ylabel() for axes in (loss, perplexity)] == ["Train loss", "Test perplexity"]
     assert perplexity.lines[0].get_ydata() == pytest.approx([80.5] * EPOCHS)
+    assert loss.yaxis.get_major_formatter()(4.0) == "4"
     assert title.startswith("ptb-mini on ptb, 3 epochs")
     found = {each.claim: each for each in on_records(NOTHING, read_all(tmp_path)) if each.rival == "SGD-Momentum"}
     assert found.keys() == {"perplexity", "start"}

@@ -68,6 +68,9 @@ def draw_panel(axes: "Axes", metric: str, curves: Sequence[Curve], title: str = 
     axes.set_title(title, fontsize="medium")
     if log:
         axes.set_yscale("log")
+        low, high = axes.get_ylim()
+        if axes.lines and high < 20 * low:
+            _plain_ticks(axes)
     axes.grid(alpha=0.3)
     if not axes.lines:
         runs = [run for curve in curves for run in curve.runs]
@@ -78,7 +81,7 @@ def draw_panel(axes: "Axes", metric: str, curves: Sequence[Curve], title: str = 
 
 
 def _plain_ticks(axes: "Axes") -> None:
-    """Numbers within each decade instead of powers of ten, for a range of few decades."""
+    """Numbers within each decade instead of powers of ten, for a range of about one."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)))
@@ -222,8 +225,6 @@ def _picture(
         panel, runs = rows[row][column], found.get((row, column))
         curves = panel.curves(runs)
         draw_panel(axes, panel.metric, curves, " ".join((panel.title, _where(panel, runs, curves))), log=True)
-        if axes.lines and panel.metric != "train_loss":
-            _plain_ticks(axes)
         if runs is not None:
             remarks.append((panel.title, f"on {runs.variant.text}: {runs.remarks(panel.names)}"))
     _legend(figure, list(rows[0][0].names.values()))
