@@ -214,7 +214,7 @@ def test_demo_prints_the_table(demonstration):
     (table,) = [output[: output.index("Train loss and test error against epochs")]]
     for name in ("Momentum", "Adam", "AMSGrad", "AdamW", "Yogi", "AdaBound", "Padam", "accuracy", "loss"):
         assert name in table
-    assert "digits on digits, 1 epochs, n = 1" in words(table)
+    assert "digits on digits, 1 of 40 epochs, n = 1" in words(table)
     assert "not run" not in table
     assert "A demonstration" in output
     for record in read_all(out):
