@@ -3,7 +3,7 @@
 import importlib.util
 import sys
 
-_NEEDED = ("flax", "matplotlib", "orbax", "rich", "sklearn", "typer")
+_NEEDED = ("flax", "matplotlib", "orbax", "rich", "scipy", "sklearn", "typer")
 
 
 def main() -> None:

@@ -16,12 +16,13 @@ from rich.table import Column, Table
 import padam_optax
 from padam_optax.experiments import EXPERIMENTS, DataError, demo, find
 from padam_optax.experiments import figure as experiments_of_figure
-from padam_optax.experiments import paper as paper_tables
 from padam_optax.experiments import table as experiments_of_table
+from padam_optax.experiments.paper import TABLES as PAPER_TABLES
 from padam_optax.experiments.records import Record, read_all
-from padam_optax.experiments.spec import OPTIMIZERS, Experiment
-from padam_optax.report import claims, figures, page, tables
-from padam_optax.report import paper as paper_report
+from padam_optax.experiments.spec import Experiment
+from padam_optax.report import claims, figures, page, tables, targets
+from padam_optax.report.grid import Grid
+from padam_optax.report.runs import Paper, distinct
 
 if TYPE_CHECKING:  # These import flax and orbax, which --help and reports can do without.
     from padam_optax.experiments.datasets import Data
@@ -225,8 +226,8 @@ def run_demo(
     if outcome.left:
         _console.print("Stopped. The same command goes on with what is left.")
         raise typer.Exit(130)
-    (suite,) = tables.suites(outcome.records)
-    _console.print(tables.rich_table(suite))
+    (suite,) = tables.suites(_PAPER, outcome.records)
+    _console.print(tables.suite_grid(suite).rich_table())
     picture = figures.training_curves(suite, out / f"{suite.name}.png")
     _console.print(
         f"The curves: {picture}",
@@ -246,98 +247,133 @@ _Records = Annotated[
     list[pathlib.Path],
     typer.Argument(metavar="RECORDS...", help="Folders of recorded runs.", exists=True, file_okay=False),
 ]
+_PAPER = Paper(PAPER_TABLES, EXPERIMENTS, experiments_of_figure(1))
 
 
 @app.command()
 def report(
     records: _Records,
     out: Annotated[
-        pathlib.Path | None, typer.Option(help="Folder for results.md with its tables and pictures.")
+        pathlib.Path | None,
+        typer.Option(help="Folder for results.md, the figures, and a Markdown table and a PNG of each suite found."),
     ] = None,
-    table: Annotated[int | None, typer.Option(min=1, max=4, help="Only this table of the paper.")] = None,
-    figure: Annotated[int | None, typer.Option(min=1, max=4, help="With --out: only this figure of the paper.")] = None,
+    table: Annotated[int | None, typer.Option(help="Only this table of the paper.")] = None,
+    figure: Annotated[int | None, typer.Option(help="Only this figure of the paper; needs --out.")] = None,
     time_to_target: Annotated[
-        str | None, typer.Option(metavar="METRIC=VALUE", help="When each method reached it, as test_error=0.45.")
+        str | None,
+        typer.Option(
+            metavar="METRIC=VALUE",
+            help="Only the epochs and seconds until a metric, as recorded, is at most a value, such as test_error=0.1;"
+            " trials of a search among the records are counted.",
+        ),
     ] = None,
 ) -> None:
-    """Print the tables of recorded runs; with --out, write them, the curves and the claims.
+    """Print the tables of the runs recorded in folders; with --out, write them, the claims and the figures.
 
-    The paper's tables stand beside what was recorded for them; where nothing was, they say "not run".
+    Nothing but the records is read. Of the paper's tables those are printed that have a run.
     """
     with _clear_errors():
-        found = _read_records(records)
-        suites = [suite for suite in tables.suites(found) if suite.records or suite.unfinished]
+        found = _read(records)
+        if figure is not None and out is None:
+            raise ValueError("--figure draws a PNG: name a folder for it with --out.")
+        chosen: dict[str, list[Grid]] = {}
+        if table is not None:
+            chosen[f"table-{table}"] = [tables.paper_table(table, _PAPER, found)]
         if time_to_target is not None:
-            for suite in suites:
-                _console.print(_time_table(suite, time_to_target, found))
-            return
-        if table is None:
-            for suite in suites:
-                _console.print(tables.rich_table(suite))
-        for number in (table,) if table is not None else paper_tables.TABLES:
-            comparisons = paper_report.compare(paper_tables.TABLES[number], found)
-            if table is not None or any(comparison.measured for comparison in comparisons):
-                _console.print(paper_report.rich_table(number, paper_tables.TABLES[number], comparisons))
-        if out is not None:
-            written = page.write(
-                found,
-                paper_tables.TABLES,
-                out,
-                table_numbers=None if table is None else (table,),
-                figure_numbers=None if figure is None else (figure,),
-            )
-            _console.print(f"Written: {written}", highlight=False, markup=False, soft_wrap=True)
+            chosen["time-to-target"] = targets.target_grids(_PAPER, found, *_target(time_to_target))
+        drawn = [] if figure is None else figures.paper_figure(figure, _PAPER, found)
+        for name, grids in chosen.items():
+            for grid in grids:
+                _console.print(grid.rich_table())
+            if out is not None:
+                _write(out / f"{name}.md", "\n".join(grid.markdown() for grid in grids))
+        if figure is not None and out is not None:
+            for picture in drawn:
+                path = figures.save(picture.figure, out / f"{picture.name}.png")
+                _console.print(
+                    f"{picture.title}: {path}\n{picture.caption}", highlight=False, markup=False, soft_wrap=True
+                )
+            if not drawn:
+                _console.print(f"Figure {figure}: not run.", highlight=False)
+        if table is figure is time_to_target is None:
+            _report_all(found, out)
 
 
 @app.command()
 def check(records: _Records) -> None:
-    """Say for each claim of the paper whether recorded runs show it, do not, or cannot tell.
+    """Say if each claim holds on the paper's own tables; then if recorded runs show it, do not, or cannot tell.
 
-    A verdict needs 3 runs a method or more; differences are paired by seed, with Student's 95% interval. The claims on
-    the paper's own printed tables follow.
+    A verdict on runs needs 3 pairs of them with the same seed; it is that of the 95% interval of their mean difference.
+    The exit code is 0 whatever the verdicts are.
     """
     with _clear_errors():
-        found = _read_records(records)
-        findings = claims.check(tables.suites(found), claims.runs_over_p(found))
-    shown = Table("Claim", "Runs", "n", "Difference", "95% interval", "Threshold", "Verdict")
-    for finding in findings:
-        shown.add_row(finding.claim, finding.suite, str(finding.n), *page.numbers(finding), str(finding.verdict))
-    _console.print(shown if findings else "No runs of Padam: nothing to say about them.")
-    printed = Table("Claim", "On the paper's", "Difference", "", title="The paper's own printed tables")
-    for entry in claims.check_printed(paper_tables.TABLES):
-        printed.add_row(entry.claim, entry.row, f"{entry.difference:+.2f}", "holds" if entry.holds else "does not hold")
-    _console.print(printed)
-    for statement in claims.statements(paper_tables.TABLES):
-        agrees = "agrees" if statement.holds else "disagrees"
-        _console.print(f'{statement.place} says "{statement.says}". {statement.found}: {agrees}.', highlight=False)
-    for sentence in claims.UNTABLED:
-        _console.print(sentence, highlight=False)
+        found = claims.findings(_PAPER, _read(records))
+    _console.rule("The claims on the paper's own tables")
+    for finding in found:
+        _print_finding(finding.claim, finding.on_tables, finding.tables_grid())
+    _console.print("\n[bold]Inconsistencies in the paper[/bold]")
+    for text in claims.inconsistencies(_PAPER):
+        _console.print(f"- {text}", highlight=False, markup=False)
+    _console.rule("The claims on recorded runs")
+    for finding in found:
+        _print_finding(finding.claim, finding.on_runs, finding.runs_grid())
 
 
-def _read_records(folders: list[pathlib.Path]) -> list[Record]:
-    found = [record for folder in folders for record in read_all(folder)]
-    if not found:
-        raise ValueError(f"{', '.join(map(str, folders))} holds no recorded runs (config.json, metrics.jsonl).")
-    return found
+def _print_finding(claim: claims.Claim, said: str, grid: Grid | None) -> None:
+    _console.print(f"\n[bold]{escape(claim.statement)}[/bold] ({claim.source})", highlight=False)
+    _console.print(said, highlight=False)
+    if grid is not None:
+        _console.print(grid.rich_table())
 
 
-def _time_table(suite: tables.Suite, target: str, found: list[Record]) -> Table:
-    metric, separator, value = target.partition("=")
+def _read(folders: list[pathlib.Path]) -> list[Record]:
+    """The runs below some folders, each once; refuses folders without any."""
+    found: list[Record] = []
+    for folder in folders:
+        records = read_all(folder)
+        if not records:
+            raise ValueError(f"{folder} holds no recorded runs (config.json, metrics.jsonl).")
+        found += records
+    return distinct(found)
+
+
+def _target(text: str) -> tuple[str, float]:
+    metric, _, value = text.partition("=")
     try:
-        limit = float(value)
+        return metric, float(value)
     except ValueError:
-        separator = ""
-        limit = 0.0
-    if not separator:
-        raise ValueError(f"--time-to-target takes METRIC=VALUE, as test_error=0.45; got {target!r}.")
-    shown = Table(
-        "Method", "Reached", "Epochs", "Seconds", "Tuning trials", title=f"{suite.name} on {suite.label}: {target}"
-    )
-    for row in paper_report.time_to_target(suite.records, suite.name, metric, limit, found):
-        epochs = "" if row.epochs is None else f"{row.epochs:.1f}"
-        seconds = "" if row.seconds is None else f"{row.seconds:.0f}"
-        shown.add_row(OPTIMIZERS[row.method], f"{row.reached} of {row.n}", epochs, seconds, str(row.trials))
-    return shown
+        raise ValueError(f"--time-to-target takes METRIC=VALUE, such as test_error=0.1; got {text!r}.") from None
+
+
+def _report_all(records: list[Record], out: pathlib.Path | None) -> None:
+    """Prints what was run; with a folder, writes all that there is to say."""
+    for number in _PAPER.tables:
+        if tables.has_runs(number, _PAPER, records):
+            _console.print(tables.paper_table(number, _PAPER, records).rich_table())
+        if out is not None:
+            _write(out / f"table-{number}.md", tables.paper_table(number, _PAPER, records).markdown())
+    curves: dict[str, str] = {}
+    for suite, name in page.suite_files(tables.suites(_PAPER, records)):
+        _console.print(tables.suite_grid(suite).rich_table())
+        if out is not None:
+            _write(out / f"{name}.md", tables.suite_grid(suite).markdown())
+            if any(suite.runs.finished.values()):
+                curves[name] = figures.training_curves(suite, out / f"{name}.png").name
+    if out is None:
+        return
+    pictures: dict[str, figures.Picture] = {}
+    for number in figures.NUMBERS:
+        for picture in figures.paper_figure(number, _PAPER, records):
+            pictures[figures.save(picture.figure, out / f"{picture.name}.png").name] = picture
+    _write(out / "results.md", page.results_page(_PAPER, records, pictures, curves))
+    _console.print(f"Written: {out / 'results.md'}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _write(path: pathlib.Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text(text)
+    part.replace(path)
 
 
 def _selected(names: list[str], table: int | None, figure: int | None) -> list[Experiment]:

@@ -1,205 +1,397 @@
-"""The paper's claims on made-up records and on its own tables; its tables beside records; times to a target."""
+"""The paper's claims: on its own tables, and on records made so that the verdict is known."""
 
-import pathlib
+import dataclasses
+from collections import Counter
 
 import pytest
-from fake_records import write
+from fake_records import PAPER, SMALL, flat, records, small, write
 
-from padam_optax.experiments import paper as printed
-from padam_optax.experiments.records import read_all
-from padam_optax.experiments.spec import OPTIMIZERS, PaperRow, PaperTable
-from padam_optax.report import claims, figures, page, paper, tables
-from padam_optax.report.claims import Verdict, judge
+from padam_optax.experiments.records import Record, read_all
+from padam_optax.experiments.spec import OPTIMIZERS
+from padam_optax.report.claims import (
+    CLAIMS,
+    Evidence,
+    Verdict,
+    findings,
+    inconsistencies,
+    on_records,
+    on_tables,
+    paired_interval,
+    together,
+    verdict,
+)
+from padam_optax.report.runs import Paper
+
+SHOWN, NOT_SHOWN, CANNOT_TELL = Verdict.SHOWN, Verdict.NOT_SHOWN, Verdict.CANNOT_TELL
+
+
+def with_value(number: int, title: str, optimizer: str, value: float) -> Paper:
+    """The paper with another number in one cell."""
+    table = PAPER.tables[number]
+    place = list(OPTIMIZERS).index(optimizer)
+    rows = [
+        dataclasses.replace(row, values=(*row.values[:place], value, *row.values[place + 1 :]))
+        if row.title == title
+        else row
+        for row in table.rows
+    ]
+    return dataclasses.replace(PAPER, tables={**PAPER.tables, number: dataclasses.replace(table, rows=tuple(rows))})
+
+
+class TestOnTables:
+    def test_all_hold(self):
+        """Three rows of Table 1, four of 2, three of 4; two of perplexities; nothing is printed of starts and of p."""
+        found = on_tables(PAPER)
+        assert Counter(printed.claim for printed in found) == {"accuracy": 10, "perplexity": 2, "adaptive": 12}
+        assert all(printed.holds for printed in found)
+        advantages = {(printed.claim, printed.row): (printed.rival, printed.advantage) for printed in found}
+        assert advantages["accuracy", "Table 4, WideResNet"] == ("SGD-Momentum", -0.24)
+        assert advantages["perplexity", "Table 3, 2-layer LSTM"] == ("SGD-Momentum", 1.84)
+        assert advantages["adaptive", "Table 1, ResNet"] == ("AdamW", 0.38)
+        assert advantages["adaptive", "Table 3, 3-layer LSTM"] == ("Yogi", 1.53)
+
+    @pytest.mark.parametrize(
+        ("claim", "cell", "exception"),
+        [
+            ("accuracy", (4, "WideResNet", "padam", 76.41), None),
+            ("accuracy", (4, "WideResNet", "padam", 76.40), ("Table 4, WideResNet", "SGD-Momentum", -0.26)),
+            ("accuracy", (2, "VGGNet, Top-5", "sgdm", 99.0), ("Table 2, VGGNet, Top-5", "SGD-Momentum", -7.07)),
+            ("perplexity", (3, "2-layer LSTM", "padam", 63.37), None),
+            ("perplexity", (3, "2-layer LSTM", "padam", 63.38), ("Table 3, 2-layer LSTM", "SGD-Momentum", -0.01)),
+            ("adaptive", (1, "VGGNet", "adamw", 93.77), None),
+            ("adaptive", (1, "VGGNet", "adamw", 93.78), ("Table 1, VGGNet", "AdamW", 0)),
+            ("adaptive", (3, "3-layer LSTM", "yogi", 58.40), ("Table 3, 3-layer LSTM", "Yogi", -0.08)),
+        ],
+    )
+    def test_another_number(self, claim, cell, exception):
+        """At the threshold, and one digit beyond it."""
+        wrong = [printed for printed in on_tables(with_value(*cell)) if printed.claim == claim and not printed.holds]
+        found = [(printed.row, printed.rival, printed.advantage) for printed in wrong]
+        assert found == ([] if exception is None else [exception])
+
+    def test_words(self):
+        found = findings(with_value(1, "VGGNet", "sgdm", 94.5), [])
+        assert [finding.on_tables for finding in found] == [
+            "Does not hold: it is true of 9 of 10 rows.",
+            "Holds: it is true of 2 of 2 rows.",
+            "Holds: it is true of 12 of 12 rows.",
+            *["Cannot tell: the paper prints no number for it, only curves."] * 2,
+        ]
+        grids = [finding.tables_grid() for finding in found]
+        assert grids[3:] == [None, None]
+        lines = grids[0].markdown().splitlines()
+        assert lines[2] == "| Table 1, VGGNet | SGD-Momentum | -0.72 | ≥ -0.25 | does not hold |"
+        assert lines[3] == "| Table 1, ResNet | SGD-Momentum | -0.06 | ≥ -0.25 | holds |"
+
+
+class TestInconsistencies:
+    GAP = (
+        "Appendix D says that Padam and SGD with momentum differ by less than 0.1; Table 4 (WideResNet) prints 76.42"
+        " and 76.66, which differ by 0.24."
+    )
+    BEST = (
+        "Section 5.1 says that Padam is best; Table 2 (Resnet, Top-1) prints 70.07 for it and 70.23 for SGD-Momentum."
+    )
+    START = (
+        "Section 1 says that Padam achieves the fastest convergence speed; section 5.1 says that on the LSTMs Adam,"
+        " AMSGrad and AdamW have faster convergence in the early stages."
+    )
+
+    def test_exactly_these(self):
+        assert inconsistencies(PAPER) == [self.BEST, self.GAP, self.START]
+
+    @pytest.mark.parametrize(
+        ("cell", "gone"),
+        [
+            ((4, "WideResNet", "padam", 76.57), GAP),
+            ((2, "Resnet, Top-1", "padam", 70.23), BEST),
+        ],
+    )
+    def test_follow_from_the_numbers(self, cell, gone):
+        assert inconsistencies(with_value(*cell)) == [
+            text for text in (self.BEST, self.GAP, self.START) if text != gone
+        ]
+
+    def test_gap_of_exactly_the_bound(self):
+        """.1 is not less than .1."""
+        assert any("differ by 0.10" in text for text in inconsistencies(with_value(4, "WideResNet", "padam", 76.56)))
+
+    @pytest.mark.parametrize(
+        "cell",
+        [
+            (1, "VGGNet", "sgdm", 93.79),
+            (1, "WideResNet", "adamw", 95.35),
+            (1, "ResNet", "padam", 94.80),
+            (2, "VGGNet, Top-1", "sgdm", 74.05),
+            (2, "VGGNet, Top-5", "yogi", 91.94),
+            (3, "2-layer LSTM", "adam", 61.52),
+            (3, "3-layer LSTM", "yogi", 58.47),
+            (4, "VGGNet", "adamw", 74.40),
+            (4, "ResNet", "sgdm", 77.86),
+        ],
+    )
+    def test_each_statement_of_the_text_is_compared(self, cell):
+        """One more inconsistency as soon as a number says otherwise."""
+        (new,) = set(inconsistencies(with_value(*cell))) - {self.BEST, self.GAP, self.START}
+        assert f"Table {cell[0]} ({cell[1]})" in new
+        assert f"{cell[3]:.2f}" in new
 
 
 @pytest.mark.parametrize(
-    ("differences", "threshold", "verdict"),
+    ("claim", "interval", "expected"),
     [
-        ([1.0, 1.1, 0.9], 0.0, Verdict.SHOWN),
-        ([-1.0, -1.1, -0.9], 0.0, Verdict.NOT_SHOWN),
-        ([1.0, -1.0, 0.5], 0.0, Verdict.CANNOT_TELL),
-        ([1.0, 1.1], 0.0, Verdict.CANNOT_TELL),
-        ([1.0], 0.0, Verdict.CANNOT_TELL),
-        ([], 0.0, Verdict.CANNOT_TELL),
-        ([-0.1, -0.12, -0.11], -0.25, Verdict.SHOWN),
-        ([-0.1, -0.12, -0.11], 0.0, Verdict.NOT_SHOWN),
-        ([0.0, 0.0, 0.0], 0.0, Verdict.NOT_SHOWN),
+        ("accuracy", (-0.25, 1.0), SHOWN),
+        ("accuracy", (-0.2501, 1.0), CANNOT_TELL),
+        ("accuracy", (-1.0, -0.25), CANNOT_TELL),
+        ("accuracy", (-1.0, -0.2501), NOT_SHOWN),
+        ("perplexity", (0.0, 0.0), SHOWN),
+        ("perplexity", (-0.1, 0.0), CANNOT_TELL),
+        ("perplexity", (-0.2, -0.1), NOT_SHOWN),
+        ("adaptive", (0.001, 1.0), SHOWN),
+        ("adaptive", (0.0, 1.0), CANNOT_TELL),
+        ("adaptive", (-1.0, 0.001), CANNOT_TELL),
+        ("adaptive", (-1.0, 0.0), NOT_SHOWN),
+        ("start", (0.0, 0.0), NOT_SHOWN),
+        ("middle", (0.1, 0.2), SHOWN),
     ],
 )
-def test_verdicts(differences, threshold, verdict):
-    finding = judge("claim", "suite", differences, threshold)
-    assert finding.verdict == verdict
-    assert finding.n == len(differences)
+def test_verdict_at_the_edges(claim, interval, expected):
+    assert verdict(CLAIMS[claim], 3, interval) is expected
+    assert verdict(CLAIMS[claim], 2, interval) is CANNOT_TELL
 
 
-def test_interval_is_students():
-    """2.776 is the 97.5% quantile for 4 degrees of freedom."""
-    finding = judge("claim", "suite", [1.0, 2.0, 3.0, 4.0, 5.0], 0.0)
-    half = 2.776 * 2.5**0.5 / 5**0.5
-    assert finding.mean == 3
-    assert finding.interval == pytest.approx((3 - half, 3 + half), abs=1e-3)
+@pytest.mark.parametrize(
+    ("interval", "diverged", "expected"),
+    [
+        ((0.1, 0.2), (1, 0), CANNOT_TELL),
+        ((0.1, 0.2), (0, 2), SHOWN),
+        ((-0.2, -0.1), (1, 0), NOT_SHOWN),
+        ((-0.2, -0.1), (0, 1), CANNOT_TELL),
+        ((-0.1, 0.1), (1, 1), CANNOT_TELL),
+    ],
+)
+def test_no_verdict_in_favour_of_what_diverged(interval, diverged, expected):
+    assert verdict(CLAIMS["adaptive"], 5, interval, diverged) is expected
 
 
-def of(out: pathlib.Path, **changes) -> dict[str, claims.Finding]:
-    return {finding.claim: finding for finding in claims.check(tables.suites(read_all(out)), **changes)}
+@pytest.mark.parametrize("differences", [[], [1.0]])
+def test_no_interval_of_less_than_two(differences):
+    assert paired_interval(differences) is None
+    assert verdict(CLAIMS["adaptive"], len(differences), None) is CANNOT_TELL
 
 
-def test_differences_are_paired_by_seed(tmp_path):
-    """Only seeds that both finished: 0, 2 and 3 of SGD with momentum, which is better in 4 and diverged in 1."""
-    for seed, error in enumerate([0.10, 0.11, 0.12, 0.13]):
-        write(tmp_path, "padam", seed, error, 0.1)
-    for seed, error in {0: 0.15, 2: 0.18, 3: 0.17, 4: 0.01}.items():
-        write(tmp_path, "sgdm", seed, error, 0.2)
-    write(tmp_path, "sgdm", 1, 0.5, 0.1, done=1, diverged=True)
-    findings = of(tmp_path)
-    accuracy = findings["Accuracy within 0.25 points of SGD with momentum"]
-    assert (accuracy.n, accuracy.mean, accuracy.threshold) == (3, pytest.approx(5.0), -0.25)
-    assert accuracy.verdict == Verdict.SHOWN
-    start = findings["Lower train loss than SGD with momentum over the first 10% of the epochs"]
-    assert (start.n, start.mean) == (3, pytest.approx(0.2))
-    assert findings["Better accuracy than Adam"].n == 0
+@pytest.mark.parametrize(
+    ("differences", "half"),
+    # Student's t at .975: 12.706 for 1 degree of freedom, 4.303 for 2, 2.776 for 4.
+    [([0.0, 2.0], 12.706 * 2**0.5 / 2**0.5), ([1, 2, 3], 4.303 / 3**0.5), ([1, 2, 3, 4, 5], 2.776 * 0.5**0.5)],
+)
+def test_interval(differences, half):
+    low, high = paired_interval(differences)
+    assert (low + high) / 2 == pytest.approx(sum(differences) / len(differences))
+    assert (high - low) / 2 == pytest.approx(half, rel=2e-4)
 
 
-def test_perplexity_falls(tmp_path):
-    for seed in range(3):
-        write(tmp_path, "padam", seed, 0.1, 0.1, test_perplexity=60.0 + seed)
-        write(tmp_path, "sgdm", seed, 0.1, 0.1, test_perplexity=63.0 + 1.1 * seed)
-    finding = of(tmp_path)["Perplexity at most that of SGD with momentum"]
-    assert (finding.threshold, finding.mean) == (0.0, pytest.approx(3.1))
-    assert finding.verdict == Verdict.SHOWN
+@pytest.mark.parametrize(
+    ("verdicts", "expected"),
+    [
+        ([], CANNOT_TELL),
+        ([SHOWN, SHOWN], SHOWN),
+        ([SHOWN, CANNOT_TELL], CANNOT_TELL),
+        ([SHOWN, CANNOT_TELL, NOT_SHOWN], NOT_SHOWN),
+    ],
+)
+def test_together(verdicts, expected):
+    assert together(verdicts) is expected
 
 
-@pytest.mark.parametrize(("best", "verdict"), [(1 / 8, Verdict.SHOWN), (2 / 5, Verdict.NOT_SHOWN)])
-def test_middle_p(tmp_path, best, verdict):
-    for p, name in {1 / 16: "small-padam-p1_16", 1 / 8: "small-padam", 2 / 5: "small-padam-p2_5"}.items():
-        for seed in range(3):
-            write(tmp_path, "padam", seed, 0.1 + abs(p - best) + 0.001 * seed, 0.1, name=name, p=p)
-    records = read_all(tmp_path)
-    found = claims.check([], claims.runs_over_p(records))
-    assert [finding.claim.rpartition(" ")[2] for finding in found] == ["0.0625", "0.4"]
-    assert found[1].verdict == verdict
-    assert {finding.n for finding in found} == {3}
-
-
-def test_runs_that_chose_settings_are_no_results(tmp_path):
-    write(tmp_path, "padam", 0, 0.1, 0.1, held_out=0.2)
-    assert of(tmp_path) == {}
-    assert claims.runs_over_p(read_all(tmp_path)) == []
-
-
-def test_the_papers_own_tables():
-    """Every row bears the two claims out; what the text says of three of them, in one case only."""
-    found = claims.check_printed(printed.TABLES)
-    assert len(found) == 2 * sum(len(table.rows) for table in printed.TABLES.values())
-    assert all(entry.holds for entry in found)
-    differences = {(entry.row, entry.claim.startswith("As good")): entry.difference for entry in found}
-    assert differences["Table 4, WideResNet", True] == -0.24
-    assert differences["Table 3, 2-layer LSTM", True] == 1.84
-    assert differences["Table 1, ResNet", False] == 0.38
-    assert [(entry.place, entry.holds) for entry in claims.statements(printed.TABLES)] == [
-        ("Section 5.1", True),
-        ("Appendix D", False),
-        ("Section 5.1", False),
+def evidence(
+    found: list[Record], claim: str, rival: str = "SGD-Momentum", paper: Paper = SMALL, **where: object
+) -> Evidence:
+    """The only one of a claim and a rival, and of what else is said."""
+    (only,) = [
+        each
+        for each in on_records(paper, found)
+        if (each.claim, each.rival) == (claim, rival)
+        and all(getattr(each, name) == value for name, value in where.items())
+        and (where or each.of_paper)
     ]
-    texts = [entry.found for entry in claims.statements(printed.TABLES)]
-    assert "a gap of 0.24" in texts[1]
-    assert "70.07 against 70.23" in texts[2]
+    return only
 
 
-TABLE = PaperTable("Accuracy", 3, (PaperRow("small", "Net", "test_error", (90.0, 80.0, 81.0, 82.0, 83.0, 84.0, 95.0)),))
-MARKDOWN = """\
-Table 9: Accuracy. Mean ± standard deviation; left out: not finished, of another length, or diverged.
-
-|  |  | SGD-Momentum | Adam | AMSGrad | AdamW | Yogi | AdaBound | Padam |
-|---|---|---|---|---|---|---|---|---|
-| Net | paper | 90.00 | 80.00 | 81.00 | 82.00 | 83.00 | 84.00 | 95.00 |
-|  | measured on made-up, abacus; 3 left out | 89.00 ± 1.41 (n = 2) | not run | diverged | not run | not run | not run | 94.00 (n = 1) |
-|  | difference | -1.00 |  |  |  |  |  | -1.00 |
-|  | measured on other, abacus | 50.00 (n = 1) | not run | not run | not run | not run | not run | not run |
-|  | difference | -40.00 |  |  |  |  |  |  |
-"""  # noqa: E501
+CELLS = {optimizer: SMALL.experiments[f"small-{optimizer}"] for optimizer in OPTIMIZERS}
 
 
-def test_table_beside_the_papers(tmp_path):
-    write(tmp_path / "a", "sgdm", 0, 0.12, 0.1)
-    write(tmp_path / "a", "sgdm", 1, 0.10, 0.1)
-    write(tmp_path / "a", "sgdm", 2, 0.10, 0.1, epochs=2)
-    write(tmp_path / "a", "padam", 0, 0.06, 0.1)
-    write(tmp_path / "a", "adam", 0, 0.06, 0.1, done=1)
-    write(tmp_path / "a", "amsgrad", 0, 0.06, 0.1, done=1, diverged=True)
-    write(tmp_path / "b", "sgdm", 0, 0.5, 0.1, label="other")
-    assert paper.markdown(9, TABLE, paper.compare(TABLE, read_all(tmp_path))) == MARKDOWN
+class TestOnRecords:
+    def test_difference_interval_and_n(self, tmp_path):
+        """In points, positive where Padam is better."""
+        records(tmp_path, CELLS["sgdm"], [0.10, 0.11, 0.12])
+        found = records(tmp_path, CELLS["padam"], [0.09, 0.09, 0.09])
+        only = evidence(found, "accuracy")
+        assert (only.experiment, only.variant, only.metric) == ("small", "cifar10", "test_error")
+        assert only.of_paper
+        assert (only.n, only.runs, only.diverged) == (3, (3, 3), (0, 0))
+        assert only.difference == pytest.approx(2)
+        assert only.interval == pytest.approx((2 - 4.303 / 3**0.5, 2 + 4.303 / 3**0.5), rel=1e-3)
+        assert only.verdict is CANNOT_TELL
+
+    @pytest.mark.parametrize(
+        ("padam", "claim", "expected"),
+        [
+            ([0.0646, 0.1646, 0.2646], "accuracy", SHOWN),
+            ([0.0647, 0.1647, 0.2647], "accuracy", NOT_SHOWN),
+            ([0.0621, 0.1621, 0.2621], "adaptive", NOT_SHOWN),
+            ([0.0620, 0.1620, 0.2620], "adaptive", SHOWN),
+        ],
+    )
+    def test_pairs_count_not_the_spread_of_seeds(self, tmp_path, padam, claim, expected):
+        """A constant difference at the threshold and beyond it, between seeds 10 points apart.
+
+        In floating point, 100 - 6.46 is .25000000000001 below 100 - 6.21.
+        """
+        rival = "sgdm" if claim == "accuracy" else "adam"
+        records(tmp_path, CELLS[rival], [0.0621, 0.1621, 0.2621])
+        found = records(tmp_path, CELLS["padam"], padam)
+        assert evidence(found, claim, OPTIMIZERS[rival]).verdict is expected
+
+    def test_seeds_of_both_only(self, tmp_path):
+        records(tmp_path, CELLS["sgdm"], {0: 0.10, 1: 0.11, 2: 0.12})
+        found = records(tmp_path, CELLS["padam"], {1: 0.05, 2: 0.06, 3: 0.9})
+        only = evidence(found, "accuracy")
+        assert (only.n, only.runs) == (2, (3, 3))
+        assert only.difference == pytest.approx(6)
+        assert only.interval == pytest.approx((6, 6))
+        assert only.verdict is CANNOT_TELL
+
+    def test_diverged_runs_are_in_no_pair(self, tmp_path):
+        records(tmp_path, CELLS["adam"], [0.2, 0.2, 0.2, 0.2])
+        found = records(tmp_path, CELLS["padam"], [0.1, 0.1, 0.1])
+        assert evidence(found, "adaptive", "Adam").verdict is SHOWN
+        write(tmp_path, CELLS["padam"], 3, flat(test_error=0.1), done=2, diverged=True)
+        only = evidence(read_all(tmp_path), "adaptive", "Adam")
+        assert (only.n, only.runs, only.diverged, only.verdict) == (3, (4, 4), (1, 0), CANNOT_TELL)
+
+    def test_unfinished_runs_are_in_no_pair(self, tmp_path):
+        records(tmp_path, CELLS["sgdm"], [0.1, 0.1, 0.1])
+        records(tmp_path, CELLS["padam"], {0: 0.1, 1: 0.1})
+        found = records(tmp_path, CELLS["padam"], {2: 0.1}, done=2)
+        only = evidence(found, "accuracy")
+        assert (only.n, only.runs, only.verdict) == (2, (2, 3), CANNOT_TELL)
+
+    def test_each_rival(self, tmp_path):
+        for optimizer, errors in (
+            ("padam", [0.10, 0.11, 0.12]),
+            ("adam", [0.20, 0.21, 0.22]),
+            ("amsgrad", [0.05, 0.06, 0.07]),
+            ("yogi", [0.11, 0.10, 0.12]),
+        ):
+            found = records(tmp_path, CELLS[optimizer], errors)
+        verdicts = {
+            each.rival: each.verdict for each in on_records(SMALL, found) if each.claim == "adaptive" and each.of_paper
+        }
+        assert verdicts == {
+            "Adam": SHOWN,
+            "AMSGrad": NOT_SHOWN,
+            "AdamW": CANNOT_TELL,
+            "Yogi": CANNOT_TELL,
+            "AdaBound": CANNOT_TELL,
+        }
+        (finding,) = [finding for finding in findings(SMALL, found) if finding.claim is CLAIMS["adaptive"]]
+        assert finding.verdict is NOT_SHOWN
+
+    @pytest.mark.parametrize(("padam", "expected"), [(1.0, SHOWN), (3.0, NOT_SHOWN)])
+    def test_start(self, tmp_path, padam, expected):
+        """The first 2 of 20 epochs; what comes later, and the end, do not count."""
+        for optimizer, early in (("sgdm", 2.0), ("padam", padam)):
+            for seed in range(3):
+                write(
+                    tmp_path,
+                    small(optimizer, epochs=20),
+                    seed,
+                    lambda epoch, early=early: {"train_loss": early * epoch if epoch <= 2 else 5.0 / early},
+                )
+        paper = dataclasses.replace(SMALL, experiments={f"small-{name}": small(name, epochs=20) for name in OPTIMIZERS})
+        only = evidence(read_all(tmp_path), "start", paper=paper)
+        assert only.difference == pytest.approx(1.5 * (2.0 - padam))
+        assert only.verdict is expected
+
+    def test_perplexities(self, tmp_path):
+        """Lower is better."""
+        for optimizer, values in (("sgdm", [60.0, 61.0, 62.0]), ("padam", [59.0, 60.0, 61.0])):
+            for seed, value in enumerate(values):
+                write(tmp_path, PAPER.experiments[f"ptb-lstm2-{optimizer}"], seed, flat(test_perplexity=value))
+        only = evidence(read_all(tmp_path), "perplexity", paper=PAPER, experiment="ptb-lstm2")
+        assert (only.difference, only.verdict) == (pytest.approx(1), SHOWN)
+
+    def test_each_p(self, tmp_path):
+        records(tmp_path, SMALL.experiments["small-padam"], [0.10, 0.11, 0.12])
+        records(tmp_path, SMALL.experiments["small-padam-p1_16"], [0.20, 0.21, 0.22])
+        found = records(tmp_path, SMALL.experiments["small-padam-p1_4"], [0.05, 0.06, 0.07])
+        assert evidence(found, "middle", "p = 1/16").verdict is SHOWN
+        assert evidence(found, "middle", "p = 1/4").verdict is NOT_SHOWN
+        assert [each.rival for each in on_records(SMALL, found) if each.claim == "middle"] == ["p = 1/16", "p = 1/4"]
+
+    def test_other_data_and_lengths_are_not_the_papers(self, tmp_path):
+        """They get verdicts of their own, and none counts for the paper's experiments."""
+        for optimizer, errors in (("sgdm", [0.2, 0.2, 0.2]), ("padam", [0.1, 0.1, 0.1])):
+            records(tmp_path / "jpeg", CELLS[optimizer], errors, label="cifar10-jpeg")
+            records(tmp_path / "short", CELLS[optimizer].with_epochs(2), errors)
+        found = read_all(tmp_path)
+        for variant in ("cifar10-jpeg", "cifar10, 2 of 3 epochs"):
+            only = evidence(found, "accuracy", variant=variant)
+            assert (only.n, only.verdict, only.of_paper) == (3, SHOWN, False)
+        (finding,) = [finding for finding in findings(SMALL, found) if finding.claim is CLAIMS["accuracy"]]
+        assert finding.verdict is CANNOT_TELL
+        assert "cannot tell (0 of 1 comparisons have 3 pairs of runs or more)" in finding.on_runs
+
+    def test_pairs_are_of_one_label(self, tmp_path):
+        records(tmp_path / "a", CELLS["sgdm"], [0.2, 0.2, 0.2])
+        records(tmp_path / "b", CELLS["padam"], [0.1, 0.1, 0.1], label="cifar10-jpeg")
+        assert {each.n for each in on_records(SMALL, read_all(tmp_path))} == {0}
+
+    def test_our_suites(self, tmp_path):
+        for optimizer, errors in (("sgdm", [0.2, 0.2, 0.2]), ("padam", [0.1, 0.1, 0.1])):
+            found = records(tmp_path, SMALL.experiments[f"ours-{optimizer}"], errors)
+        only = evidence(found, "accuracy", experiment="ours")
+        assert (only.n, only.verdict, only.of_paper) == (3, SHOWN, False)
+        assert evidence(found, "start", experiment="ours").verdict is NOT_SHOWN
+
+    def test_nothing_recorded(self):
+        """Every comparison of the paper is there all the same, and none can tell."""
+        found = on_records(PAPER, [])
+        counts = {claim: sum(each.claim == claim for each in found) for claim in CLAIMS}
+        assert counts == {"accuracy": 10, "perplexity": 2, "adaptive": 60, "start": 10, "middle": 8}
+        assert {(each.n, each.difference, each.verdict, each.of_paper) for each in found} == {
+            (0, None, CANNOT_TELL, True)
+        }
+        assert [finding.runs_grid() for finding in findings(PAPER, [])] == [None] * len(CLAIMS)
 
 
-def test_nothing_recorded_is_not_run():
-    (comparison,) = paper.compare(TABLE, [])
-    assert paper.lines(comparison)[1] == ["measured", *["not run"] * len(OPTIMIZERS)]
+GRID = """\
+| Runs | Against | n | Padam's advantage | 95% interval | Threshold | Verdict |
+|---|---|---|---|---|---|---|
+| small on cifar10 | Adam | 3 | +10.00 | +10.00 to +10.00 | > 0 | shown |
+| small on cifar10 | AMSGrad | 0 | - | - | > 0 | cannot tell |
+| small on cifar10 | AdamW | 1 | +5.00 | - | > 0 | cannot tell |
+| small on cifar10 | Yogi | 3 | -5.00 | -5.00 to -5.00 | > 0 | not shown |
+| small on cifar10 | AdaBound | 0 | - | - | > 0 | cannot tell |
+| small on cifar10 | all | | | | | **not shown** |
+
+- small on cifar10, Adam: runs without a partner: 1.
+- small on cifar10, AMSGrad: diverged: 0 of Padam's runs, 1 of the other's; runs without a partner: 4.
+- small on cifar10, AdamW: runs without a partner: 3.
+- small on cifar10, Yogi: runs without a partner: 1.
+"""
 
 
-def test_time_to_target(tmp_path):
-    """Errors are twice as large before the last epoch of three, each of two seconds."""
-    for seed, error in enumerate([0.1, 0.2, 0.4]):
-        write(tmp_path, "padam", seed, error, 0.1)
-    write(tmp_path, "sgdm", 0, 0.5, 0.1)
-    for trial in range(2):
-        write(tmp_path, "padam", trial, 0.5, 0.1, name="small-padam@learning_rate=1", held_out=0.2)
-    records = read_all(tmp_path)
-    (suite,) = tables.suites(records)
-    rows = {row.method: row for row in paper.time_to_target(suite.records, "small", "test_error", 0.3, records)}
-    assert rows["padam"] == paper.TimeToTarget("padam", 2, 3, 2.0, 4.0, 2)
-    assert rows["sgdm"] == paper.TimeToTarget("sgdm", 0, 1, None, None, 0)
-    with pytest.raises(ValueError, match="no metric 'accuracy'; they have epoch, train_loss"):
-        paper.time_to_target(suite.records, "small", "accuracy", 0.3, records)
-
-
-def panels(number: int, out: pathlib.Path, monkeypatch) -> list[figures.Panel]:
-    drawn = []
-    monkeypatch.setattr(figures, "draw", lambda rows, title, path: drawn.extend([*rows, title]) or path)
-    figures.paper_figure(number, read_all(out), out / "figure.png")
-    return [panel for row in drawn[:-1] for panel in row]
-
-
-def test_figure_1_has_a_curve_for_each_p(tmp_path, monkeypatch):
-    for p, name in {1 / 16: "cifar10-resnet18-padam-p1_16", 1 / 8: "cifar10-resnet18-padam"}.items():
-        write(tmp_path, "padam", 0, 0.1, 0.1, name=name, p=p)
-    first, second = panels(1, tmp_path, monkeypatch)
-    assert list(first.curves) == ["p = 0.0625", "p = 0.125"]
-    assert dict(second.curves) == {}
-
-
-@pytest.mark.parametrize(("number", "data"), [(2, "cifar10"), (4, "cifar100")])
-def test_figures_2_and_4(tmp_path, monkeypatch, number, data):
-    """Loss above error for three networks; only the longest runs of an experiment."""
-    write(tmp_path, "adam", 0, 0.1, 0.1, suite=f"{data}-vgg16")
-    write(tmp_path, "padam", 0, 0.1, 0.1, suite=f"{data}-vgg16")
-    write(tmp_path, "padam", 1, 0.1, 0.1, suite=f"{data}-vgg16", epochs=2)
-    found = panels(number, tmp_path, monkeypatch)
-    assert [panel.metric for panel in found] == ["train_loss"] * 3 + ["test_error"] * 3
-    assert [panel.title for panel in found] == ["VGGNet", "ResNet", "WideResNet"] * 2
-    assert {name: len(runs) for name, runs in found[0].curves.items()} == {"Adam": 1, "Padam": 1}
-
-
-def test_figure_3(tmp_path, monkeypatch):
-    write(tmp_path, "padam", 0, 0.3, 0.1, suite="imagenet-vgg16", test_error_top5=0.1)
-    write(tmp_path, "sgdm", 0, 0.3, 0.1, suite="ptb-lstm3", test_perplexity=61.0)
-    found = panels(3, tmp_path, monkeypatch)
-    assert [panel.metric for panel in found] == ["test_error", "test_error_top5", "test_perplexity"] * 2
-    assert [list(panel.curves) for panel in found] == [["Padam"], ["Padam"], [], [], [], ["SGD-Momentum"]]
-
-
-def test_results_page(tmp_path):
-    """Pictures that it links are there; what was not run is said."""
-    write(tmp_path / "runs", "padam", 0, 0.1, 0.1)
-    write(tmp_path / "runs", "padam", 0, 0.05, 0.1, suite="cifar10-resnet18", epochs=200)
-    path = page.write(read_all(tmp_path / "runs"), printed.TABLES, tmp_path / "page")
-    text = path.read_text()
-    for name in ("small.png", "figure-1.png", "figure-2.png"):
-        assert f"]({name})" in text
-        assert (tmp_path / "page" / name).stat().st_size > 5_000
-    assert "Figure 3: not run." in text
-    assert not (tmp_path / "page" / "figure-4.png").exists()
-    assert "measured on made-up, abacus | not run" in text
-    assert "95.00 (n = 1)" in text
-    assert "disagrees" in text
-    assert not list((tmp_path / "page").glob("*.part"))
-    assert text == page.write(read_all(tmp_path / "runs"), printed.TABLES, tmp_path / "page").read_text()
+def test_markdown(tmp_path):
+    for optimizer, errors in (
+        ("padam", [0.10, 0.11, 0.12, 0.13]),
+        ("adam", [0.20, 0.21, 0.22]),
+        ("adamw", [0.15]),
+        ("yogi", [0.05, 0.06, 0.07]),
+    ):
+        records(tmp_path, CELLS[optimizer], errors)
+    write(tmp_path, CELLS["amsgrad"], 0, flat(test_error=0.5), done=1, diverged=True)
+    grids = dict(zip(CLAIMS, (each.runs_grid() for each in findings(SMALL, read_all(tmp_path))), strict=True))
+    assert grids["adaptive"].markdown() == GRID
+    assert grids["perplexity"] is grids["accuracy"] is grids["middle"] is None

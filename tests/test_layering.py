@@ -5,8 +5,10 @@ import importlib
 import inspect
 import json
 import pathlib
+import re
 import subprocess
 import sys
+import tomllib
 import types
 
 import pytest
@@ -121,6 +123,21 @@ print(json.dumps(sorted(set(sys.modules) - before)))
     top_level = {name.split(".")[0] for name in loaded}
     assert top_level & EXTRAS == set()
     assert top_level <= {*CORE_DEPENDENCIES, "padam_optax", "jaxlib", "numpy"}
+
+
+# Where the two differ: the name of a package in an import, and of what one installs for it.
+DISTRIBUTIONS = {"absl": "absl-py", "PIL": "pillow", "orbax": "orbax-checkpoint", "sklearn": "scikit-learn"}
+
+
+def test_what_is_imported_is_declared():
+    declared = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
+    lines = [*declared["dependencies"], *declared["optional-dependencies"]["experiments"]]
+    installed = {re.split("[<>=]", line)[0] for line in lines}
+    foreign = {name.split(".")[0] for path in FILES for name in imports(path)} - {
+        *sys.stdlib_module_names,
+        "padam_optax",
+    }
+    assert {DISTRIBUTIONS.get(name, name) for name in foreign} - installed == set()
 
 
 def test_public_names():

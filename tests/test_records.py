@@ -2,9 +2,11 @@
 
 import json
 import pathlib
+import re
 
 import pytest
 
+from padam_optax.experiments import DataError
 from padam_optax.experiments.records import Record, RunDirectory, read_all
 
 
@@ -68,6 +70,25 @@ def test_line_cut_short_is_left_out(tmp_path, cut):
     run.start(config(), 3)
     run.append(line(4))
     assert run.read().metrics == [line(1), line(2), line(4)]
+
+
+@pytest.mark.parametrize("damaged", [b'{"epo', b"", b"5", b"{}", b"\xff"])
+def test_damaged_line(tmp_path, damaged):
+    """Not the last one, so that no crash of ours explains it."""
+    run = written(tmp_path, 3)
+    path = run.path / "metrics.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join((lines[0], damaged + b"\n", lines[2])))
+    with pytest.raises(DataError, match=f"^{re.escape(str(path))}, line 2, is damaged"):
+        read_all(tmp_path)
+
+
+def test_damaged_config(tmp_path):
+    run = written(tmp_path, 3)
+    path = run.path / "config.json"
+    path.write_text(path.read_text()[:-5])
+    with pytest.raises(DataError, match=f"^{re.escape(str(path))} is damaged"):
+        run.read()
 
 
 @pytest.mark.parametrize("kept", [0, 2, 3, 9])

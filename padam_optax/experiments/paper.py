@@ -5,7 +5,6 @@ from padam_optax.experiments.spec import PaperResult, PaperRow, PaperTable
 TABLES: dict[int, PaperTable] = {
     1: PaperTable(
         "Test accuracy (%) after 200 epochs on CIFAR-10",
-        200,
         (
             PaperRow("cifar10-vgg16", "VGGNet", "test_error", (93.71, 92.21, 92.54, 93.54, 92.94, 93.28, 93.78)),
             PaperRow("cifar10-resnet18", "ResNet", "test_error", (95.00, 92.89, 93.53, 94.56, 93.92, 94.16, 94.94)),
@@ -14,7 +13,6 @@ TABLES: dict[int, PaperTable] = {
     ),
     2: PaperTable(
         "Test accuracy (%) after 100 epochs on ImageNet",
-        100,
         (
             PaperRow(
                 "imagenet-resnet18", "Resnet, Top-1", "test_error", (70.23, 63.79, 67.69, 67.93, 68.23, 68.13, 70.07)
@@ -35,7 +33,6 @@ TABLES: dict[int, PaperTable] = {
     ),
     3: PaperTable(
         "Test perplexity after 200 epochs on Penn Treebank",
-        200,
         (
             PaperRow("ptb-lstm2", "2-layer LSTM", "test_perplexity", (63.37, 61.58, 62.56, 63.93, 64.13, 63.14, 61.53)),
             PaperRow("ptb-lstm3", "3-layer LSTM", "test_perplexity", (61.22, 60.44, 61.92, 63.24, 60.01, 60.89, 58.48)),
@@ -43,7 +40,6 @@ TABLES: dict[int, PaperTable] = {
     ),
     4: PaperTable(
         "Test accuracy (%) after 200 epochs on CIFAR-100",
-        200,
         (
             PaperRow("cifar100-vgg16", "VGGNet", "test_error", (73.32, 66.60, 69.40, 73.03, 72.35, 72.00, 74.39)),
             PaperRow("cifar100-resnet18", "ResNet", "test_error", (77.77, 71.72, 72.62, 76.69, 74.55, 75.29, 77.85)),

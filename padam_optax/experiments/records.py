@@ -8,6 +8,8 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
+from padam_optax.data.images import DataError
+
 
 @dataclasses.dataclass(frozen=True)
 class Record:
@@ -49,12 +51,16 @@ class RunDirectory:
         self._metrics = self.path / "metrics.jsonl"
 
     def read(self) -> Record | None:
-        """The record, or None if the run was never started. A last line cut short by a crash is left out."""
+        """The record, or None if the run was never started. A last line cut short by a crash is left out.
+
+        Raises:
+          DataError: If a file is damaged; the message names it, and the line.
+        """
         if not self._config.is_file():
             return None
-        lines = self._metrics.read_text().splitlines(keepends=True) if self._metrics.is_file() else []
-        metrics = [json.loads(line) for line in lines if line.endswith("\n")]
-        return Record(json.loads(self._config.read_text()), metrics)
+        lines = self._metrics.read_bytes().split(b"\n")[:-1] if self._metrics.is_file() else []
+        metrics = [_object(line, f"{self._metrics}, line {number},", "epoch") for number, line in enumerate(lines, 1)]
+        return Record(_object(self._config.read_bytes(), str(self._config), "experiment"), metrics)
 
     def start(self, config: Mapping[str, Any], epochs_done: int) -> None:
         """Writes the configuration and keeps the metrics of the first `epochs_done` epochs; both atomically."""
@@ -86,6 +92,17 @@ def read_all(out: str | pathlib.Path) -> list[Record]:
 
 def _seed(path: pathlib.Path) -> int:
     return int(path.name.removeprefix("seed-"))
+
+
+def _object(text: bytes, where: str, name: str) -> dict[str, Any]:
+    """A JSON object that has `name`."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise DataError(f"{where} is damaged: not JSON: {text[:80]!r}.") from error
+    if not isinstance(value, dict) or name not in value:
+        raise DataError(f"{where} is damaged: expected a JSON object with {name!r}, got {text[:80]!r}.")
+    return value
 
 
 def _write(path: pathlib.Path, text: str) -> None:

@@ -55,10 +55,9 @@ class PaperRow:
 
 @dataclasses.dataclass(frozen=True)
 class PaperTable:
-    """A table of the paper: what it shows, the length of its trainings, its rows."""
+    """A table of the paper: what it shows, and its rows."""
 
     title: str
-    epochs: int
     rows: tuple[PaperRow, ...]
 
 

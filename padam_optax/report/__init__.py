@@ -1,1 +1,1 @@
-"""Tables and figures from recorded runs. Nothing here trains."""
+"""Tables, figures and the verdicts on the paper's claims, from recorded runs. Nothing here trains."""

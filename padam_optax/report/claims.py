@@ -1,26 +1,32 @@
-"""What the paper claims, held against recorded runs and against its own printed tables."""
+"""The paper's claims about Padam: what its own tables say to them, and what recorded runs do.
+
+On the tables a claim holds or does not, one number a cell. On records it is shown, not shown, or cannot be told, by the
+95% interval of the mean difference between runs that share a seed; less than three such pairs tell nothing.
+"""
 
 import dataclasses
 import enum
+import itertools
 import math
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from padam_optax.experiments.records import Record
-from padam_optax.experiments.spec import OPTIMIZERS, PaperRow, PaperTable
-from padam_optax.report.tables import Suite
+from padam_optax.experiments.spec import OPTIMIZERS, Experiment
+from padam_optax.report.grid import Cell, Grid, Line
+from padam_optax.report.metrics import METRICS, last, quality
+from padam_optax.report.runs import Paper, Runs, Variant, chosen_p, collect, p_text
 
-# Fewer runs give no verdict.
-LEAST_RUNS = 3
-# How much less accurate than SGD with momentum still counts as generalising as well, in points.
-MARGIN = 0.25
-ADAPTIVE = ("adam", "amsgrad", "adamw", "yogi", "adabound")
-# The share of the epochs that is the start of a training.
-START = 0.1
+# Pairs of runs below which there is no verdict.
+MINIMUM = 3
+CONFIDENCE = 0.95
+_PADAM = "padam"
+_ADAPTIVE = ("adam", "amsgrad", "adamw", "yogi", "adabound")
 
 
-class Verdict(enum.StrEnum):
-    """Whether runs show a claim."""
+class Verdict(enum.Enum):
+    """What recorded runs say to a claim."""
 
     SHOWN = "shown"
     NOT_SHOWN = "not shown"
@@ -28,230 +34,440 @@ class Verdict(enum.StrEnum):
 
 
 @dataclasses.dataclass(frozen=True)
-class Finding:
-    """A claim held against the runs of one suite.
+class Claim:
+    """A statement of the paper that numbers can decide.
 
     Attributes:
-      claim: The claim in words.
-      suite: The suite, with the data's name.
-      n: Pairs of runs with the same seed.
-      mean: Mean of the paired differences, so signed that more is better for Padam; None without a pair.
-      interval: Its 95% interval by Student's t; None for fewer than two pairs.
-      threshold: What the difference must exceed.
-      verdict: Shown if the whole interval does, not shown if none of it does, and there are enough pairs.
+      statement: In our words.
+      source: Where the paper says so.
+      metrics: Of the rows that it is about, or `train_loss`.
+      rivals: The methods that Padam is compared with; empty for Padam with each other p.
+      threshold: Padam's advantage must be above it, in the metric's unit.
+      reached: Whether an advantage of exactly the threshold is enough.
+      start: Whether the metric is averaged over the first tenth of the epochs, instead of taken at the last one.
     """
 
-    claim: str
-    suite: str
-    n: int
-    mean: float | None
-    interval: tuple[float, float] | None
-    threshold: float
-    verdict: Verdict
+    statement: str
+    source: str
+    metrics: tuple[str, ...]
+    rivals: tuple[str, ...]
+    threshold: float = 0.0
+    reached: bool = False
+    start: bool = False
+
+    def holds(self, advantage: float) -> bool:
+        """Whether the claim is true of an advantage."""
+        return advantage >= self.threshold if self.reached else advantage > self.threshold
+
+    @property
+    def condition(self) -> str:
+        """Such as `≥ -0.25`."""
+        return f"{'≥' if self.reached else '>'} {self.threshold:g}"
 
 
-def judge(claim: str, suite: str, differences: Sequence[float], threshold: float) -> Finding:
-    """The finding that paired differences make."""
-    n = len(differences)
-    mean = statistics.mean(differences) if differences else None
-    interval = None
-    if mean is not None and n > 1:
-        from scipy import stats
-
-        half = float(stats.t.ppf(0.975, n - 1)) * statistics.stdev(differences) / math.sqrt(n)
-        interval = (mean - half, mean + half)
-    verdict = Verdict.CANNOT_TELL
-    if interval is not None and n >= LEAST_RUNS:
-        if interval[0] > threshold:
-            verdict = Verdict.SHOWN
-        elif interval[1] <= threshold:
-            verdict = Verdict.NOT_SHOWN
-    return Finding(claim, suite, n, mean, interval, threshold, verdict)
-
-
-def check(suites: Iterable[Suite], p_runs: Iterable["PRuns"] = ()) -> list[Finding]:
-    """Every claim on every suite that has a run of Padam, and the one on p on every set of runs over p."""
-    findings: list[Finding] = []
-    for suite in suites:
-        if "padam" not in suite.records:
-            continue
-        name = f"{suite.name} on {suite.label}"
-        quality = "perplexity" if _is_language(suite) else "accuracy"
-        if quality == "perplexity":
-            claim, threshold = "Perplexity at most that of SGD with momentum", 0.0
-        else:
-            claim, threshold = f"Accuracy within {MARGIN} points of SGD with momentum", -MARGIN
-        findings.append(judge(claim, name, _paired(suite, "sgdm", _quality), threshold))
-        for method in ADAPTIVE:
-            claim = f"Better {quality} than {OPTIMIZERS[method]}"
-            findings.append(judge(claim, name, _paired(suite, method, _quality), 0.0))
-        claim = f"Lower train loss than SGD with momentum over the first {START:.0%} of the epochs"
-        findings.append(judge(claim, name, _paired(suite, "sgdm", _start), 0.0))
-    for runs in p_runs:
-        findings.extend(_middle_p(runs))
-    return findings
-
-
-@dataclasses.dataclass(frozen=True)
-class PRuns:
-    """Finished runs of Padam that differ in p and seed only.
-
-    Attributes:
-      name: Of the recipe, with the data's name.
-      records: By p.
-    """
-
-    name: str
-    records: Mapping[float, Sequence[Record]]
-
-
-def runs_over_p(records: Iterable[Record]) -> list[PRuns]:
-    """Finished runs of Padam, grouped by what they share but for p and the seed."""
-    groups: dict[str, dict[float, list[Record]]] = {}
-    for record in records:
-        spec = record.config["experiment"]
-        if spec["optimizer"] != "padam" or not record.finished or spec.get("held_out") is not None:
-            continue
-        suite = spec["name"].partition("-padam")[0]
-        key = f"{suite} on {record.config['data']['label']}, {spec['epochs']} epochs"
-        groups.setdefault(key, {}).setdefault(spec["hyperparameters"]["p"], []).append(record)
-    return [PRuns(name, by_p) for name, by_p in sorted(groups.items())]
-
-
-def _middle_p(runs: PRuns) -> list[Finding]:
-    ps = sorted(runs.records)
-    claim = "A middle p is better than the smallest and the largest"
-    if len(ps) < 3:
-        return []
-    by_seed = {p: _by_seed(runs.records[p], _quality) for p in ps}
-    middle = [p for p in ps[1:-1] if by_seed[p]]
-    if not middle:
-        return [judge(claim, runs.name, [], 0.0)]
-    best = max(middle, key=lambda p: statistics.mean(by_seed[p].values()))
-    return [
-        judge(f"{claim}: p = {best:g} against {edge:g}", runs.name, _differences(by_seed[best], by_seed[edge]), 0.0)
-        for edge in (ps[0], ps[-1])
-    ]
-
-
-def _is_language(suite: Suite) -> bool:
-    return any("test_perplexity" in record.metrics[-1] for records in suite.records.values() for record in records)
-
-
-def _quality(record: Record) -> float:
-    """Test accuracy in percent, or minus the test perplexity, at the last epoch."""
-    last = record.metrics[-1]
-    return -last["test_perplexity"] if "test_perplexity" in last else 100 - 100 * last["test_error"]
-
-
-def _start(record: Record) -> float:
-    """Minus the mean train loss over the start."""
-    count = max(1, round(START * len(record.metrics)))
-    return -statistics.mean(line["train_loss"] for line in record.metrics[:count])
-
-
-def _by_seed(records: Sequence[Record], measure: Callable[[Record], float]) -> dict[int, float]:
-    return {record.config["seed"]: measure(record) for record in records if not record.diverged}
-
-
-def _paired(suite: Suite, method: str, measure: Callable[[Record], float]) -> list[float]:
-    """Padam's measure minus the method's for each seed that both finished."""
-    return _differences(_by_seed(suite.records["padam"], measure), _by_seed(suite.records.get(method, ()), measure))
-
-
-def _differences(one: Mapping[int, float], other: Mapping[int, float]) -> list[float]:
-    return [one[seed] - other[seed] for seed in sorted(set(one) & set(other))]
+_ACCURACIES = ("test_error", "test_error_top5")
+CLAIMS = {
+    "accuracy": Claim(
+        "Padam's test accuracy is within .25 points of SGD with momentum's, or above it.",
+        "Section 5.1 and appendix D",
+        _ACCURACIES,
+        ("sgdm",),
+        threshold=-0.25,
+        reached=True,
+    ),
+    "perplexity": Claim(
+        "Padam's test perplexity is at most SGD with momentum's.",
+        "Section 5.1",
+        ("test_perplexity",),
+        ("sgdm",),
+        reached=True,
+    ),
+    "adaptive": Claim(
+        "Padam is better in test than each of Adam, AMSGrad, AdamW, Yogi and AdaBound.",
+        "Sections 1 and 5.1",
+        (*_ACCURACIES, "test_perplexity"),
+        _ADAPTIVE,
+    ),
+    "start": Claim(
+        "Padam starts faster than SGD with momentum: its mean train loss over the first tenth of the epochs is lower.",
+        "Section 5.1, Figures 2 and 4",
+        ("train_loss",),
+        ("sgdm",),
+        start=True,
+    ),
+    "middle": Claim(
+        "The p of the tables, one in the middle of those tried, gives a better test accuracy than each other p.",
+        "Section 3, Figure 1",
+        ("test_error",),
+        (),
+    ),
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Printed:
-    """A claim held against the numbers that the paper prints.
+    """A claim on one row of the paper's tables.
 
     Attributes:
-      claim: The claim in words.
-      row: Table and row.
-      difference: So signed that more is better for Padam.
-      holds: Whether the printed numbers bear it out.
+      claim: A key of `CLAIMS`.
+      row: Table and row, such as `Table 1, VGGNet`.
+      metric: A key of `METRICS`.
+      rival: Of the methods that Padam is compared with, the one against which its advantage is smallest.
+      advantage: Against that one.
+      holds: Whether the claim is true of the row, that is of its smallest advantage.
     """
 
     claim: str
     row: str
-    difference: float
+    metric: str
+    rival: str
+    advantage: float
     holds: bool
 
 
-def check_printed(tables: Mapping[int, PaperTable]) -> list[Printed]:
-    """The claims on final results, on every row of the paper's tables."""
+def on_tables(paper: Paper) -> list[Printed]:
+    """Each claim on each row of numbers that the paper prints and the claim is about."""
     found: list[Printed] = []
-    for number, table in tables.items():
+    for (key, claim), (number, table) in itertools.product(CLAIMS.items(), paper.tables.items()):
         for row in table.rows:
-            sign, margin = (-1, 0.0) if row.metric == "test_perplexity" else (1, MARGIN)
-            place = f"Table {number}, {row.title}"
-
-            def difference(method: str, sign: int = sign, row: PaperRow = row) -> float:
-                return round(sign * (row.value("padam") - row.value(method)), 2)
-
-            against = difference("sgdm")
-            claim = "As good as SGD with momentum" + (f" within {margin} points" if margin else "")
-            found.append(Printed(claim, place, against, against >= -margin))
-            worst = min(ADAPTIVE, key=difference)
-            claim = "Better than every other adaptive method"
-            found.append(
-                Printed(f"{claim} ({OPTIMIZERS[worst]} the closest)", place, difference(worst), difference(worst) > 0)
-            )
+            if row.metric in claim.metrics and claim.rivals and not claim.start:
+                metric = METRICS[row.metric]
+                advantages = {name: metric.advantage(row.value(_PADAM), row.value(name)) for name in claim.rivals}
+                least = min(advantages, key=advantages.__getitem__)
+                where, advantage = f"Table {number}, {row.title}", advantages[least]
+                found.append(Printed(key, where, row.metric, OPTIMIZERS[least], advantage, claim.holds(advantage)))
     return found
 
 
 @dataclasses.dataclass(frozen=True)
-class Statement:
-    """A sentence of the paper about its own numbers, and what the numbers say."""
+class Evidence:
+    """A claim on the recorded runs of two methods.
 
-    place: str
-    says: str
-    found: str
-    holds: bool
+    Attributes:
+      claim: A key of `CLAIMS`.
+      experiment: What was run, such as `cifar10-vgg16`.
+      variant: On what data, and how it differs from the experiment.
+      of_paper: Whether it is the paper's experiment, on its data, at its length and settings.
+      metric: A key of `METRICS`.
+      rival: The method, or the p, that Padam is compared with.
+      n: Seeds that both finished with a finite loss.
+      difference: Mean advantage of Padam over them, in the metric's unit; None without any.
+      interval: Its 95% interval by Student's t; None below two seeds.
+      runs: Finished runs of Padam and of the rival.
+      diverged: Those of them that diverged.
+      verdict: What this says to the claim.
+    """
+
+    claim: str
+    experiment: str
+    variant: str
+    of_paper: bool
+    metric: str
+    rival: str
+    n: int
+    difference: float | None
+    interval: tuple[float, float] | None
+    runs: tuple[int, int]
+    diverged: tuple[int, int]
+    verdict: Verdict
 
 
-def statements(tables: Mapping[int, PaperTable]) -> list[Statement]:
-    """Sentences of section 5.1 and appendix D against the printed tables they speak of."""
+def paired_interval(differences: Sequence[float]) -> tuple[float, float] | None:
+    """The 95% interval of the mean of differences, by Student's t; None for less than two."""
+    from scipy import stats
 
-    def gap(number: int, suite: str, metric: str = "test_error") -> tuple[float, float, float]:
-        (row,) = [row for row in tables[number].rows if (row.suite, row.metric) == (suite, metric)]
-        best = max(row.values)
-        return row.value("padam"), best, round(best - row.value("padam"), 2)
+    if len(differences) < 2:
+        return None
+    mean, n = statistics.mean(differences), len(differences)
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * statistics.stdev(differences) / math.sqrt(n)
+    return mean - half, mean + half
 
-    padam, best, distance = gap(1, "cifar10-resnet18")
-    lines = [
-        Statement(
-            "Section 5.1",
-            "on a par with SGD with momentum for ResNet on CIFAR-10 (differences less than 0.2)",
-            f"Table 1: {padam:.2f} against {best:.2f}, a gap of {distance:.2f}",
-            distance < 0.2,
+
+def verdict(claim: Claim, n: int, interval: tuple[float, float] | None, diverged: tuple[int, int] = (0, 0)) -> Verdict:
+    """Whether the whole interval, or nothing of it, fulfils the claim.
+
+    Below three pairs there is no verdict. A run that diverged is in no interval although it is the worst that can
+    happen: there is no verdict in favour of a side that has one.
+    """
+    if interval is None or n < MINIMUM:
+        return Verdict.CANNOT_TELL
+    low, high = interval
+    if claim.holds(low):
+        return Verdict.CANNOT_TELL if diverged[0] else Verdict.SHOWN
+    if not claim.holds(high):
+        return Verdict.CANNOT_TELL if diverged[1] else Verdict.NOT_SHOWN
+    return Verdict.CANNOT_TELL
+
+
+def together(verdicts: Iterable[Verdict]) -> Verdict:
+    """Of a claim that must hold in each of several comparisons; cannot tell if there are none."""
+    found = set(verdicts)
+    if Verdict.NOT_SHOWN in found:
+        return Verdict.NOT_SHOWN
+    return Verdict.SHOWN if found == {Verdict.SHOWN} else Verdict.CANNOT_TELL
+
+
+def on_records(paper: Paper, records: Sequence[Record]) -> list[Evidence]:
+    """Each claim on each experiment, rival and kind of data: those of the paper, run or not, and ours that were run.
+
+    Args:
+      paper: What the claims are about.
+      records: Any; what is not known to `paper` is compared as our own.
+    """
+    paper = paper.with_recorded(records)
+    found: list[Evidence] = []
+    for key, claim in CLAIMS.items():
+        compared = _between_methods(key, paper, records) if claim.rivals else _between_p(key, paper, records)
+        found += [_compare(comparison, runs) for comparison, runs in compared]
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class _Comparison:
+    claim: str
+    experiment: str
+    metric: str
+    ours: Any
+    rival: Any
+    rival_name: str
+    of_paper: bool
+
+
+def _between_methods(key: str, paper: Paper, records: Sequence[Record]) -> Iterator[tuple[_Comparison, Runs]]:
+    for suite, metric in _subjects(paper, CLAIMS[key], records):
+        theirs = suite in paper.suites
+        for runs in _collect(paper.cells(suite), records, always=theirs):
+            for rival in CLAIMS[key].rivals:
+                of_paper = theirs and runs.variant.faithful
+                yield _Comparison(key, suite, metric, _PADAM, rival, OPTIMIZERS[rival], of_paper), runs
+
+
+def _between_p(key: str, paper: Paper, records: Sequence[Record]) -> Iterator[tuple[_Comparison, Runs]]:
+    for sweep in paper.sweeps:
+        ours = chosen_p(sweep)
+        for runs in _collect(sweep, records, always=True):
+            for metric, rival in itertools.product(CLAIMS[key].metrics, sweep):
+                if rival != ours:
+                    suite, of_paper = sweep[ours].suite, runs.variant.faithful
+                    yield _Comparison(key, suite, metric, ours, rival, p_text(rival), of_paper), runs
+
+
+def _subjects(paper: Paper, claim: Claim, records: Sequence[Record]) -> list[tuple[str, str]]:
+    """The suites and metrics that a claim about methods is about, the paper's first; of ours the metric of the test."""
+    if claim.start:
+        return list(itertools.product((*paper.suites, *paper.own_suites), claim.metrics))
+    rows = ((row.suite, row.metric) for table in paper.tables.values() for row in table.rows)
+    by_name: dict[str, list[Record]] = {}
+    for record in records:
+        by_name.setdefault(record.config["experiment"]["name"], []).append(record)
+    ours = (
+        (suite, quality(record for spec in paper.cells(suite).values() for record in by_name.get(spec.name, ())))
+        for suite in paper.own_suites
+    )
+    return [(suite, metric) for suite, metric in (*rows, *ours) if metric in claim.metrics]
+
+
+def _collect(experiments: Mapping[Any, Experiment], records: Sequence[Record], *, always: bool) -> list[Runs]:
+    """By variant; with `always`, the experiments as they are come first even if they were not run."""
+    found = collect(experiments, records)
+    if always and not any(runs.variant.faithful for runs in found):
+        label = next((spec.dataset for spec in experiments.values()), "")
+        found.insert(0, Runs(Variant(label, own=True, full=True), 0, {}, {}))
+    return found
+
+
+def _compare(comparison: _Comparison, runs: Runs) -> Evidence:
+    claim, metric = CLAIMS[comparison.claim], METRICS[comparison.metric]
+    read = _start if claim.start else last
+    ours, theirs = (
+        {
+            record.config["seed"]: metric.shown(value)
+            for record in runs.finished.get(method, ())
+            if (value := read(record, comparison.metric)) is not None
+        }
+        for method in (comparison.ours, comparison.rival)
+    )
+    differences = [metric.advantage(ours[seed], theirs[seed]) for seed in sorted(ours.keys() & theirs.keys())]
+    interval = paired_interval(differences)
+    diverged = (runs.diverged(comparison.ours), runs.diverged(comparison.rival))
+    return Evidence(
+        claim=comparison.claim,
+        experiment=comparison.experiment,
+        variant=runs.variant.text,
+        of_paper=comparison.of_paper,
+        metric=comparison.metric,
+        rival=comparison.rival_name,
+        n=len(differences),
+        difference=statistics.mean(differences) if differences else None,
+        interval=interval,
+        runs=(len(runs.finished.get(comparison.ours, ())), len(runs.finished.get(comparison.rival, ()))),
+        diverged=diverged,
+        verdict=verdict(claim, len(differences), interval, diverged),
+    )
+
+
+def _start(record: Record, metric: str) -> float | None:
+    """The mean of the recorded values over the first tenth of the epochs, the first one at least."""
+    epochs = max(1, record.config["experiment"]["epochs"] // 10)
+    values = [line[metric] for line in record.metrics if metric in line and line["epoch"] <= epochs]
+    return statistics.mean(values) if len(values) == epochs and not record.diverged else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """All that is known of one claim."""
+
+    claim: Claim
+    printed: tuple[Printed, ...]
+    evidence: tuple[Evidence, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Of the runs of the paper's own experiments, all together."""
+        return together(evidence.verdict for evidence in self.evidence if evidence.of_paper)
+
+    @property
+    def on_tables(self) -> str:
+        """What the paper's tables say, in words."""
+        if not self.printed:
+            return "Cannot tell: the paper prints no number for it, only curves."
+        count = sum(printed.holds for printed in self.printed)
+        held = "Holds" if count == len(self.printed) else "Does not hold"
+        return f"{held}: it is true of {count} of {len(self.printed)} rows."
+
+    @property
+    def on_runs(self) -> str:
+        """What the recorded runs of the paper's experiments say, in words."""
+        theirs = [evidence for evidence in self.evidence if evidence.of_paper]
+        enough = sum(evidence.n >= MINIMUM for evidence in theirs)
+        return (
+            f"Of the paper's experiments: {self.verdict.value}"
+            f" ({enough} of {len(theirs)} comparisons have {MINIMUM} pairs of runs or more)."
         )
+
+    def tables_grid(self) -> Grid | None:
+        """The claim on the paper's tables, a line a row of theirs; None if they print nothing for it."""
+        if not self.printed:
+            return None
+        lines: list[Line] = []
+        for printed in self.printed:
+            advantage = f"{printed.advantage:+.{METRICS[printed.metric].digits}f}"
+            verdict = "holds" if printed.holds else "does not hold"
+            texts = (printed.rival, advantage, self.claim.condition, verdict)
+            lines.append(Line((printed.row,), tuple(Cell((text,)) for text in texts)))
+        return Grid("", ("Row",), ("Against", "Padam's advantage", "Threshold", "Verdict"), tuple(lines))
+
+    def runs_grid(self) -> Grid | None:
+        """What was run, a line a comparison, and one more for all of several; None if nothing was."""
+        groups: dict[str, list[Evidence]] = {}
+        for evidence in self.evidence:
+            kind = METRICS[evidence.metric].kind
+            where = f"{evidence.experiment} on {evidence.variant}" + (f", {kind}" if kind else "")
+            groups.setdefault(where, []).append(evidence)
+        lines: list[Line] = []
+        notes: list[str] = []
+        for where, members in groups.items():
+            if not any(all(evidence.runs) for evidence in members):
+                continue
+            for evidence in members:
+                lines.append(Line((where, evidence.rival), _cells(evidence, self.claim)))
+                if all(evidence.runs) and (remark := _remark(evidence)):
+                    notes.append(f"{where}, {evidence.rival}: {remark}.")
+            if len(members) > 1:
+                verdict = together(evidence.verdict for evidence in members)
+                lines.append(Line((where, "all"), (*(Cell(("",)),) * 4, Cell((verdict.value,), best=True))))
+        if not lines:
+            return None
+        columns = ("n", "Padam's advantage", "95% interval", "Threshold", "Verdict")
+        return Grid("", ("Runs", "Against"), columns, tuple(lines), tuple(notes))
+
+
+def findings(paper: Paper, records: Sequence[Record]) -> list[Finding]:
+    """Each claim, on the paper's tables and on the records."""
+    printed, evidence = on_tables(paper), on_records(paper, records)
+    return [
+        Finding(
+            claim,
+            tuple(each for each in printed if each.claim == key),
+            tuple(each for each in evidence if each.claim == key),
+        )
+        for key, claim in CLAIMS.items()
     ]
-    padam, best, distance = gap(4, "cifar100-wrn16-4")
-    lines.append(
-        Statement(
-            "Appendix D",
-            "on a par with SGD with momentum for WideResNet on CIFAR-100 (differences less than 0.1)",
-            f"Table 4: {padam:.2f} against {best:.2f}, a gap of {distance:.2f}",
-            distance < 0.1,
-        )
-    )
-    padam, best, distance = gap(2, "imagenet-resnet18")
-    lines.append(
-        Statement(
-            "Section 5.1",
-            "the best Top-1 accuracy for ResNet on ImageNet",
-            f"Table 2: {padam:.2f} against {best:.2f}",
-            distance == 0,
-        )
-    )
-    return lines
 
 
-# Said in words only, so that no table can bear it out or not.
-UNTABLED = (
-    "Section 1 says that Padam converges fastest; section 5.1 says that Adam, AMSGrad and AdamW converge faster in the"
-    " early stages on LSTMs.",
+def _cells(evidence: Evidence, claim: Claim) -> tuple[Cell, ...]:
+    digits = METRICS[evidence.metric].digits
+    difference = "-" if evidence.difference is None else f"{evidence.difference:+.{digits}f}"
+    interval = "-" if evidence.interval is None else " to ".join(f"{end:+.{digits}f}" for end in evidence.interval)
+    texts = (str(evidence.n), difference, interval, claim.condition, evidence.verdict.value)
+    return tuple(Cell((text,)) for text in texts)
+
+
+def _remark(evidence: Evidence) -> str:
+    """What is in no pair."""
+    ours, theirs = evidence.diverged
+    unpaired = sum(evidence.runs) - ours - theirs - 2 * evidence.n
+    diverged = f"diverged: {ours} of Padam's runs, {theirs} of the other's" if ours or theirs else ""
+    return "; ".join(filter(None, (diverged, f"runs without a partner: {unpaired}" if unpaired else "")))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Statement:
+    """What the paper's text says of its tables: that Padam is best, or less than `gap` away from SGD with momentum."""
+
+    source: str
+    table: int
+    suite: str
+    metric: str = "test_error"
+    gap: float | None = None
+
+
+_STATEMENTS = (
+    _Statement("Section 5.1", 1, "cifar10-vgg16"),
+    _Statement("Section 5.1", 1, "cifar10-wrn16-4"),
+    _Statement("Section 5.1", 1, "cifar10-resnet18", gap=0.2),
+    _Statement("Section 5.1", 2, "imagenet-vgg16"),
+    _Statement("Section 5.1", 2, "imagenet-vgg16", "test_error_top5"),
+    _Statement("Section 5.1", 2, "imagenet-resnet18"),
+    _Statement("Section 5.1", 3, "ptb-lstm2", "test_perplexity"),
+    _Statement("Section 5.1", 3, "ptb-lstm3", "test_perplexity"),
+    _Statement("Appendix D", 4, "cifar100-vgg16"),
+    _Statement("Appendix D", 4, "cifar100-resnet18"),
+    _Statement("Appendix D", 4, "cifar100-wrn16-4", gap=0.1),
 )
+
+# Of the text with itself: no table holds it.
+_IN_WORDS = (
+    "Section 1 says that Padam achieves the fastest convergence speed; section 5.1 says that on the LSTMs Adam, AMSGrad"
+    " and AdamW have faster convergence in the early stages.",
+)
+
+
+def inconsistencies(paper: Paper) -> list[str]:
+    """Where the paper's text says something else than its tables, found from their numbers, or than itself."""
+    found = (_contradiction(statement, paper) for statement in _STATEMENTS)
+    return [*filter(None, found), *_IN_WORDS]
+
+
+def _contradiction(statement: _Statement, paper: Paper) -> str | None:
+    rows = paper.tables[statement.table].rows if statement.table in paper.tables else ()
+    for row in rows:
+        if (row.suite, row.metric) != (statement.suite, statement.metric):
+            continue
+        ours, where = row.value(_PADAM), f"Table {statement.table} ({row.title})"
+        if statement.gap is not None:
+            other = row.value("sgdm")
+            if round(abs(ours - other), 9) >= statement.gap:
+                return (
+                    f"{statement.source} says that Padam and SGD with momentum differ by less than {statement.gap:g};"
+                    f" {where} prints {ours:.2f} and {other:.2f}, which differ by {abs(ours - other):.2f}."
+                )
+            continue
+        best = (max if METRICS[row.metric].higher_is_better else min)(row.values)
+        if ours != best:
+            method = list(OPTIMIZERS.values())[row.values.index(best)]
+            return (
+                f"{statement.source} says that Padam is best; {where} prints {ours:.2f} for it and {best:.2f} for"
+                f" {method}."
+            )
+    return None

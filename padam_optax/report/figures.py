@@ -1,82 +1,267 @@
-"""The paper's figures from recorded runs: metrics against epochs, one curve a method or a p."""
+"""The paper's figures, and the curves of a suite, from recorded runs: mean and standard deviation over the seeds."""
 
 import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from padam_optax.experiments.records import Record
-from padam_optax.experiments.spec import OPTIMIZERS
+from padam_optax.experiments.spec import OPTIMIZERS, Experiment
+from padam_optax.report.metrics import METRICS, last
+from padam_optax.report.runs import Paper, Runs, chosen_p, collect, file_name, merged, p_text
 from padam_optax.report.tables import Suite
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
 _COLORS = {
-    OPTIMIZERS[method]: color
-    for method, color in {
-        "sgdm": "#0072B2",
-        "adam": "#E69F00",
-        "amsgrad": "#56B4E9",
-        "adamw": "#009E73",
-        "yogi": "#CC79A7",
-        "adabound": "#8C8C8C",
-        "padam": "#D55E00",
-    }.items()
+    "sgdm": "#0072B2",
+    "adam": "#E69F00",
+    "amsgrad": "#56B4E9",
+    "adamw": "#009E73",
+    "yogi": "#CC79A7",
+    "adabound": "#8C8C8C",
+    "padam": "#D55E00",
 }
-_OTHERS = ("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#8C8C8C")
-
-
-Curves = Mapping[str, Sequence[Record]]
-
-
-def training_curves(suite: Suite, path: str | pathlib.Path) -> pathlib.Path:
-    """Draws train loss and test error of each method of a suite, as the paper's Figure 2; writes a PNG to `path`.
-
-    Mean (line) and standard deviation (band) over the seeds. Runs that diverged are left out; the title names the data
-    and n.
-    """
-    curves = {OPTIMIZERS[method]: records for method, records in suite.records.items()}
-    panels = [Panel("", "train_loss", curves), Panel("", "test_error", curves)]
-    title = f"{suite.name} on {suite.label} (n = {_counts(panels)}, mean and standard deviation)"
-    return draw([panels], title, path)
+# In points: of Padam's line, or of that with the tables' p, and of the others.
+_WIDTHS = {True: 2.2, False: 1.3}
+_LOSS_AND_ERROR = ("train_loss", "test_error")
 
 
 @dataclasses.dataclass(frozen=True)
-class Panel:
-    """One plot: a metric against epochs.
+class Curve:
+    """One line of a panel.
 
     Attributes:
-      title: Above it.
-      metric: Name of a metric of the records.
-      curves: Runs by the curve's name.
+      label: Of the legend.
+      color: Of line and band.
+      width: Of the line, in points.
+      runs: Whose mean and standard deviation are drawn.
     """
+
+    label: str
+    color: str
+    width: float
+    runs: Sequence[Record]
+
+
+def draw_panel(axes: "Axes", metric: str, curves: Sequence[Curve], title: str = "", *, log: bool) -> None:
+    """Draws a metric against epochs, errors in percent; `log` is the scale of the metric's axis.
+
+    A curve none of whose runs has the metric, or all of whose diverged, is left out. A panel without any says why.
+    """
+    percent = 100.0 if METRICS[metric].higher_is_better else 1.0
+    for curve in curves:
+        runs = [run for run in curve.runs if last(run, metric) is not None]
+        if not runs:
+            continue
+        epochs = np.asarray([line["epoch"] for line in runs[0].metrics])
+        values = percent * np.asarray([[line[metric] for line in run.metrics] for run in runs])
+        mean, deviation = values.mean(0), values.std(0, ddof=1 if len(runs) > 1 else 0)
+        axes.plot(epochs, mean, label=curve.label, color=curve.color, linewidth=curve.width)
+        axes.fill_between(epochs, mean - deviation, mean + deviation, color=curve.color, alpha=0.15, linewidth=0)
+    axes.set(xlabel="Epoch", ylabel=METRICS[metric].curve)
+    axes.set_title(title, fontsize="medium")
+    if log:
+        axes.set_yscale("log")
+        low, high = axes.get_ylim()
+        if axes.lines and high < 20 * low:
+            _plain_ticks(axes)
+    axes.grid(alpha=0.3)
+    if not axes.lines:
+        runs = [run for curve in curves for run in curve.runs]
+        why = "all diverged" if any(run.diverged for run in runs) else "not recorded" if runs else "not run"
+        axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", va="center", color="gray")
+        axes.set(xticks=[], yticks=[])
+        axes.minorticks_off()
+
+
+def _plain_ticks(axes: "Axes") -> None:
+    """Numbers within each decade instead of powers of ten, for a range of about one."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:g}"))
+
+
+def training_curves(suite: Suite, path: str | pathlib.Path) -> pathlib.Path:
+    """Draws train loss and the test's metric of a suite's methods; writes a PNG to `path`.
+
+    Runs that diverged are left out; the title names the data, what departs from the experiments, and n.
+    """
+    figure = _figure(10, 4)
+    curves = [
+        Curve(OPTIMIZERS[method], _COLORS[method], _WIDTHS[method == "padam"], runs)
+        for method, runs in suite.runs.finished.items()
+    ]
+    for axes, metric in zip(figure.subplots(1, 2), ("train_loss", suite.quality), strict=True):
+        draw_panel(axes, metric, curves, log=metric == "train_loss")
+    _legend(figure, [curve.label for curve in curves])
+    figure.suptitle(f"{suite.title}\n(n = {_n(curves, suite.quality)}, mean and standard deviation)", fontsize="medium")
+    return save(figure, path)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Panel:
+    """What a panel is of: experiments and what their curves are called, by key; `main` is drawn thicker."""
 
     title: str
     metric: str
-    curves: Curves
+    experiments: Mapping[Any, Experiment]
+    names: Mapping[Any, str]
+    main: Any
+
+    def curves(self, runs: Runs | None) -> list[Curve]:
+        others = iter(color for method, color in _COLORS.items() if method != "padam")
+        colors = {key: _COLORS["padam"] if key == self.main else next(others) for key in self.names}
+        return [
+            Curve(name, colors[key], _WIDTHS[key == self.main], [] if runs is None else runs.finished.get(key, []))
+            for key, name in self.names.items()
+        ]
 
 
-def draw(rows: Sequence[Sequence[Panel]], title: str, path: str | pathlib.Path) -> pathlib.Path:
-    """Draws panels in rows and writes a PNG to `path`; a panel without runs says so."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+# Figures 2 to 4: title, and for each panel its title, suite and metric, row by row. Which network stands above the
+# other in Figure 3 is in no text: this is our reading.
+_NETWORKS = {"vgg16": "VGGNet", "resnet18": "ResNet", "wrn16-4": "WideResNet"}
+_FIGURES = {
+    2: (
+        "train loss and test error",
+        [[(title, f"cifar10-{name}", metric) for name, title in _NETWORKS.items()] for metric in _LOSS_AND_ERROR],
+    ),
+    3: (
+        "test error and test perplexity",
+        [
+            [
+                ("(a) VGGNet", "imagenet-vgg16", "test_error"),
+                ("(b) VGGNet", "imagenet-vgg16", "test_error_top5"),
+                ("(c) 2-layer LSTM", "ptb-lstm2", "test_perplexity"),
+            ],
+            [
+                ("(d) ResNet", "imagenet-resnet18", "test_error"),
+                ("(e) ResNet", "imagenet-resnet18", "test_error_top5"),
+                ("(f) 3-layer LSTM", "ptb-lstm3", "test_perplexity"),
+            ],
+        ],
+    ),
+    4: (
+        "train loss and test error",
+        [[(title, f"cifar100-{name}", metric) for name, title in _NETWORKS.items()] for metric in _LOSS_AND_ERROR],
+    ),
+}
+# Figure 1 is of the sweep over p.
+NUMBERS = (1, *_FIGURES)
 
-    figure = Figure(figsize=(5 * max(map(len, rows)), 0.4 + 3.6 * len(rows)), layout="constrained")
-    FigureCanvasAgg(figure)
-    grid = figure.subplots(len(rows), max(map(len, rows)), squeeze=False)
-    for axes_row, panels in zip(grid, rows, strict=True):
-        for axes, panel in zip(axes_row, panels, strict=True):
-            _fill(axes, panel)
-    handles: dict[str, Any] = {}
-    for axes in grid.flat:
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            handles.setdefault(label, handle)
-    if handles:
-        figure.legend(
-            handles.values(), handles, loc="outside lower center", ncols=min(7, len(handles)), fontsize="small"
-        )
-    figure.suptitle(title)
+
+def _layout(number: int, paper: Paper) -> tuple[str, list[list[_Panel]]]:
+    if number == 1:
+        panels = [
+            _Panel("ResNet", "test_error", sweep, {p: p_text(p) for p in sweep}, chosen_p(sweep))
+            for sweep in paper.sweeps
+        ]
+        return "test error with each p", [panels]
+    title, rows = _FIGURES[number]
+    return title, [
+        [_Panel(name, metric, paper.cells(suite), OPTIMIZERS, "padam") for name, suite, metric in row] for row in rows
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """One of the paper's figures, drawn from the runs on one kind of data.
+
+    Attributes:
+      name: Of its file, without the ending.
+      title: What it shows.
+      caption: On what data and device, and what was left out.
+      figure: As matplotlib draws it.
+    """
+
+    name: str
+    title: str
+    caption: str
+    figure: "Figure"
+
+
+def paper_figure(number: int, paper: Paper, records: Sequence[Record]) -> list[Picture]:
+    """Draws one of the paper's figures: for the data, length and settings of its experiments, and for each other.
+
+    Args:
+      number: Of the figure.
+      paper: The experiments behind it.
+      records: Any; those of other experiments are left out.
+
+    Returns:
+      A picture for each kind of data, length and settings that has a finished run of some panel; the panels without one
+      say so.
+
+    Raises:
+      KeyError: If the paper has no such figure.
+    """
+    if number not in NUMBERS:
+        raise KeyError(f"The paper has no figure {number}; it has {', '.join(map(str, NUMBERS))}.")
+    title, rows = _layout(number, paper)
+    # Panels are of several data sets: what their own labels have in common is that they are the paper's data.
+    kinds: dict[tuple[str, ...], dict[tuple[int, int], Runs]] = {}
+    for row, column in ((row, column) for row, panels in enumerate(rows) for column in range(len(panels))):
+        for runs in collect(rows[row][column].experiments, records):
+            if any(runs.finished.values()):
+                kind = (*(() if runs.variant.own else (runs.variant.label,)), *runs.variant.departures)
+                kinds.setdefault(kind, {})[row, column] = runs
+    return [_picture(number, title, rows, kind, kinds[kind]) for kind in sorted(kinds)]
+
+
+def _picture(
+    number: int, title: str, rows: list[list[_Panel]], kind: tuple[str, ...], found: Mapping[tuple[int, int], Runs]
+) -> Picture:
+    figure = _figure(3.4 * len(rows[0]) if len(rows) > 1 else 10, 3 * len(rows) + 1.1)
+    grid = figure.subplots(len(rows), len(rows[0]), squeeze=False)
+    remarks: list[tuple[str, str]] = []
+    for (row, column), axes in np.ndenumerate(grid):
+        panel, runs = rows[row][column], found.get((row, column))
+        curves = panel.curves(runs)
+        draw_panel(axes, panel.metric, curves, " ".join((panel.title, _where(panel, runs, curves))), log=True)
+        if runs is not None:
+            remarks.append((panel.title, f"on {runs.variant.text}: {runs.remarks(panel.names)}"))
+    _legend(figure, list(rows[0][0].names.values()))
+    # The labels of what is drawn, not the paper's data sets: they may be other data.
+    labels = dict.fromkeys(runs.variant.label for _, runs in sorted(found.items()))
+    departures = next(iter(found.values())).variant.departures
+    heading = f"Figure {number}: {', '.join((title, *labels, *departures))}"
+    devices = sorted({device for runs in found.values() for device in runs.devices})
+    figure.suptitle(f"{heading}\n(mean and standard deviation; {', '.join(devices)})", fontsize="medium")
+    return Picture(file_name(f"figure-{number}", *kind), heading, " ".join(merged(remarks)), figure)
+
+
+def _where(panel: _Panel, runs: Runs | None, curves: Sequence[Curve]) -> str:
+    """The data, and how many runs there are."""
+    if runs is None:
+        return " ".join(f"on {dataset}" for dataset in sorted({spec.dataset for spec in panel.experiments.values()}))
+    return f"on {runs.variant.label}, n = {_n(curves, panel.metric)}"
+
+
+def _n(curves: Sequence[Curve], metric: str) -> str:
+    """How many runs the curves are means of, such as `3` or `1-3`."""
+    counts = sorted({n for curve in curves if (n := sum(last(run, metric) is not None for run in curve.runs))})
+    return "-".join(map(str, dict.fromkeys((counts[0], counts[-1])))) if counts else "0"
+
+
+def _legend(figure: "Figure", names: Sequence[str]) -> None:
+    """Below all panels: which of the curves called `names` are drawn in any, in this order."""
+    handles = {
+        label: line for axes in figure.axes for line, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    order = [name for name in names if name in handles]
+    if order:
+        figure.legend([handles[name] for name in order], order, loc="outside lower center", ncols=7, frameon=False)
+
+
+def save(figure: "Figure", path: str | pathlib.Path) -> pathlib.Path:
+    """Writes a PNG to `path`, whole or not at all, and makes its folder."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
@@ -85,123 +270,12 @@ def draw(rows: Sequence[Sequence[Panel]], title: str, path: str | pathlib.Path) 
     return path
 
 
-_LABELS = {
-    "train_loss": ("Train loss", 1.0),
-    "test_error": ("Test error (%)", 100.0),
-    "test_error_top5": ("Test error, top-5 (%)", 100.0),
-    "test_perplexity": ("Test perplexity", 1.0),
-}
+def _figure(width: float, height: float) -> "Figure":
+    """Without pyplot, which would keep it."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-
-def _fill(axes: Any, panel: Panel) -> None:
-    label, scale = _LABELS[panel.metric]
-    for index, (name, records) in enumerate(panel.curves.items()):
-        runs = [record for record in records if not record.diverged]
-        if not runs:
-            continue
-        epochs, values = _curve(runs, panel.metric)
-        mean, deviation = scale * values.mean(0), scale * values.std(0, ddof=1 if len(runs) > 1 else 0)
-        color = _COLORS.get(name, _OTHERS[index % len(_OTHERS)])
-        axes.plot(epochs, mean, label=name, color=color, linewidth=2.2 if name == "Padam" else 1.3)
-        axes.fill_between(epochs, mean - deviation, mean + deviation, color=color, alpha=0.15, linewidth=0)
-    axes.set(xlabel="Epoch", ylabel=label, title=panel.title)
-    axes.grid(alpha=0.3)
-    if not axes.lines:
-        axes.text(0.5, 0.5, "not run", ha="center", va="center", transform=axes.transAxes)
-    elif panel.metric == "train_loss":
-        axes.set_yscale("log")
-
-
-def _counts(panels: Sequence[Panel]) -> str:
-    counts = {
-        sum(not record.diverged for record in records) for panel in panels for records in panel.curves.values()
-    } - {0}
-    return "-".join(map(str, sorted({min(counts), max(counts)}))) if counts else "0"
-
-
-def paper_figure(number: int, records: Sequence[Record], path: str | pathlib.Path) -> pathlib.Path | None:
-    """Draws one of the paper's figures from what was recorded; writes a PNG to `path`.
-
-    1: test error for each p, ResNet on CIFAR-10 and CIFAR-100. 2 and 4: train loss and test error of the three networks
-    on CIFAR-10 and CIFAR-100. 3: top-1 and top-5 test error on ImageNet and test perplexity on Penn Treebank. Only runs
-    that came to their end, all of one length; the title names the data and n, a panel without runs says so.
-
-    Returns:
-      The path, or None if no run belongs to the figure; nothing is written then.
-
-    Raises:
-      ValueError: If there is no such figure.
-    """
-    rows = _paper_panels(number, _longest([record for record in records if record.finished]))
-    panels = [panel for row in rows for panel in row]
-    drawn = [record for panel in panels for runs in panel.curves.values() for record in runs]
-    if not drawn:
-        return None
-    labels = ", ".join(sorted({record.config["data"]["label"] for record in drawn}))
-    return draw(rows, f"Figure {number} on {labels} (n = {_counts(panels)}, mean and standard deviation)", path)
-
-
-def _paper_panels(number: int, records: Sequence[Record]) -> list[list[Panel]]:
-    match number:
-        case 1:
-            titles = {"cifar10": "ResNet, CIFAR-10", "cifar100": "ResNet, CIFAR-100"}
-            return [
-                [Panel(title, "test_error", _over_p(records, f"{data}-resnet18")) for data, title in titles.items()]
-            ]
-        case 2 | 4:
-            data = {2: "cifar10", 4: "cifar100"}[number]
-            networks = {"vgg16": "VGGNet", "resnet18": "ResNet", "wrn16-4": "WideResNet"}
-            return [
-                [Panel(title, metric, _over_methods(records, f"{data}-{model}")) for model, title in networks.items()]
-                for metric in ("train_loss", "test_error")
-            ]
-        case 3:
-            return [
-                [
-                    Panel(image_title, "test_error", _over_methods(records, images)),
-                    Panel(image_title, "test_error_top5", _over_methods(records, images)),
-                    Panel(text_title, "test_perplexity", _over_methods(records, text)),
-                ]
-                for images, image_title, text, text_title in (
-                    ("imagenet-vgg16", "VGGNet, ImageNet", "ptb-lstm2", "2-layer LSTM"),
-                    ("imagenet-resnet18", "ResNet, ImageNet", "ptb-lstm3", "3-layer LSTM"),
-                )
-            ]
-        case _:
-            raise ValueError(f"The paper has figures 1 to 4, got {number}.")
-
-
-def _longest(records: Sequence[Record]) -> list[Record]:
-    """Of each experiment the longest runs, on the label that has most of them."""
-    groups: dict[str, dict[tuple[int, str], list[Record]]] = {}
-    for record in records:
-        spec = record.config["experiment"]
-        key = (spec["epochs"], record.config["data"]["label"])
-        groups.setdefault(spec["name"], {}).setdefault(key, []).append(record)
-    return [
-        record
-        for found in groups.values()
-        for record in max(found.items(), key=lambda item: (item[0][0], len(item[1]), item[0][1]))[1]
-    ]
-
-
-def _over_methods(records: Sequence[Record], suite: str) -> Curves:
-    curves = {
-        title: [record for record in records if record.config["experiment"]["name"] == f"{suite}-{method}"]
-        for method, title in OPTIMIZERS.items()
-    }
-    return {title: runs for title, runs in curves.items() if runs}
-
-
-def _over_p(records: Sequence[Record], suite: str) -> Curves:
-    curves: dict[float, list[Record]] = {}
-    for record in records:
-        spec = record.config["experiment"]
-        if spec["name"].startswith(f"{suite}-padam"):
-            curves.setdefault(spec["hyperparameters"]["p"], []).append(record)
-    return {f"p = {p:g}": curves[p] for p in sorted(curves)}
-
-
-def _curve(runs: Sequence[Record], metric: str) -> tuple[np.ndarray, np.ndarray]:
-    epochs = np.asarray([line["epoch"] for line in runs[0].metrics])
-    return epochs, np.asarray([[line[metric] for line in run.metrics] for run in runs])
+    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
+    FigureCanvasAgg(figure)
+    return figure

@@ -1,101 +1,80 @@
-"""The results page: tables, claims and figures of recorded runs in one Markdown file."""
+"""The page of results: the paper's tables, figures and claims beside what recorded runs say, in Markdown."""
 
-import pathlib
 from collections.abc import Mapping, Sequence
 
 from padam_optax.experiments.records import Record
-from padam_optax.experiments.spec import PaperTable
-from padam_optax.report import claims, figures, paper, tables
+from padam_optax.report.claims import MINIMUM, findings, inconsistencies
+from padam_optax.report.figures import Picture
+from padam_optax.report.runs import Paper, file_name, is_trial
+from padam_optax.report.tables import Suite, paper_table, suite_grid, suites
 
 
-def write(
-    records: Sequence[Record],
-    printed: Mapping[int, PaperTable],
-    out: str | pathlib.Path,
-    *,
-    table_numbers: Sequence[int] | None = None,
-    figure_numbers: Sequence[int] | None = None,
-) -> pathlib.Path:
-    """Writes `results.md` with its tables and pictures into the folder `out`.
+def suite_files(found: Sequence[Suite]) -> list[tuple[Suite, str]]:
+    """Each suite and what its files are called: its name, and where several have the name all that tells them apart."""
+    names = [suite.name for suite in found]
+    return [(suite, suite.name if names.count(suite.name) == 1 else file_name(suite.title)) for suite in found]
+
+
+def results_page(
+    paper: Paper, records: Sequence[Record], pictures: Mapping[str, Picture], curves: Mapping[str, str] | None = None
+) -> str:
+    """All results in one page, the same for the same records.
 
     Args:
-      records: What was recorded.
-      printed: The paper's tables by number.
-      out: A folder; made if it is not there.
-      table_numbers: Which of the paper's tables; all by default.
-      figure_numbers: Which of its figures; all by default.
+      paper: What the records are compared with.
+      records: Each run once (`runs.distinct`).
+      pictures: The paper's figures by their addresses, as the page should link to them.
+      curves: Addresses of the pictures of our suites, by the names that `suite_files` gives.
 
     Returns:
-      The page's path.
+      Markdown.
     """
-    out = pathlib.Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    findings = claims.check(tables.suites(records), claims.runs_over_p(records))
-    suites = [suite for suite in tables.suites(records) if suite.records]
-    text = ["# Results", "", "Written by `padam report` from recorded runs alone.", "", "## Our recipes", ""]
-    for suite in suites:
-        if _is_papers(suite.name, printed):
-            continue
-        picture = figures.training_curves(suite, out / f"{suite.name}.png")
-        table = tables.markdown(suite)
-        _write(out / f"{suite.name}.md", table)
-        text += [f"### {suite.name}", "", table, f"![{suite.name}]({picture.name})", ""]
-    text += ["## The paper's tables", ""]
-    for number in table_numbers if table_numbers is not None else printed:
-        table = paper.markdown(number, printed[number], paper.compare(printed[number], records))
-        _write(out / f"table-{number}.md", table)
-        text += [table]
-    text += ["## The paper's figures", ""]
-    for number in figure_numbers if figure_numbers is not None else (1, 2, 3, 4):
-        picture = figures.paper_figure(number, records, out / f"figure-{number}.png")
-        text += [f"Figure {number}: not run." if picture is None else f"![Figure {number}]({picture.name})", ""]
-    text += ["## The paper's claims", "", "On the recorded runs:", "", claims_markdown(findings)]
-    text += ["On the paper's own printed tables:", "", printed_markdown(printed)]
-    _write(out / "results.md", "\n".join(text))
-    return out / "results.md"
+    parts = ["# Results", _sources(records), "## The paper's tables"]
+    parts += [paper_table(number, paper, records).markdown() for number in paper.tables]
+    parts.append("## Figures")
+    for address, picture in pictures.items():
+        parts += [f"![{picture.title}]({address})", f"{picture.title}. {picture.caption}"]
+    if not pictures:
+        parts.append("Not run.")
+    own = suite_files(suites(paper, records))
+    if own:
+        parts.append("## Our own experiments")
+    for suite, name in own:
+        parts.append(suite_grid(suite).markdown())
+        if curves and name in curves:
+            parts.append(f"![Curves of {suite.title}]({curves[name]})")
+    found = findings(paper, records)
+    parts.append("## The claims on the paper's own tables")
+    for finding in found:
+        grid = finding.tables_grid()
+        parts += [f"### {finding.claim.statement}", f"{finding.claim.source}. {finding.on_tables}"]
+        parts += [grid.markdown()] if grid else []
+    parts += ["### Inconsistencies in the paper", "\n".join(f"- {text}" for text in inconsistencies(paper))]
+    parts += ["## The claims on recorded runs", _HOW]
+    for finding in found:
+        grid = finding.runs_grid()
+        parts += [f"### {finding.claim.statement}", finding.on_runs]
+        parts += [grid.markdown()] if grid else []
+    return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
-def claims_markdown(findings: Sequence[claims.Finding]) -> str:
-    """The findings as a table."""
-    rows = ["| claim | runs | n | difference | 95% interval | threshold | verdict |", "|---|---|---|---|---|---|---|"]
-    for finding in findings:
-        cells = (finding.claim, finding.suite, str(finding.n), *numbers(finding), str(finding.verdict))
-        rows.append(f"| {' | '.join(cells)} |")
-    return "\n".join(rows if findings else ["No runs of Padam."]) + "\n"
+_HOW = (
+    "Padam's advantage is the mean difference between runs that share a seed, in points of accuracy, perplexity or"
+    " train loss. A claim is shown if its whole 95% interval (Student's t) fulfils it, not shown if no part does; below"
+    f" {MINIMUM} pairs, or where a run of the side that it favours diverged, the runs cannot tell. Intervals are not"
+    " corrected for their number."
+)
 
 
-def numbers(finding: claims.Finding) -> tuple[str, str, str]:
-    """Difference, interval and threshold in words."""
-    mean = "" if finding.mean is None else f"{finding.mean:+.3f}"
-    interval = "" if finding.interval is None else f"{finding.interval[0]:+.3f} to {finding.interval[1]:+.3f}"
-    return mean, interval, f"above {finding.threshold:g}"
-
-
-def printed_markdown(printed: Mapping[int, PaperTable]) -> str:
-    """The claims on the paper's printed numbers, and the sentences that these do not bear out."""
-    rows = ["| claim | where | difference | |", "|---|---|---|---|"]
-    for entry in claims.check_printed(printed):
-        holds = "holds" if entry.holds else "does not hold"
-        rows.append(f"| {entry.claim} | {entry.row} | {entry.difference:+.2f} | {holds} |")
-    rows += [
-        "",
-        "Sentences of the paper about its own numbers:",
-        "",
-        "| where | says | printed | |",
-        "|---|---|---|---|",
-    ]
-    for statement in claims.statements(printed):
-        holds = "agrees" if statement.holds else "disagrees"
-        rows.append(f"| {statement.place} | {statement.says} | {statement.found} | {holds} |")
-    return "\n".join([*rows, "", *claims.UNTABLED]) + "\n"
-
-
-def _is_papers(suite: str, printed: Mapping[int, PaperTable]) -> bool:
-    """Whether a suite, or the suite of a variant such as `...-padam-p1_4`, is a row of a table."""
-    return any(suite == row.suite or suite.startswith(f"{row.suite}-") for t in printed.values() for row in t.rows)
-
-
-def _write(path: pathlib.Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(text)
-    part.replace(path)
+def _sources(records: Sequence[Record]) -> str:
+    results = [record for record in records if not is_trial(record)]
+    finished = sum(record.finished for record in results)
+    diverged = sum(record.diverged for record in results)
+    labels = sorted({record.config["data"]["label"] for record in results})
+    devices = sorted({record.config["device"]["kind"] for record in results})
+    trials = len(records) - len(results)
+    searches = f" Beside them {trials} trials of searches for settings, which are in no table." if trials else ""
+    return (
+        f"Made by `padam report` from {len(results)} recorded runs: {finished} finished, {diverged} of them diverged."
+        f" Data: {', '.join(labels)}. Devices: {', '.join(devices)}.{searches}"
+    )

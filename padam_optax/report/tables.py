@@ -1,61 +1,46 @@
-"""The paper's Table 1 from recorded runs: methods as columns, the best in bold."""
+"""Tables from recorded runs: the paper's four beside its numbers, and one a suite. Methods are columns."""
 
 import dataclasses
+import itertools
 import statistics
-from collections.abc import Iterable, Sequence
-
-from rich.table import Table
+from collections.abc import Sequence
 
 from padam_optax.experiments.records import Record
-from padam_optax.experiments.spec import OPTIMIZERS
+from padam_optax.experiments.spec import OPTIMIZERS, PaperRow
+from padam_optax.report.grid import Cell, Grid, Line
+from padam_optax.report.metrics import METRICS, last, quality
+from padam_optax.report.runs import Paper, Runs, collect, merged
 
 
 @dataclasses.dataclass(frozen=True)
 class Suite:
-    """The runs of one recipe on one data set, by optimizer.
+    """The runs of one recipe in one variant, by optimizer.
 
     Attributes:
       name: What the experiments' names share, such as `cifar10-mini`.
-      label: Name of the data.
-      device: Kind of the device.
-      epochs: Of every run.
-      records: Finished runs by optimizer, in the paper's order; only optimizers that have one.
-      unfinished: Runs left out because they have not come to their end.
+      runs: By optimizer, in the paper's order.
     """
 
     name: str
-    label: str
-    device: str
-    epochs: int
-    records: dict[str, list[Record]]
-    unfinished: int
+    runs: Runs
 
     @property
-    def diverged(self) -> int:
-        """Runs that stopped at a loss that was not finite."""
-        return sum(record.diverged for records in self.records.values() for record in records)
+    def title(self) -> str:
+        """Recipe, data, length, and what departs from the experiments, such as `cifar10-mini on cifar10, 40 epochs`."""
+        variant = self.runs.variant
+        length = (f"{self.runs.epochs} epochs",) if variant.full else ()
+        return ", ".join((f"{self.name} on {variant.label}", *length, *variant.departures))
+
+    @property
+    def quality(self) -> str:
+        """The metric of the test."""
+        return quality(itertools.chain(*self.runs.finished.values(), *self.runs.unfinished.values()))
 
 
-def suites(records: Iterable[Record]) -> list[Suite]:
-    """Groups records by recipe, data and length, sorted by name; runs that chose settings are no results."""
-    groups: dict[tuple[str, str, int], list[Record]] = {}
-    for record in records:
-        spec = record.config["experiment"]
-        if spec.get("held_out") is not None:
-            continue
-        name = spec["name"].removesuffix(f"-{spec['optimizer']}")
-        groups.setdefault((name, record.config["data"]["label"], spec["epochs"]), []).append(record)
-    result = []
-    for (name, label, epochs), members in sorted(groups.items()):
-        finished = [record for record in members if record.finished]
-        by_method = {
-            method: runs
-            for method in OPTIMIZERS
-            if (runs := [run for run in finished if run.config["experiment"]["optimizer"] == method])
-        }
-        device = members[0].config["device"]["kind"]
-        result.append(Suite(name, label, device, epochs, by_method, len(members) - len(finished)))
-    return result
+def suites(paper: Paper, records: Sequence[Record]) -> list[Suite]:
+    """The suites that no table or figure of the paper has, those among them that only the records know, by name."""
+    paper = paper.with_recorded(records)
+    return [Suite(name, runs) for name in sorted(paper.own_suites) for runs in collect(paper.cells(name), records)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,93 +56,125 @@ class Value:
         deviation = "" if self.deviation is None else f"{separator}{self.deviation:.{digits}f}"
         return f"{self.mean:.{digits}f}{deviation}"
 
+    def parts(self, digits: int) -> tuple[str, ...]:
+        """The same in parts, such as `93.45` and `± 0.21`."""
+        return tuple(self.format(digits, "\n± ").split("\n"))
 
-def final(records: Sequence[Record], metric: str, scale: float = 1.0, offset: float = 0.0) -> Value | None:
-    """`offset + scale * metric` at the last epoch over the runs that did not diverge; None if all did."""
-    values = [offset + scale * record.metrics[-1][metric] for record in records if not record.diverged]
+
+def final(records: Sequence[Record], metric: str) -> Value | None:
+    """A metric as tables show it, at the last epoch over the runs that did not diverge and have it; None if none is."""
+    values = [METRICS[metric].shown(value) for record in records if (value := last(record, metric)) is not None]
     if not values:
         return None
     return Value(statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
 
 
-def accuracy(records: Sequence[Record]) -> Value | None:
-    """Test accuracy in percent at the last epoch."""
-    return final(records, "test_error", -100.0, 100.0)
-
-
-def train_loss(records: Sequence[Record]) -> Value | None:
-    """Mean training loss over the last epoch."""
-    return final(records, "train_loss")
-
-
-@dataclasses.dataclass(frozen=True)
-class _Row:
-    title: str
-    digits: int
-    values: dict[str, Value | None]
-    best: str | None
-
-
-def _rows(suite: Suite) -> list[_Row]:
-    rows = []
-    for title, metric, digits, choose in (
-        ("Test accuracy (%)", accuracy, 2, max),
-        ("Train loss", train_loss, 4, min),
-    ):
-        values = {method: metric(records) for method, records in suite.records.items()}
-        measured = {method: value.mean for method, value in values.items() if value is not None}
-        rows.append(_Row(title, digits, values, choose(measured, key=measured.__getitem__) if measured else None))
-    return rows
-
-
 def caption(suite: Suite) -> str:
     """What the table was made from, in one sentence or two."""
-    counts = sorted({len(records) for records in suite.records.values()})
-    n = (
-        "no finished run"
-        if not counts
-        else f"n = {counts[0]}"
-        if len(counts) == 1
-        else f"n = {counts[0]} to {counts[-1]}"
+    counts = sorted({value.n for value in _values(suite.runs, suite.quality).values() if value is not None}) or [0]
+    n = f"n = {' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))}"
+    return (
+        f"{suite.title}, {n}, device {', '.join(suite.runs.devices)}: mean ± standard deviation at the last epoch; best"
+        f" mean in bold.{suite.runs.left_out(OPTIMIZERS)}"
     )
-    text = (
-        f"{suite.name} on {suite.label}, {suite.epochs} epochs, {n}, device {suite.device}: mean ± standard deviation"
-        " at the last epoch; best mean in bold."
+
+
+def suite_grid(suite: Suite) -> Grid:
+    """The metric of the test and the train loss of each method."""
+    lines = [
+        Line((METRICS[metric].title,), _cells(suite.runs, metric, with_n=False))
+        for metric in (suite.quality, "train_loss")
+    ]
+    return Grid(caption(suite), ("",), tuple(OPTIMIZERS.values()), tuple(lines))
+
+
+_NOT_RUN = Cell(("not run",))
+
+
+def paper_table(number: int, paper: Paper, records: Sequence[Record]) -> Grid:
+    """One of the paper's tables: its numbers, and for each data label the measured ones and the differences.
+
+    Runs on data of another name, of another length or with other settings than the experiment's are in lines of their
+    own; those of another length have no line of differences.
+
+    Args:
+      number: Of the table.
+      paper: Its numbers, and the experiments behind them.
+      records: Any; those of other experiments are left out.
+
+    Raises:
+      KeyError: If the paper has no such table.
+    """
+    if number not in paper.tables:
+        raise KeyError(f"The paper has no table {number}; it has {', '.join(map(str, paper.tables))}.")
+    table = paper.tables[number]
+    lines: list[Line] = []
+    others: set[str] = set()
+    remarks: list[tuple[str, str]] = []
+    for row in table.rows:
+        cells = paper.cells(row.suite)
+        found = collect(cells, records)
+        lines.append(_printed(row))
+        if not any(runs.variant.faithful for runs in found):
+            theirs = " ".join(("measured", *sorted({f"({spec.dataset})" for spec in cells.values()})))
+            lines.append(Line(("", theirs), (_NOT_RUN,) * len(OPTIMIZERS)))
+        for runs in found:
+            lines += _measured(row, runs)
+            remarks.append((row.suite, f"on {runs.variant.text}: {runs.remarks(OPTIMIZERS)}"))
+            if not runs.variant.own:
+                others.add(f"`{runs.variant.label}` is not the paper's data.")
+    caption = (
+        f"Table {number}: {table.title}. Measured: mean ± standard deviation over n seeds at the last epoch;"
+        " difference: measured less paper; best mean in bold."
     )
-    if suite.diverged:
-        text += f" Runs that diverged and are in no mean: {suite.diverged}."
-    if suite.unfinished:
-        text += f" Runs not finished: {suite.unfinished}."
-    return text
+    notes = (*sorted(others), *merged(remarks))
+    return Grid(caption, ("Model", ""), tuple(OPTIMIZERS.values()), tuple(lines), notes)
 
 
-def markdown(suite: Suite) -> str:
-    """The table in Markdown, its caption above."""
-    names = list(OPTIMIZERS.values())
-    lines = [caption(suite), "", f"| | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]
-    for row in _rows(suite):
-        cells = [_cell(row, method, suite, "**{}**", " ± ") for method in OPTIMIZERS]
-        lines.append(f"| {row.title} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+def has_runs(number: int, paper: Paper, records: Sequence[Record]) -> bool:
+    """Whether a cell of a table was run, or begun."""
+    return any(collect(paper.cells(row.suite), records) for row in paper.tables[number].rows)
 
 
-def rich_table(suite: Suite) -> Table:
-    """The table for a terminal of 80 columns or more."""
-    table = Table(caption=caption(suite), padding=(0, 0), collapse_padding=True)
-    table.add_column("")
-    for name in OPTIMIZERS.values():
-        table.add_column(name.replace("-", "-\n"), justify="right")
-    for row in _rows(suite):
-        cells = [_cell(row, method, suite, "[bold]{}[/bold]", "\n±") for method in OPTIMIZERS]
-        table.add_row(row.title.replace(" ", "\n", 1), *cells)
-    return table
+def _printed(row: PaperRow) -> Line:
+    best = (max if METRICS[row.metric].higher_is_better else min)(row.values)
+    return Line((row.title, "paper"), tuple(Cell((f"{value:.2f}",), value == best) for value in row.values))
 
 
-def _cell(row: _Row, method: str, suite: Suite, bold: str, separator: str) -> str:
-    if method not in suite.records:
-        return "not run"
-    value = row.values[method]
-    if value is None:
-        return "diverged"
-    text = value.format(row.digits, separator)
-    return bold.format(text) if method == row.best else text
+def _measured(row: PaperRow, runs: Runs) -> list[Line]:
+    values = _values(runs, row.metric)
+    differences = [
+        "-" if value is None else f"{value.mean - row.value(method):+.2f}"
+        for method, value in ((method, values.get(method)) for method in OPTIMIZERS)
+    ]
+    lines = [Line(("", f"measured ({runs.variant.text})"), _cells(runs, row.metric, with_n=True))]
+    if runs.variant.full:
+        lines.append(Line(("", "difference"), tuple(Cell((text,)) for text in differences)))
+    return lines
+
+
+def _values(runs: Runs, metric: str) -> dict[str, Value | None]:
+    return {method: final(records, metric) for method, records in runs.finished.items()}
+
+
+def _cells(runs: Runs, metric: str, *, with_n: bool) -> tuple[Cell, ...]:
+    """What was measured of each method, the best of several in bold."""
+    values = _values(runs, metric)
+    means = {method: value.mean for method, value in values.items() if value is not None}
+    choose = max if METRICS[metric].higher_is_better else min
+    best = choose(means, key=means.__getitem__) if len(means) > 1 else None
+    cells: list[Cell] = []
+    for method in OPTIMIZERS:
+        value = values.get(method)
+        if value is None:
+            cells.append(_without_value(runs, method))
+        else:
+            n = (f"(n = {value.n})",) if with_n else ()
+            cells.append(Cell((*value.parts(METRICS[metric].digits), *n), method == best))
+    return tuple(cells)
+
+
+def _without_value(runs: Runs, method: str) -> Cell:
+    if runs.finished.get(method):
+        return Cell(("diverged" if runs.diverged(method) else "not recorded",))
+    return Cell(("not finished",)) if runs.unfinished.get(method) else _NOT_RUN

@@ -1,0 +1,62 @@
+"""How the metrics of the records are shown: scale, name, and which way is better."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+
+from padam_optax.experiments.records import Record
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """A metric as tables show it, `offset + scale * recorded`.
+
+    Attributes:
+      title: As tables name it.
+      curve: As the axes of figures name it; an error is drawn as an error, in the same unit.
+      kind: What tells it from the others that the same claim is about; usually nothing.
+      scale: See above; negative where the records hold an error and the paper prints an accuracy.
+      offset: See above.
+      digits: After the decimal point.
+    """
+
+    title: str
+    curve: str
+    kind: str = ""
+    scale: float = 1.0
+    offset: float = 0.0
+    digits: int = 2
+
+    @property
+    def higher_is_better(self) -> bool:
+        """As shown; what is recorded is better when it is lower, whatever it is."""
+        return self.scale < 0
+
+    def shown(self, recorded: float) -> float:
+        """The recorded value as tables show it."""
+        return self.offset + self.scale * recorded
+
+    def advantage(self, ours: float, theirs: float) -> float:
+        """By how much `ours` is better than `theirs`, both as shown; negative if it is worse."""
+        # Rounded as no printed or recorded digit is, so that 76.42 - 76.66 is -.24 and a threshold can be met.
+        return round(ours - theirs if self.higher_is_better else theirs - ours, 9)
+
+
+METRICS: Mapping[str, Metric] = {
+    "test_error": Metric("Test accuracy (%)", "Test error (%)", "", -100.0, 100.0),
+    "test_error_top5": Metric("Top-5 test accuracy (%)", "Top-5 test error (%)", "Top-5", -100.0, 100.0),
+    "test_perplexity": Metric("Test perplexity", "Test perplexity"),
+    "train_loss": Metric("Train loss", "Train loss", digits=4),
+}
+
+
+def quality(records: Iterable[Record]) -> str:
+    """The metric that tells how well runs of an experiment do in test: perplexity for language, else error."""
+    language = any("test_perplexity" in line for record in records for line in record.metrics)
+    return "test_perplexity" if language else "test_error"
+
+
+def last(record: Record, metric: str) -> float | None:
+    """The recorded value at the last epoch; None if the run diverged or does not have the metric."""
+    if record.diverged or not record.metrics:
+        return None
+    return record.metrics[-1].get(metric)

@@ -1,0 +1,190 @@
+"""The commands `padam report` and `padam check`: what they print, write and refuse. Nothing trains."""
+
+import dataclasses
+import pathlib
+
+import matplotlib.image
+import pytest
+from fake_records import flat, records, write
+from typer.testing import CliRunner
+
+from padam_optax import cli
+from padam_optax.experiments import EXPERIMENTS
+from padam_optax.report import claims
+
+
+def padam(*arguments) -> tuple[int, str, str]:
+    """Exit code, output and errors of a call."""
+    result = CliRunner().invoke(cli.app, list(map(str, arguments)))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+def words(text: str) -> str:
+    """Without frames and line breaks."""
+    return " ".join(text.replace("│", " ").split())
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> pathlib.Path:
+    """Of the paper's cells, 3 seeds of two, one of them shortened too; the digits; two trials of a search."""
+    out = tmp_path_factory.mktemp("runs")
+    for optimizer, errors in (("sgdm", [0.06, 0.07, 0.08]), ("padam", [0.05, 0.06, 0.07])):
+        records(out, EXPERIMENTS[f"cifar10-vgg16-{optimizer}"], errors)
+        records(out, EXPERIMENTS[f"digits-{optimizer}"], errors)
+    records(out / "short", EXPERIMENTS["cifar10-vgg16-padam"].with_epochs(3), [0.3])
+    return out
+
+
+def test_report_prints_what_was_run(runs):
+    code, output, _ = padam("report", runs)
+    assert code == 0
+    assert "Table 1: Test accuracy (%) after 200 epochs on CIFAR-10" in words(output)
+    assert "digits on digits, 40 epochs, n = 3" in words(output)
+    for number in (2, 3, 4):
+        assert f"Table {number}" not in output
+    assert "94.00" in output
+    assert "3 of 200 epochs" in words(output)
+
+
+def test_report_writes_everything(runs, tmp_path):
+    out = tmp_path / "new" / "results"
+    code, _, _ = padam("report", runs, "--out", out)
+    assert code == 0
+    pictures = {"figure-2.png", "figure-2-3-of-200-epochs.png"}
+    written = {"results.md", "digits.md", "digits.png", *pictures, *(f"table-{number}.md" for number in range(1, 5))}
+    assert {path.name for path in out.iterdir()} == written
+    text = (out / "results.md").read_text()
+    for address in (*pictures, "digits.png"):
+        assert f"]({address})" in text
+        assert matplotlib.image.imread(out / address).shape[1] > 1000
+    for number in range(1, 5):
+        assert f"Table {number}:" in text
+    for claim in claims.CLAIMS.values():
+        assert f"### {claim.statement}" in text
+    assert "| VGGNet | paper | 93.71 |" in text
+    assert "| cifar10-vgg16 on cifar10 | SGD-Momentum | 3 | +1.00 | +1.00 to +1.00 | ≥ -0.25 | shown |" in text
+    assert "which differ by 0.24" in text
+    assert "digits on digits, 40 epochs" in text
+    assert padam("report", runs, "--out", tmp_path / "again")[0] == 0
+    assert (tmp_path / "again" / "results.md").read_text() == text
+
+
+def test_one_table(runs, tmp_path):
+    code, output, _ = padam("report", runs, "--table", 3, "--out", tmp_path)
+    assert code == 0
+    assert "61.53" in output
+    assert output.count("not run") == 14
+    assert [path.name for path in tmp_path.iterdir()] == ["table-3.md"]
+    assert "| 2-layer LSTM | paper |" in (tmp_path / "table-3.md").read_text()
+
+
+def test_one_figure(runs, tmp_path):
+    code, output, _ = padam("report", runs, "--figure", 2, "--out", tmp_path)
+    assert code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["figure-2-3-of-200-epochs.png", "figure-2.png"]
+    assert "VGGNet on cifar10: device abacus." in output
+    code, output, _ = padam("report", runs, "--figure", 4, "--out", tmp_path / "none")
+    assert (code, output) == (0, "Figure 4: not run.\n")
+    assert not (tmp_path / "none").exists()
+
+
+def test_time_to_target(runs, tmp_path):
+    """With the trials, which are in a folder of their own."""
+    for rate in ("0.1", "1"):
+        trial = dataclasses.replace(EXPERIMENTS["digits-padam"], name=f"digits-padam@learning_rate={rate}")
+        write(tmp_path / "trials", trial, 0, flat(test_error=1.0))
+    arguments = ["--time-to-target", "test_error=0.06", "--out", tmp_path / "out"]
+    code, output, _ = padam("report", runs, tmp_path / "trials", *arguments)
+    assert code == 0
+    assert "until test_error is at most 0.06" in words(output)
+    text = (tmp_path / "out" / "time-to-target.md").read_text()
+    assert "| Padam | 2 of 3 | 1.0 ± 0.0 | 2 ± 0 | 2 |" in text
+    assert "| SGD-Momentum | 1 of 3 | 1.0 | 2 | not recorded |" in text
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["time-to-target.md"]
+
+
+def test_check(runs):
+    """Exit code 0 though most cannot be told."""
+    code, output, _ = padam("check", runs)
+    assert code == 0
+    text = words(output)
+    for claim in claims.CLAIMS.values():
+        assert claim.statement in text
+    tables, runs = text.split("The claims on recorded runs")
+    assert tables.count("Holds: it is true of") == 3
+    assert tables.count("Cannot tell: the paper prints no number for it") == 2
+    assert "Inconsistencies in the paper" in tables
+    for number in ("76.42 and 76.66, which differ by 0.24", "70.07 for it and 70.23", "on the LSTMs Adam, AMSGrad"):
+        assert number in tables
+    assert "cannot tell (1 of 10 comparisons have 3 pairs of runs or more)" in text
+    assert "+1.00 to +1.00" in runs
+
+
+@pytest.mark.parametrize("command", ["report", "check"])
+@pytest.mark.parametrize(
+    ("spoil", "shown"),
+    [
+        (lambda folder: None, "holds no recorded runs"),
+        (lambda folder: folder.rmdir(), "does not exist"),
+        (
+            lambda folder: (
+                write(folder, EXPERIMENTS["digits-padam"], 0, flat(test_error=0.1)),
+                (folder / "digits-padam" / "seed-0" / "metrics.jsonl").write_text("no\n"),
+            ),
+            "metrics.jsonl, line 1, is damaged: not JSON: b'no'.",
+        ),
+        (
+            lambda folder: (
+                write(folder, EXPERIMENTS["digits-padam"], 0, flat(test_error=0.1)),
+                (folder / "digits-padam" / "seed-0" / "config.json").write_text('{"experiment": {}}'),
+            ),
+            "A record has no 'data'",
+        ),
+        (
+            lambda folder: [
+                write(folder / part, EXPERIMENTS["digits-padam"], 0, flat(test_error=error))
+                for part, error in (("a", 0.1), ("b", 0.2))
+            ],
+            "recorded twice with different results",
+        ),
+    ],
+    ids=["empty", "not there", "cut metrics", "no data", "two results"],
+)
+def test_bad_records(runs, tmp_path, command, spoil, shown):
+    """One message, no traceback, exit code 2; also where another folder is good."""
+    folder = tmp_path / "bad"
+    folder.mkdir()
+    spoil(folder)
+    code, output, errors = padam(command, runs, folder)
+    assert (code, output) == (2, "")
+    assert shown in words(errors)
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (["--table", 5], "no table 5"),
+        (["--figure", 5, "--out", "OUT"], "no figure 5"),
+        (["--figure", 2], "--out"),
+        (["--time-to-target", "test_error"], "METRIC=VALUE"),
+        (["--time-to-target", "test_error=low"], "METRIC=VALUE"),
+        (["--time-to-target", "accuracy=0.1"], "no metric 'accuracy'"),
+    ],
+)
+def test_report_refuses(runs, tmp_path, arguments, shown):
+    """Before it writes anything."""
+    out = tmp_path / "out"
+    code, output, errors = padam("report", runs, *(out if text == "OUT" else text for text in arguments))
+    assert (code, output) == (2, "")
+    assert shown in words(errors)
+    assert not out.exists()
+
+
+def test_no_folder():
+    for command in ("report", "check"):
+        code, _, errors = padam(command)
+        assert code == 2
+        assert "RECORDS" in errors
