@@ -146,7 +146,56 @@ def test_official_sizes():
         "cifar-100-binary/train.bin": 153_700_000,
         "cifar-100-binary/test.bin": 30_740_000,
     }
+    assert members["ptb"] is None
     assert set(download.SOURCES) <= set(marker.RESERVED_LABELS)
+
+
+def test_penn_treebank_is_the_one_at_hand(shared_data):
+    """Sizes and checksums of the files, and the numbers of their tokens and words, which the reader checks."""
+    with tarfile.open(shared_data("ptb.tar.xz")) as archive:
+        found = {
+            pathlib.PurePosixPath(member.name).name: archive.extractfile(member).read()
+            for member in archive
+            if member.isfile()
+        }
+    for part in download.SOURCES["ptb"].downloads:
+        content = found[part.file]
+        assert (len(content), f"md5:{hashlib.md5(content).hexdigest()}") == (part.size, part.checksum)
+
+
+def test_files_that_are_in_no_archive(monkeypatch, server, cache):
+    """Each is downloaded, checked and put into the folder; a second fetch mends what was altered."""
+    server.content = LABELS
+    checksum = f"md5:{hashlib.md5(LABELS).hexdigest()}"
+    address = server.url.rsplit("/", 1)[0]
+    files = tuple(download.Download(f"{address}/{name}", checksum, len(LABELS)) for name in ("a.txt", "b.txt"))
+    monkeypatch.setitem(download.SOURCES, "tiny", download.Source(files, "tiny-files"))
+    folder = fetch(cache)
+    assert {path.name for path in folder.iterdir()} == {"a.txt", "b.txt", marker.FILE}
+    assert (folder / "a.txt").read_bytes() == (folder / "b.txt").read_bytes() == LABELS
+    assert marker.read(folder).url == address
+    assert len(server.answers) == 2
+    (folder / "b.txt").write_bytes(LABELS[:-1])
+    with pytest.raises(DataError, match=r"b\.txt was altered.*padam data fetch tiny"):
+        marker.checked_label(folder, "tiny", "", ["b.txt"])
+    assert fetch(cache) == folder
+    assert (folder / "b.txt").read_bytes() == LABELS
+    assert len(server.answers) == 2
+
+
+def test_an_altered_file_among_several_is_refused(monkeypatch, server, cache):
+    server.content = LABELS
+    address = server.url.rsplit("/", 1)[0]
+    good = f"md5:{hashlib.md5(LABELS).hexdigest()}"
+    other = f"md5:{hashlib.md5(DATA).hexdigest()}"
+    files = (
+        download.Download(f"{address}/a.txt", good, len(LABELS)),
+        download.Download(f"{address}/b.txt", other, len(LABELS)),
+    )
+    monkeypatch.setitem(download.SOURCES, "tiny", download.Source(files, "tiny-files"))
+    with pytest.raises(DataError, match=r"b\.txt holds is not the expected file"):
+        fetch(cache)
+    assert download.fetched("tiny", cache) is None
 
 
 def test_unpacks_the_expected_files_and_marks_them(monkeypatch, server, cache):
@@ -393,7 +442,7 @@ download.fetch("tiny", cache, progress=False)
 def test_a_killed_fetch_leaves_nothing_that_a_reader_takes(monkeypatch, server, cache):
     offer(monkeypatch, server)
     source = download.SOURCES["tiny"]
-    arguments = (source.url, source.checksum, str(source.size), str(cache), repr(source.members))
+    arguments = (source.url, source.checksum, str(source.downloads[0].size), str(cache), repr(source.members))
     killed = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True, check=False)
     assert killed.returncode == -9, killed.stderr.decode()
     assert left(cache) == {"set.tar.gz", ".tiny-files.unfinished"}

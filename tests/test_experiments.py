@@ -2,22 +2,34 @@
 
 import collections
 import dataclasses
+import functools
 import importlib.util
+import itertools
 import json
 import pathlib
 import re
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
+from flax import nnx
 
-from padam_optax.experiments import EXPERIMENTS, figure, find, paper, table
+from padam_optax.experiments import EXPERIMENTS, demo, figure, find, paper, ptb, table
 from padam_optax.experiments.cifar import FIGURE_1, MINI_CHOICES, PAPER_SETTINGS
 from padam_optax.experiments.datasets import DATASETS
 from padam_optax.experiments.optimizers import make_optimizer
-from padam_optax.experiments.programs import AUGMENTATIONS, MODELS
-from padam_optax.experiments.records import read_all
+from padam_optax.experiments.programs import AUGMENTATIONS, MODELS, build_language_model, trainer_for
+from padam_optax.experiments.records import Record, read_all
 from padam_optax.experiments.spec import OPTIMIZERS, Experiment
 
 REPRODUCTION = pathlib.Path(__file__).parents[1] / "benchmarks" / "reproduction"
+
+# The paper's settings, and what was chosen instead, by suite.
+CHOICES = {
+    "cifar10-mini": (PAPER_SETTINGS, MINI_CHOICES),
+    "ptb-mini": (ptb.PAPER_SETTINGS[2], ptb.MINI_CHOICES),
+}
 
 each_spec = pytest.mark.parametrize("spec", EXPERIMENTS.values(), ids=EXPERIMENTS)
 
@@ -26,8 +38,9 @@ each_spec = pytest.mark.parametrize("spec", EXPERIMENTS.values(), ids=EXPERIMENT
 def test_spec_is_consistent(spec):
     assert EXPERIMENTS[spec.name] is spec
     assert f"-{spec.optimizer}" in spec.name if spec in FIGURE_1 else spec.name.endswith(f"-{spec.optimizer}")
-    assert spec.model in MODELS
-    assert spec.dataset in DATASETS
+    assert spec.model in (*MODELS, "awd-lstm")
+    assert spec.dataset in (DATASETS if spec.language is None else ("ptb", "pydoc"))
+    assert (spec.language is None) == (spec.model != "awd-lstm")
     assert set(spec.augmentation) <= set(AUGMENTATIONS)
     assert list(spec.milestones) == sorted(set(spec.milestones))
     assert all(0 < milestone < spec.epochs for milestone in spec.milestones)
@@ -81,19 +94,81 @@ def test_settings_of_section_5():
     assert {PAPER_SETTINGS[name]["weight_decay"] for name in OPTIMIZERS if name != "adamw"} == {5e-4}
 
 
+def test_language_settings_of_section_5():
+    """ "Regarding the LSTM experiments" and what follows, for 2 and 3 layers."""
+    adam = {"b1": 0.9, "b2": 0.999}
+    for layers, sgdm, yogi, final, padam, p in ((2, 1.0, 0.01, 10.0, 0.01, 0.4), (3, 10.0, 0.1, 100.0, 1.0, 0.2)):
+        expected = {
+            "sgdm": {"learning_rate": sgdm, "momentum": 0.9},
+            "adam": {"learning_rate": 1e-3, **adam},
+            "amsgrad": {"learning_rate": 1e-3, **adam},
+            "adamw": {"learning_rate": 1e-3, **adam, "normalized_weight_decay": 4e-4},
+            "yogi": {"learning_rate": yogi, **adam, "eps": 1e-3},
+            "adabound": {"learning_rate": 1e-3, **adam, "final_learning_rate": final},
+            "padam": {"learning_rate": padam, **adam, "p": p},
+        }
+        for name in OPTIMIZERS:
+            spec = EXPERIMENTS[f"ptb-lstm{layers}-{name}"]
+            assert expected[name].items() <= spec.hyperparameters.items()
+            assert name == "adamw" or spec.hyperparameters["weight_decay"] == 1.2e-6
+            assert (spec.epochs, spec.milestones, spec.batch_size, spec.factor) == (200, (100, 150), 20, 0.1)
+            assert "language" in spec.assumed
+
+
+@pytest.mark.parametrize(("layers", "parameters"), [(2, 13_632_400), (3, 24_221_600)])
+def test_language_models_have_the_public_code_s_size(layers, parameters):
+    spec = EXPERIMENTS[f"ptb-lstm{layers}-padam"]
+    model = nnx.eval_shape(lambda: build_language_model(spec, 10_000, nnx.Rngs(0)))
+    assert sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param))) == parameters
+    language = spec.language
+    assert (language.embedding, language.hidden, language.window, language.random_window) == (400, 1150, 70, True)
+    rates = (
+        language.word_dropout,
+        language.input_dropout,
+        language.between_dropout,
+        language.output_dropout,
+        language.weight_dropout,
+    )
+    assert rates == (0.1, 0.4, 0.25, 0.4, 0.5)
+    assert (language.activation_regularization, language.temporal_regularization) == (2, 1)
+    assert (language.gradient_clip, language.eval_columns) == (0.25, (10, 1))
+
+
+def test_gradients_are_clipped_before_the_decay():
+    """A step of momentum SGD: the rate times the clipped gradient and the decay, which is not clipped."""
+    spec = EXPERIMENTS["ptb-lstm2-sgdm"]
+    settings = {**spec.hyperparameters, "weight_decay": 0.5}
+    optimizer = trainer_for(spec, 929_589, 10_000).make_optimizer(settings, jnp.asarray(0.1))
+    params, gradients = {"x": jnp.asarray([3.0, 4.0])}, {"x": jnp.asarray([30.0, -40.0])}
+    updates, _ = optimizer.update(gradients, optimizer.init(params), params)
+    np.testing.assert_allclose(updates["x"], -0.1 * (np.array([0.15, -0.2]) + 0.5 * np.array([3.0, 4.0])), rtol=1e-6)
+
+
+def test_normalised_decay_counts_the_updates_of_a_language_model():
+    """4e-4 over the square root of 46,478 / 68.25 windows in each of 200 epochs, whatever the rate."""
+    spec = EXPERIMENTS["ptb-lstm2-adamw"]
+    optimizer = trainer_for(spec, 929_589, 10_000).make_optimizer(dict(spec.hyperparameters), jnp.asarray(1.0))
+    params = {"x": jnp.asarray([1.0])}
+    updates, _ = optimizer.update({"x": jnp.asarray([0.0])}, optimizer.init(params), params)
+    assert float(updates["x"][0]) == pytest.approx(-4e-4 / (200 * 46_478 / 68.25) ** 0.5, rel=1e-4)
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_demonstration_takes_the_papers_settings(name):
     assert EXPERIMENTS[f"digits-{name}"].hyperparameters == PAPER_SETTINGS[name]
+    assert EXPERIMENTS[f"pydoc-{name}"].hyperparameters == EXPERIMENTS[f"ptb-mini-{name}"].hyperparameters
+    assert {spec.name for spec in (*demo.DIGITS, *demo.LANGUAGE)} >= {f"digits-{name}", f"pydoc-{name}"}
 
 
+@pytest.mark.parametrize("suite", CHOICES)
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_mini_changes_the_chosen_settings_only(name):
-    chosen = EXPERIMENTS[f"cifar10-mini-{name}"].hyperparameters
-    assert set(MINI_CHOICES[name]) == ({"learning_rate", "p"} if name == "padam" else {"learning_rate"})
-    assert chosen == {**PAPER_SETTINGS[name], **MINI_CHOICES[name]}
+def test_mini_changes_the_chosen_settings_only(suite, name):
+    paper_settings, choices = CHOICES[suite]
+    assert set(choices[name]) == ({"learning_rate", "p"} if name == "padam" else {"learning_rate"})
+    assert EXPERIMENTS[f"{suite}-{name}"].hyperparameters == {**paper_settings[name], **choices[name]}
 
 
-@pytest.mark.parametrize("number", [1, 2, 4])
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
 def test_every_cell_of_a_table_is_an_experiment(number):
     """With the printed number beside it."""
     found = {(spec.suite, spec.optimizer, result) for spec in table(number) for result in spec.paper}
@@ -113,6 +188,8 @@ def test_printed_numbers_stand_where_they_belong():
         "cifar100-vgg16-sgdm": [73.32],
         "imagenet-resnet18-amsgrad": [67.69, 88.15],
         "imagenet-vgg16-padam": [74.04, 91.93],
+        "ptb-lstm2-yogi": [64.13],
+        "ptb-lstm3-padam": [58.48],
     }.items():
         assert [result.value for result in EXPERIMENTS[name].paper] == values
 
@@ -198,13 +275,14 @@ def tuning():
     return module
 
 
-@pytest.fixture(scope="module")
-def trials():
-    """Records of the search by optimizer."""
-    found = collections.defaultdict(list)
-    for record in read_all(REPRODUCTION / "cifar10-mini-tuning"):
-        found[record.config["experiment"]["optimizer"]].append(record)
-    return found
+@functools.cache
+def trials(suite: str, name: str) -> list[Record]:
+    """Records of the search for an optimizer's settings."""
+    folder = REPRODUCTION / f"{suite}-tuning"
+    return [record for record in read_all(folder) if record.config["experiment"]["optimizer"] == name]
+
+
+each_search = pytest.mark.parametrize(("suite", "name"), itertools.product(CHOICES, OPTIMIZERS))
 
 
 DEFAULTS = {
@@ -219,36 +297,41 @@ def chosen(record) -> dict[str, float]:
     return {name: settings[name] for name in ("learning_rate", "p") if name in settings}
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_mini_choices_are_the_best_trials(tuning, trials, name):
-    assert trials[name], "the records of the search are missing"
-    assert chosen(min(trials[name], key=tuning.score)) == MINI_CHOICES[name]
+@each_search
+def test_mini_choices_are_the_best_trials(tuning, suite, name):
+    assert trials(suite, name), "the records of the search are missing"
+    best = min(trials(suite, name), key=functools.partial(tuning.score, suite))
+    assert chosen(best) == CHOICES[suite][1][name]
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_search_was_complete(tuning, trials, name):
-    """For each p, five rates or more, and the best is not at an edge that the search could have gone beyond."""
+@each_search
+def test_search_was_complete(tuning, suite, name):
+    """For each p, as many rates as the search begins with or more, and the best is not at an edge.
+
+    Unless it could not have gone on there.
+    """
     by_p = collections.defaultdict(dict)
-    for record in trials[name]:
+    for record in trials(suite, name):
         settings = chosen(record)
-        by_p[settings.get("p")][settings["learning_rate"]] = tuning.score(record)
+        by_p[settings.get("p")][settings["learning_rate"]] = tuning.score(suite, record)
     assert set(by_p) == (set(tuning.PS) if name == "padam" else {None})
     for scores in by_p.values():
         rates = sorted(scores)
-        assert len(rates) >= 5
+        assert len(rates) >= 2 * tuning.SEARCHES[suite].width + 1
         limits = {tuning.rate(tuning.LOWEST), tuning.rate(tuning.HIGHEST)}
         assert min(rates, key=scores.get) in {*rates[1:-1], *limits}
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_trials_are_todays_recipe(tuning, trials, name):
-    assert trials[name], "the records of the search are missing"
-    for record in trials[name]:
+@each_search
+def test_trials_are_todays_recipe(tuning, suite, name):
+    assert trials(suite, name), "the records of the search are missing"
+    for record in trials(suite, name):
         assert record.finished
         # A record from before a field existed was made with what is its default now.
         recorded = DEFAULTS | record.config["experiment"]
         settings = chosen(record)
-        today = dataclasses.asdict(tuning.variant(name, settings["learning_rate"], settings.get("p")))
+        today = dataclasses.asdict(tuning.variant(suite, name, settings["learning_rate"], settings.get("p")))
         today.pop("paper")
         assert {key: recorded[key] for key in today} == json.loads(json.dumps(today))
-        assert (record.config["data"]["train_examples"], record.config["data"]["test_examples"]) == (4_000, 1_000)
+        sizes = {"cifar10-mini": (4_000, 1_000), "ptb-mini": (100_000, 82_430)}[suite]
+        assert (record.config["data"]["train_examples"], record.config["data"]["test_examples"]) == sizes

@@ -89,7 +89,7 @@ def test_the_state_is_carried_over_windows_and_zero_at_the_next_epoch():
     _, (middle, first) = loss(params, hidden, window(tokens, 0, 4, 10), key)
     _, (end, second) = loss(params, middle, window(tokens, 4, 6, 10), key)
     assert_close(end, whole)
-    assert float(at_once["loss"]) == pytest.approx((4 * first["loss"] + 6 * second["loss"]) / 10, rel=1e-6)
+    assert float(at_once["loss"]) == pytest.approx(float(4 * first["loss"] + 6 * second["loss"]) / 10, rel=1e-6)
     assert all((leaf != 0).any() for leaf in jax.tree.leaves(end))
     assert all((leaf == 0).all() for leaf in jax.tree.leaves(task().next_epoch(end)))
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import pathlib
 import signal
 import statistics
@@ -133,11 +134,13 @@ def projected_seconds(experiment: Experiment, out: str | pathlib.Path) -> float 
     import jax
 
     device = jax.devices()[0].device_kind
+    # Through JSON's eyes, as the records are.
+    wanted = json.loads(json.dumps(dataclasses.asdict(experiment)))
     times = [
         [line["seconds"] for line in record.metrics if "seconds" in line]
         for record in (read_all(out) if pathlib.Path(out).is_dir() else [])
         if record.config["device"]["kind"] == device
-        and all(record.config["experiment"].get(name) == getattr(experiment, name) for name in _COST)
+        and all(record.config["experiment"].get(name) == wanted[name] for name in _COST)
     ]
     times = [seconds for seconds in times if len(seconds) > 1]
     if not times:
