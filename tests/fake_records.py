@@ -11,26 +11,8 @@ from padam_optax.report.runs import Paper
 
 DEVICE = "abacus"
 
-# What the command has, with experiments for the rows that have none yet.
-PAPER = Paper(
-    paper.TABLES,
-    {
-        f"{row.suite}-{optimizer}": Experiment(
-            name=f"{row.suite}-{optimizer}",
-            model="lstm",
-            dataset="ptb",
-            optimizer=optimizer,
-            hyperparameters={"learning_rate": 1.0},
-            epochs=200,
-            milestones=(100, 150),
-            paper=paper.results(row.suite, optimizer),
-        )
-        for row in paper.TABLES[3].rows
-        for optimizer in OPTIMIZERS
-    }
-    | EXPERIMENTS,
-    tuple(figure(1)),
-)
+# What the command has.
+PAPER = Paper(paper.TABLES, EXPERIMENTS, tuple(figure(1)))
 
 
 def small(optimizer: str, *, suite: str = "small", dataset: str = "cifar10", epochs: int = 3, **options) -> Experiment:

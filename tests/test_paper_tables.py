@@ -160,6 +160,18 @@ def test_setting_that_is_not_recorded_was_at_its_default(tmp_path):
         assert [runs.variant.departures for runs in collect({"padam": spec}, [record])] == [expected]
 
 
+def test_settings_of_a_language_model(tmp_path):
+    """They are compared one by one, too, and come back from a record of a suite that no specification knows."""
+    spec = EXPERIMENTS["ptb-mini-padam"]
+    smaller = dataclasses.replace(spec, language=dataclasses.replace(spec.language, hidden=64, eval_columns=(5, 5)))
+    for name, recorded, expected in (("a", spec, ()), ("b", smaller, ("hidden=64", "eval_columns=5+5"))):
+        found = records(tmp_path / name, recorded, [0.1])
+        assert [runs.variant.departures for runs in collect({"padam": spec}, found)] == [expected]
+    other = dataclasses.replace(smaller, name="ours-padam")
+    found = records(tmp_path / "c", other, [0.1])
+    assert dataclasses.replace(other, paper=()) == PAPER.with_recorded(found).experiments["ours-padam"]
+
+
 def test_order_of_kinds(tmp_path):
     """The data set's own label first, whole runs before short ones."""
     cell = SMALL.experiments["small-padam"]

@@ -75,7 +75,7 @@ MINI_CHOICES: dict[str, dict[str, float]] = {
     "adamw": {"learning_rate": 1e-2},
     "yogi": {"learning_rate": 0.3162},
     "adabound": {"learning_rate": 1e-2},
-    "padam": {"learning_rate": 0.1, "p": 0.4},
+    "padam": {"learning_rate": 3.162, "p": 0.2},
 }
 
 MINI = tuple(

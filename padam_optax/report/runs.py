@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from padam_optax.experiments.records import Record
-from padam_optax.experiments.spec import OPTIMIZERS, Experiment, PaperTable
+from padam_optax.experiments.spec import OPTIMIZERS, Experiment, LanguageModel, PaperTable
 
 # What an experiment says beside what is trained.
 _BESIDE = ("name", "seeds", "assumed", "paper")
@@ -213,7 +213,7 @@ def _departures(recorded: Mapping[str, Any], spec: Experiment) -> tuple[str, ...
         value = recorded.get(field.name, _DEFAULTS.get(field.name, wanted))
         if field.name in _BESIDE or value == wanted:
             continue
-        if isinstance(wanted, dict):
+        if isinstance(wanted, dict) and isinstance(value, dict):
             names = [name for name in {**wanted, **value} if value.get(name) != wanted.get(name)]
             found += [f"{name}={_in_words(value[name])}" if name in value else f"no {name}" for name in names]
         else:
@@ -222,7 +222,9 @@ def _departures(recorded: Mapping[str, Any], spec: Experiment) -> tuple[str, ...
 
 
 def _as_json(value: Any) -> Any:
-    """As a record has it: tuples are lists there."""
+    """As a record has it: tuples are lists there, and what a language model is, is a dictionary."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {name: _as_json(entry) for name, entry in dataclasses.asdict(value).items()}
     if isinstance(value, Mapping):
         return dict(value)
     return list(value) if isinstance(value, tuple) else value
@@ -238,14 +240,21 @@ def _in_words(value: Any) -> str:
 def _as_recorded(record: Record) -> Experiment:
     recorded = record.config["experiment"]
     values: dict[str, Any] = {
-        field.name: tuple(recorded[field.name]) if isinstance(recorded[field.name], list) else recorded[field.name]
+        field.name: _as_tuple(recorded[field.name])
         for field in dataclasses.fields(Experiment)
         if field.name in recorded and field.name != "paper"
     }
     try:
+        if values.get("language") is not None:
+            language = {name: _as_tuple(value) for name, value in values["language"].items()}
+            values["language"] = LanguageModel(**language)
         return Experiment(**values)
     except TypeError as error:
         raise ValueError(f"A record has no whole experiment: {error}: {json.dumps(recorded)[:200]}") from error
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def is_trial(record: Record) -> bool:
