@@ -11,16 +11,46 @@ from padam_optax._partial_amsgrad import (
     padamw,
     scale_by_partial_amsgrad,
 )
+from padam_optax._partial_family import (
+    ScaleByPartialAdadeltaState,
+    ScaleByPartialAdamaxState,
+    ScaleByPartialRmsState,
+    ScaleByPartialRssState,
+    ScaleByPartialStddevState,
+    partial_adadelta,
+    partial_adagrad,
+    partial_adamax,
+    partial_rmsprop,
+    scale_by_partial_adadelta,
+    scale_by_partial_adamax,
+    scale_by_partial_rms,
+    scale_by_partial_rss,
+    scale_by_partial_stddev,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ScaleByAdaboundState",
+    "ScaleByPartialAdadeltaState",
+    "ScaleByPartialAdamaxState",
     "ScaleByPartialAmsgradState",
+    "ScaleByPartialRmsState",
+    "ScaleByPartialRssState",
+    "ScaleByPartialStddevState",
     "__version__",
     "adabound",
     "padam",
     "padamw",
+    "partial_adadelta",
+    "partial_adagrad",
+    "partial_adamax",
+    "partial_rmsprop",
     "scale_by_adabound",
+    "scale_by_partial_adadelta",
+    "scale_by_partial_adamax",
     "scale_by_partial_amsgrad",
+    "scale_by_partial_rms",
+    "scale_by_partial_rss",
+    "scale_by_partial_stddev",
 ]
