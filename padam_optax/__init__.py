@@ -5,6 +5,7 @@ This module needs jax and optax only; `padam_optax.experiments` and the command 
 """
 
 from padam_optax._adabound import ScaleByAdaboundState, adabound, scale_by_adabound
+from padam_optax._iterate_sampling import SampledIterateState, sampled_iterate, with_sampled_iterate
 from padam_optax._partial_amsgrad import (
     ScaleByPartialAmsgradState,
     padam,
@@ -31,6 +32,7 @@ from padam_optax._partial_family import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "SampledIterateState",
     "ScaleByAdaboundState",
     "ScaleByPartialAdadeltaState",
     "ScaleByPartialAdamaxState",
@@ -46,6 +48,7 @@ __all__ = [
     "partial_adagrad",
     "partial_adamax",
     "partial_rmsprop",
+    "sampled_iterate",
     "scale_by_adabound",
     "scale_by_partial_adadelta",
     "scale_by_partial_adamax",
@@ -53,4 +56,5 @@ __all__ = [
     "scale_by_partial_rms",
     "scale_by_partial_rss",
     "scale_by_partial_stddev",
+    "with_sampled_iterate",
 ]

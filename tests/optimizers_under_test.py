@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import optax
 
 import padam_optax
@@ -29,6 +30,9 @@ FACTORIES = {
     "partial-adamax": padam_optax.partial_adamax,
 }
 
+# In the sharding tests only: its update needs the parameters.
+SAMPLED = padam_optax.with_sampled_iterate(padam_optax.padam(RATE), RATE, jax.random.key(0))
+
 # Gradient descent on Rosenbrock's function needs a small rate; without AMSGrad's maximum these come close to it.
 RATES = dict.fromkeys(FACTORIES, RATE) | {
     "partial-rmsprop": 1e-3,
@@ -44,9 +48,13 @@ def make(
 
 
 def moments(state: optax.OptState) -> list[tuple[str, jax.Array]]:
-    """What a state holds for each parameter that is not a scalar, beside the name of the parameter's leaf."""
+    """What a state holds of the parameters' shapes, beside the name of the parameter's leaf; not counts and keys."""
     leaves = jax.tree_util.tree_leaves_with_path(state)
-    return [(jax.tree_util.keystr(path[-1:], simple=True), leaf) for path, leaf in leaves if leaf.ndim]
+    return [
+        (jax.tree_util.keystr(path[-1:], simple=True), leaf)
+        for path, leaf in leaves
+        if leaf.ndim and jnp.issubdtype(leaf.dtype, jnp.inexact)
+    ]
 
 
 def minimise(optimizer, loss, params, steps: int, **extra_args):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from optimizers_under_test import FACTORIES, make, moments
+from optimizers_under_test import FACTORIES, SAMPLED, make, moments
 
 COLLECTIVES = re.compile(r"\b(all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)\b")
 
@@ -64,5 +64,5 @@ def state_is_sharded(state, params) -> bool:
 
 if __name__ == "__main__":
     assert jax.device_count() == 8, jax.devices()
-    optimizers = {name: make(name) for name in FACTORIES}
+    optimizers = {name: make(name) for name in FACTORIES} | {"sampled": SAMPLED}
     print(json.dumps({name: {"explicit": explicit(o), "automatic": automatic(o)} for name, o in optimizers.items()}))

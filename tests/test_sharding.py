@@ -11,7 +11,7 @@ from optimizers_under_test import FACTORIES
 
 PROGRAM = pathlib.Path(__file__).parent / "sharding_program.py"
 
-each_optimizer = pytest.mark.parametrize("name", FACTORIES)
+each_optimizer = pytest.mark.parametrize("name", [*FACTORIES, "sampled"])
 
 
 @pytest.fixture(scope="module")
