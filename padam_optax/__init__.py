@@ -2,7 +2,11 @@
 
 Chen et al., "Closing the Generalization Gap of Adaptive Gradient Methods in Training Deep Neural Networks", IJCAI 2020.
 This module needs jax and optax only; `padam_optax.experiments` and the command `padam` need the extra `experiments`.
+`padam_optax.diagnostics` is imported when it is first asked for.
 """
+
+import importlib
+import typing
 
 from padam_optax._adabound import ScaleByAdaboundState, adabound, scale_by_adabound
 from padam_optax._iterate_sampling import SampledIterateState, sampled_iterate, with_sampled_iterate
@@ -28,6 +32,9 @@ from padam_optax._partial_family import (
     scale_by_partial_rss,
     scale_by_partial_stddev,
 )
+
+if typing.TYPE_CHECKING:
+    from padam_optax import diagnostics as diagnostics
 
 __version__ = "0.1.0"
 
@@ -58,3 +65,15 @@ __all__ = [
     "scale_by_partial_stddev",
     "with_sampled_iterate",
 ]
+
+_LAZY_MODULES = ("diagnostics",)
+
+
+def __getattr__(name: str) -> typing.Any:
+    if name in _LAZY_MODULES:
+        return importlib.import_module(f"padam_optax.{name}")
+    raise AttributeError(f"module 'padam_optax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_LAZY_MODULES])
