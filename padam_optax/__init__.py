@@ -2,7 +2,7 @@
 
 Chen et al., "Closing the Generalization Gap of Adaptive Gradient Methods in Training Deep Neural Networks", IJCAI 2020.
 This module needs jax and optax only; `padam_optax.experiments` and the command `padam` need the extra `experiments`.
-`padam_optax.diagnostics` is imported when it is first asked for.
+`padam_optax.diagnostics` and `padam_optax.theory` are imported when they are first asked for.
 """
 
 import importlib
@@ -35,6 +35,7 @@ from padam_optax._partial_family import (
 
 if typing.TYPE_CHECKING:
     from padam_optax import diagnostics as diagnostics
+    from padam_optax import theory as theory
 
 __version__ = "0.1.0"
 
@@ -66,7 +67,7 @@ __all__ = [
     "with_sampled_iterate",
 ]
 
-_LAZY_MODULES = ("diagnostics",)
+_LAZY_MODULES = ("diagnostics", "theory")
 
 
 def __getattr__(name: str) -> typing.Any:

@@ -132,7 +132,7 @@ def test_public_names():
     assert padam_optax.__version__
 
 
-@pytest.mark.parametrize("name", ["diagnostics"])
+@pytest.mark.parametrize("name", ["diagnostics", "theory"])
 def test_modules_are_imported_when_asked_for(name):
     assert getattr(padam_optax, name) is importlib.import_module(f"padam_optax.{name}")
     assert name in dir(padam_optax)
@@ -140,7 +140,7 @@ def test_modules_are_imported_when_asked_for(name):
 
 PUBLIC = [
     getattr(module, name)
-    for module in (padam_optax, padam_optax.diagnostics)
+    for module in (padam_optax, padam_optax.diagnostics, padam_optax.theory)
     for name in sorted(module.__all__)
     if callable(getattr(module, name))
 ]
