@@ -48,13 +48,13 @@ PROBLEM = {"L": 3.0, "G_inf": 4.0, "delta_f": 3.0, "d": 3, "v1_norm": 6.0}
 
 
 def test_bounds():
-    """M1/(T alpha) + M2 d/T + M3 alpha d G^(1-q) / T^((1-q)(1/2-s)) at T = 16, alpha = 1/8, s = 1/4."""
-    settings = PROBLEM | QUARTER | {"T": 16, "alpha": 1 / 8, "s": 1 / 4}
+    """M1/(T alpha) + M2 d/T + M3 alpha d G^(1-q) / T^((1-q)(1/2-s)) at T = 16, alpha = 1/8, s = 1/8."""
+    settings = PROBLEM | QUARTER | {"T": 16, "alpha": 1 / 8, "s": 1 / 8}
     m3 = 192 + 192 / (1 - GAMMA)
-    # q = 1/2: G^(1/2) = 2 and 16^(1/8) = sqrt(2); q = 0: M3' = M3/2, G = 4 and 16^(1/4) = 2.
-    expected = 12 / 2 + 576 * 3 / 16 + m3 * (3 / 8) * 2 / math.sqrt(2)
+    # q = 1/2: G^(1/2) = 2 and 16^(3/16) = 2^(3/4); q = 0: M3' = M3/2, G = 4 and 16^(3/8) = 2^(3/2).
+    expected = 12 / 2 + 576 * 3 / 16 + m3 * (3 / 8) * 2 / 2**0.75
     assert theory.bound(q=0.5, **settings) == pytest.approx(expected, rel=1e-14)
-    by_corollary = 12 / 2 + 576 * 3 / 16 + m3 / 2 * (3 / 8) * 4 / 2
+    by_corollary = 12 / 2 + 576 * 3 / 16 + m3 / 2 * (3 / 8) * 4 / 2**1.5
     assert theory.corollary_bound(**settings) == pytest.approx(by_corollary, rel=1e-14)
     assert theory.bound(**settings) == theory.bound(q=0.0, **settings) == theory.corollary_bound(**settings)
     corrected = theory.bound(q=0.5, corrected=True, **settings)
