@@ -64,7 +64,7 @@ HOLDERS = {
 }
 
 
-@pytest.mark.parametrize("updates", [1, 2, 3, 5])
+@pytest.mark.parametrize("updates", [2, 3])
 @pytest.mark.parametrize("optimizer", HOLDERS.values(), ids=HOLDERS)
 def test_definition(optimizer, updates):
     """alpha_t over v_hat_t^p, with the rate that the last update was made with."""
