@@ -277,6 +277,13 @@ def test_a_square_that_overflows_saturates(make, dtype, huge, p):
     assert (updates[1:] != 0).all()
 
 
+def test_a_debiased_square_that_overflows_saturates():
+    """Rounding takes the debiased average of the largest float32 beyond it, and the update would be 0."""
+    transformation = SCALES["rms"](decay=jnp.linspace(0.5, 0.99, 50), bias_correction=True, p=1 / 2)
+    updates, _ = trajectory(transformation, jnp.full((50, 50), 1e30))
+    assert (updates > 0).all()
+
+
 @each_scale
 @pytest.mark.parametrize("p", [0, jnp.float32(0)], ids=["number", "array"])
 def test_p_of_0_moves_where_the_square_underflows(make, p):
