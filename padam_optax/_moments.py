@@ -29,10 +29,10 @@ def compute_dtype(*dtypes: jax.typing.DTypeLike) -> jnp.dtype:
     return common_dtype(jnp.float32, *map(real_dtype, dtypes))
 
 
-def widened(gradient: jax.Array, mu: jax.Array, nu: jax.Array) -> jax.Array:
-    """The gradient in float32 or wider, and complex if `mu` is: a real gradient must not make `mu` real."""
-    dtype = compute_dtype(gradient.dtype, mu.dtype, nu.dtype)
-    return gradient.astype(common_dtype(gradient.dtype, mu.dtype, dtype))
+def widened(gradient: jax.Array, *moments: jax.Array) -> jax.Array:
+    """The gradient in float32 or wider, and complex if a moment is: a real gradient must not make that one real."""
+    dtypes = [gradient.dtype, *(moment.dtype for moment in moments)]
+    return gradient.astype(common_dtype(compute_dtype(*dtypes), *dtypes))
 
 
 def init_mu(params: optax.Params, mu_dtype: jax.typing.DTypeLike | None) -> optax.Updates:
@@ -46,11 +46,24 @@ def init_mu(params: optax.Params, mu_dtype: jax.typing.DTypeLike | None) -> opta
     return jax.tree.map(zeros, params)
 
 
-def init_nu(params: optax.Params, nu_dtype: jax.typing.DTypeLike | None) -> optax.Updates:
-    """Real zeros like `params`, in `nu_dtype` or, by default, in float32 at least."""
+def init_nu(
+    params: optax.Params, nu_dtype: jax.typing.DTypeLike | None, value: jax.typing.ArrayLike = 0
+) -> optax.Updates:
+    """Real arrays like `params`, full of `value`, in `nu_dtype` or, by default, in float32 at least."""
+
+    def full(leaf: Any) -> jax.Array:
+        dtype = compute_dtype(jnp.result_type(leaf)) if nu_dtype is None else nu_dtype
+        return jnp.full_like(leaf, value, dtype=dtype)
+
+    return jax.tree.map(full, params)
+
+
+def init_wide(params: optax.Params) -> optax.Updates:
+    """Zeros like `params`, in float32 at least, and complex where they are."""
 
     def zeros(leaf: Any) -> jax.Array:
-        return jnp.zeros_like(leaf, dtype=compute_dtype(jnp.result_type(leaf)) if nu_dtype is None else nu_dtype)
+        dtype = jnp.result_type(leaf)
+        return jnp.zeros_like(leaf, dtype=common_dtype(dtype, compute_dtype(dtype)))
 
     return jax.tree.map(zeros, params)
 
@@ -104,14 +117,14 @@ def update_dtype(
 
 
 def keeping_dtype(inner: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
-    """`inner`, its updates cast back to the dtype they came in (a float32 rate turns bfloat16 ones to float32)."""
+    """`inner`, its updates and state cast back to their dtypes (a float32 rate turns bfloat16 updates to float32)."""
     inner = optax.with_extra_args_support(inner)
 
     def update_fn(
         updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None, **extra_args: Any
     ) -> tuple[optax.Updates, optax.OptState]:
-        new_updates, state = inner.update(updates, state, params, **extra_args)
-        return jax.tree.map(lambda new, old: new.astype(old.dtype), new_updates, updates), state
+        results = inner.update(updates, state, params, **extra_args)
+        return jax.tree.map(lambda new, old: new.astype(old.dtype), results, (updates, state))
 
     return optax.GradientTransformationExtraArgs(inner.init, update_fn)
 

@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import optax
 
 import padam_optax
@@ -20,11 +21,40 @@ FACTORIES = {
     "amsbound": functools.partial(
         padam_optax.adabound, final_learning_rate=RATE, base_learning_rate=RATE, amsbound=True
     ),
+    "partial-adagrad": functools.partial(padam_optax.partial_adagrad, p=1 / 4),
+    "partial-rmsprop": padam_optax.partial_rmsprop,
+    "partial-rmsprop-centered": functools.partial(
+        padam_optax.partial_rmsprop, centered=True, momentum=0.9, eps_in_sqrt=False
+    ),
+    "partial-adadelta": functools.partial(padam_optax.partial_adadelta, p=1 / 4),
+    "partial-adamax": padam_optax.partial_adamax,
+}
+
+# In the sharding tests only: its update needs the parameters.
+SAMPLED = padam_optax.with_sampled_iterate(padam_optax.padam(RATE), RATE, jax.random.key(0))
+
+# Gradient descent on Rosenbrock's function needs a small rate; without AMSGrad's maximum these come close to it.
+RATES = dict.fromkeys(FACTORIES, RATE) | {
+    "partial-rmsprop": 1e-3,
+    "partial-rmsprop-centered": 1e-3,
+    "partial-adadelta": 2e-3,
 }
 
 
-def make(name: str, learning_rate: optax.ScalarOrSchedule = RATE, **settings) -> optax.GradientTransformationExtraArgs:
-    return FACTORIES[name](learning_rate, **settings)
+def make(
+    name: str, learning_rate: optax.ScalarOrSchedule | None = None, **settings
+) -> optax.GradientTransformationExtraArgs:
+    return FACTORIES[name](RATES[name] if learning_rate is None else learning_rate, **settings)
+
+
+def moments(state: optax.OptState) -> list[tuple[str, jax.Array]]:
+    """What a state holds of the parameters' shapes, beside the name of the parameter's leaf; not counts and keys."""
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    return [
+        (jax.tree_util.keystr(path[-1:], simple=True), leaf)
+        for path, leaf in leaves
+        if leaf.ndim and jnp.issubdtype(leaf.dtype, jnp.inexact)
+    ]
 
 
 def minimise(optimizer, loss, params, steps: int, **extra_args):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from optimizers_under_test import FACTORIES, make
+from optimizers_under_test import FACTORIES, SAMPLED, make, moments
 
 COLLECTIVES = re.compile(r"\b(all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)\b")
 
@@ -26,7 +26,7 @@ def explicit(optimizer: optax.GradientTransformation) -> dict:
         state = optimizer.init(params)
         return {
             "params": types(params),
-            "mu": types(optax.tree.get(state, "mu")),
+            "moments": [str(jax.typeof(leaf)) for _, leaf in moments(state)],
             "init": types(state),
             "jit(init)": types(jax.jit(optimizer.init)(params)),
             "update": types(optimizer.update(params, state, params)[1]),
@@ -59,16 +59,10 @@ def automatic(optimizer: optax.GradientTransformation) -> dict:
 
 def state_is_sharded(state, params) -> bool:
     """Whether every moment lies where its parameter lies."""
-    moments = [optax.tree.get(state, name) for name in ("mu", "nu", "nu_max")]
-    return all(
-        leaf.sharding.is_equivalent_to(params[name].sharding, leaf.ndim)
-        for moment in moments
-        if moment is not None
-        for name, leaf in moment.items()
-    )
+    return all(leaf.sharding.is_equivalent_to(params[name].sharding, leaf.ndim) for name, leaf in moments(state))
 
 
 if __name__ == "__main__":
     assert jax.device_count() == 8, jax.devices()
-    optimizers = {name: make(name) for name in FACTORIES}
+    optimizers = {name: make(name) for name in FACTORIES} | {"sampled": SAMPLED}
     print(json.dumps({name: {"explicit": explicit(o), "automatic": automatic(o)} for name, o in optimizers.items()}))

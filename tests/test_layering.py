@@ -149,9 +149,22 @@ def test_public_names():
     assert padam_optax.__version__
 
 
-@pytest.mark.parametrize("name", sorted(set(padam_optax.__all__) - {"__version__"}))
-def test_public_docstrings(name):
-    value = getattr(padam_optax, name)
+@pytest.mark.parametrize("name", ["diagnostics", "theory"])
+def test_modules_are_imported_when_asked_for(name):
+    assert getattr(padam_optax, name) is importlib.import_module(f"padam_optax.{name}")
+    assert name in dir(padam_optax)
+
+
+PUBLIC = [
+    getattr(module, name)
+    for module in (padam_optax, padam_optax.diagnostics, padam_optax.theory)
+    for name in sorted(module.__all__)
+    if callable(getattr(module, name))
+]
+
+
+@pytest.mark.parametrize("value", PUBLIC, ids=lambda value: f"{value.__module__}.{value.__name__}")
+def test_public_docstrings(value):
     text = inspect.getdoc(value)
     if inspect.isclass(value):
         sections, members = ["Attributes"], value._fields

@@ -11,7 +11,7 @@ from optimizers_under_test import FACTORIES
 
 PROGRAM = pathlib.Path(__file__).parent / "sharding_program.py"
 
-each_optimizer = pytest.mark.parametrize("name", FACTORIES)
+each_optimizer = pytest.mark.parametrize("name", [*FACTORIES, "sampled"])
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +25,11 @@ def results() -> dict:
 
 @each_optimizer
 def test_moments_take_the_type_of_the_parameters(results, name):
+    """Second moments are wider."""
     found = results[name]["explicit"]
-    assert found["params"] == found["mu"] == ["float16[2,8@x,4]"]
+    assert found["params"] == ["float16[2,8@x,4]"]
+    assert {*found["moments"]} <= {"float16[2,8@x,4]", "float32[2,8@x,4]"}
+    assert found["moments"]
 
 
 @each_optimizer

@@ -1,0 +1,311 @@
+"""Effective learning rates: the paper's "small learning rate dilemma" (section 3) in a state's own numbers.
+
+The rate that Padam applies to a coordinate's momentum is `alpha_t / v_hat_t^p`. A large p makes some of these rates
+large, which forces a small `alpha_t`; after a few decays most of them are too small to matter. The functions here
+compute the rates from the state of any optimizer that holds `nu_max`, inside chains, masks, partitions and
+`optax.inject_hyperparams`: `effective_learning_rates` all of them, `summarize` their quantiles and the share below a
+threshold, `measure` the same inside `optax.monitor`.
+
+    from padam_optax import diagnostics
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from padam_optax import _checks, _moments, _powers
+
+__all__ = ["QUANTILES", "MeasureState", "Summary", "effective_learning_rates", "measure", "summarize"]
+
+QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+
+
+class Summary(NamedTuple):
+    """How effective learning rates are distributed; a tree of arrays, so that it can leave a compiled function.
+
+    Attributes:
+      quantiles: Of all coordinates, each as often as it is; shape (number of quantiles,), float32 at least.
+      share_below: Share of all coordinates whose rate is below the threshold, float32 scalar.
+      leaf_quantiles: The same quantiles of each leaf, by its name (`"['w']"` for `params["w"]`).
+      leaf_share_below: The same share of each leaf, by its name.
+    """
+
+    quantiles: jax.Array
+    share_below: jax.Array
+    leaf_quantiles: dict[str, jax.Array]
+    leaf_share_below: dict[str, jax.Array]
+
+
+def effective_learning_rates(
+    state: optax.OptState,
+    learning_rate: optax.ScalarOrSchedule | None = None,
+    *,
+    p: optax.ScalarOrSchedule | None = None,
+    eps: jax.typing.ArrayLike | None = None,
+) -> dict[str, jax.Array]:
+    r"""The rate of each coordinate, :math:`\alpha_t / (\sqrt{\hat{v}_t} + \varepsilon)^{2p}`.
+
+    Args:
+      state: Any tree that holds states with a field `nu_max` and a field `count`: those of
+        :func:`padam_optax.scale_by_partial_amsgrad` and :func:`padam_optax.padam`, of
+        :func:`padam_optax.scale_by_adabound` with `amsbound`, of :func:`optax.scale_by_amsgrad` (p = 1/2).
+      learning_rate: :math:`\alpha_t`, a number, an array or a schedule, which is called with the index of the last
+        update that the state has seen (0 before the first). By default the `learning_rate` that
+        :func:`optax.inject_hyperparams` holds in `state`.
+      p: The partially adaptive parameter, likewise; by default the injected one.
+      eps: Added to the root of `nu_max`; by default the injected one, or 1e-8, which is Padam's default.
+
+    Returns:
+      A dictionary from the name of each leaf of the parameters, as :func:`jax.tree_util.keystr` writes its path, to
+      the rates of its coordinates: the shape of the leaf and the dtype of its `nu_max`, float32 at least. Leaves that
+      are masked, or that another optimizer of a partition updates, are not in it. A rate is 0 where eps and `nu_max`
+      are 0, as there the update is. The bias correction of "official" and "debiased" is not in it: it goes to 1.
+
+    Raises:
+      ValueError: If no state has `nu_max`, two have it for one leaf, an argument is neither given nor injected, or it
+        is injected more than once (give it then, or take the states of a partition one by one); if a Python number p is
+        outside [0, 1/2] or eps is negative or not finite.
+
+    Examples:
+      >>> import jax.numpy as jnp, optax, padam_optax
+      >>> from padam_optax import diagnostics
+      >>> optimizer = padam_optax.padam(0.1, b2=0.75, p=1/4)
+      >>> params = {'w': jnp.array([2., 8., 32.])}
+      >>> _, state = optimizer.update(params, optimizer.init(params))  # nu_max is 1, 16, 256
+      >>> rates = diagnostics.effective_learning_rates(state, 0.1, p=1/4)
+      >>> print({name: [f'{x:.4f}' for x in leaf] for name, leaf in rates.items()})
+      {"['w']": ['0.1000', '0.0500', '0.0250']}
+
+    References:
+      Chen et al., `Closing the Generalization Gap of Adaptive Gradient Methods in Training Deep Neural Networks
+      <https://arxiv.org/abs/1806.06763>`_, IJCAI 2020, section 3.
+
+    .. seealso:: :func:`padam_optax.diagnostics.summarize`
+    """
+    learning_rate = _given_or_injected("learning_rate", learning_rate, state)
+    p = _given_or_injected("p", p, state)
+    eps = _given_or_injected("eps", eps, state, default=1e-8)
+    _checks.check_p(p)
+    _checks.check_non_negative("eps", eps)
+    rates: dict[str, jax.Array] = {}
+    for node in _states_with_nu_max(state):
+        last = jnp.maximum(node.count - 1, 0)
+        alpha, p_now = _moments.value_at(learning_rate, last), _moments.value_at(p, last)
+        for path, nu_max in jax.tree_util.tree_leaves_with_path(node.nu_max):
+            name = jax.tree_util.keystr(path)
+            if name in rates:
+                raise ValueError(f"state must hold one nu_max for each leaf, got two for {name!r}.")
+            dtype = _moments.compute_dtype(nu_max.dtype)
+            root = jnp.sqrt(nu_max.astype(dtype)) + jnp.asarray(eps, dtype)
+            rates[name] = _powers.divide_by_power(jnp.full_like(root, alpha), root, p_now)
+    if not rates:
+        raise ValueError("state must hold nu_max, as those of padam and optax.amsgrad do, got none.")
+    return rates
+
+
+def summarize(
+    state: optax.OptState,
+    learning_rate: optax.ScalarOrSchedule | None = None,
+    *,
+    p: optax.ScalarOrSchedule | None = None,
+    eps: jax.typing.ArrayLike | None = None,
+    quantiles: Sequence[float] = QUANTILES,
+    threshold: jax.typing.ArrayLike = 1e-4,
+) -> Summary:
+    """Quantiles of the effective learning rates, and the share of coordinates whose rate is below a threshold.
+
+    It sorts the rates twice, by leaf and all together: meant for once an epoch, compiled (`jax.jit(summarize)`
+    with the schedule bound by `functools.partial`). With `quantiles=()` nothing is sorted.
+
+    Args:
+      state: As for :func:`padam_optax.diagnostics.effective_learning_rates`.
+      learning_rate: As there.
+      p: As there.
+      eps: As there.
+      quantiles: Which, in [0, 1], interpolated linearly: by default the extremes, 5%, quartiles and 95%.
+      threshold: Below which rate a coordinate counts as one that has all but stopped.
+
+    Returns:
+      A :class:`padam_optax.diagnostics.Summary`.
+
+    Raises:
+      ValueError: As :func:`padam_optax.diagnostics.effective_learning_rates`, and if a quantile is outside [0, 1] or
+        every leaf is empty.
+
+    Examples:
+      >>> import jax.numpy as jnp, padam_optax
+      >>> from padam_optax import diagnostics
+      >>> optimizer = padam_optax.padam(0.1, b2=0.75, p=1/4)
+      >>> params = {'w': jnp.array([2., 8., 32.]), 'b': jnp.array([128.])}
+      >>> _, state = optimizer.update(params, optimizer.init(params))
+      >>> summary = diagnostics.summarize(state, 0.1, p=1/4, quantiles=(0, 0.5, 1), threshold=0.03)
+      >>> print(*(f'{x:.4f}' for x in summary.quantiles), summary.share_below)
+      0.0125 0.0375 0.1000 0.5
+      >>> print(*(f'{x:.4f}' for x in summary.leaf_quantiles["['w']"]))
+      0.0250 0.0500 0.1000
+
+    References:
+      Chen et al., IJCAI 2020, section 3.
+
+    .. seealso:: :func:`padam_optax.diagnostics.measure`
+    """
+    _check_quantiles(quantiles)
+    rates = {
+        name: jnp.ravel(leaf)
+        for name, leaf in effective_learning_rates(state, learning_rate, p=p, eps=eps).items()
+        if leaf.size
+    }
+    if not rates:
+        raise ValueError("state must hold nu_max of at least one coordinate, got empty leaves only.")
+    dtype = _moments.common_dtype(*(leaf.dtype for leaf in rates.values()))
+    everything = jnp.concatenate([leaf.astype(dtype) for leaf in rates.values()])
+
+    def quantiles_of(leaf: jax.Array) -> jax.Array:
+        if not len(quantiles):
+            return jnp.zeros([0], leaf.dtype)
+        return jnp.quantile(leaf, jnp.asarray(quantiles, leaf.dtype))
+
+    def share_of(leaf: jax.Array) -> jax.Array:
+        return jnp.mean(leaf < jnp.asarray(threshold, leaf.dtype), dtype=jnp.float32)
+
+    return Summary(
+        quantiles=quantiles_of(everything),
+        share_below=share_of(everything),
+        leaf_quantiles={name: quantiles_of(leaf) for name, leaf in rates.items()},
+        leaf_share_below={name: share_of(leaf) for name, leaf in rates.items()},
+    )
+
+
+class MeasureState(NamedTuple):
+    """State of `measure`: what it needs of Padam's second moment, beside the optimizer's own.
+
+    Attributes:
+      count: Updates seen so far, int32 scalar.
+      nu: Second moment, as in `ScaleByPartialAmsgradState`.
+      nu_max: Its maximum so far, likewise.
+    """
+
+    count: jax.Array
+    nu: optax.Updates
+    nu_max: optax.Updates
+
+
+def measure(
+    learning_rate: optax.ScalarOrSchedule,
+    b2: jax.typing.ArrayLike = 0.999,
+    eps: jax.typing.ArrayLike = 1e-8,
+    *,
+    p: optax.ScalarOrSchedule = 0.125,
+    quantiles: Sequence[float] = QUANTILES,
+    threshold: jax.typing.ArrayLike = 1e-4,
+) -> optax.GradientTransformationExtraArgs:
+    """The summary as a measure for :func:`optax.monitor`, directly before the transformation that it is about.
+
+    A measure sees the updates, not the other states of a chain: this one keeps a second moment and its maximum of its
+    own, the size of the parameters each, and summarizes at every update. Where that is too much, call
+    :func:`padam_optax.diagnostics.summarize` on the optimizer's state once an epoch instead.
+
+    Args:
+      learning_rate: The number or schedule that the chain ends with; a schedule is called with the update count.
+      b2: Decay rate of the second moment, in [0, 1), as given to the transformation that follows.
+      eps: As given to it.
+      p: As given to it.
+      quantiles: As for :func:`padam_optax.diagnostics.summarize`; `()` spares the sorting.
+      threshold: As there.
+
+    Returns:
+      A :class:`optax.GradientTransformationExtraArgs` whose `update` returns a
+      :class:`padam_optax.diagnostics.Summary` in the place of updates.
+
+    Raises:
+      ValueError: As :func:`padam_optax.scale_by_partial_amsgrad` and :func:`padam_optax.diagnostics.summarize`.
+
+    Examples:
+      >>> import jax.numpy as jnp, optax, padam_optax
+      >>> from padam_optax import diagnostics
+      >>> optimizer = optax.chain(
+      ...     optax.monitor({'rates': diagnostics.measure(0.1, b2=0.75, p=1/4, threshold=0.03)}),
+      ...     padam_optax.padam(0.1, b2=0.75, p=1/4))
+      >>> params = jnp.array([2., 8., 32.])
+      >>> _, state = optimizer.update(params, optimizer.init(params))
+      >>> print(f"{optax.tree.get(state, 'rates').share_below:.4f}")
+      0.3333
+
+    References:
+      Chen et al., IJCAI 2020, section 3.
+
+    .. seealso:: :func:`padam_optax.diagnostics.summarize`, :func:`optax.monitor`
+    """
+    _checks.check_decay("b2", b2)
+    _checks.check_non_negative("eps", eps)
+    _checks.check_p(p)
+    _check_quantiles(quantiles)
+
+    def init_fn(params: optax.Params) -> MeasureState:
+        return MeasureState(
+            count=jnp.zeros([], jnp.int32),
+            nu=_moments.init_nu(params, None),
+            nu_max=_moments.init_nu(params, None),
+        )
+
+    def update_fn(
+        updates: optax.Updates, state: Any, params: optax.Params | None = None, **extra_args: Any
+    ) -> tuple[Any, MeasureState]:
+        del params, extra_args
+
+        def step(gradient: jax.Array, nu: jax.Array, nu_max: jax.Array, param: None) -> tuple[jax.Array, jax.Array]:
+            del param
+            square = _moments.squared_magnitude(_moments.widened(gradient, nu))
+            new_nu = _moments.saturating_cast(_moments.decay_average(nu, square, b2), nu.dtype)
+            return new_nu, jnp.maximum(nu_max, new_nu)
+
+        nu, nu_max = _moments.map_leaves(step, 2, updates, state.nu, state.nu_max, params=None)
+        new_state = MeasureState(jnp.asarray(optax.safe_increment(state.count)), nu, nu_max)
+        summary = summarize(new_state, learning_rate, p=p, eps=eps, quantiles=quantiles, threshold=threshold)
+        return summary, new_state
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def _states_with_nu_max(state: Any) -> list[Any]:
+    """The states, anywhere in `state`, that hold a maximum; a measure's only if it is `state` itself."""
+    if isinstance(state, MeasureState):
+        return [state]
+
+    def has_nu_max(node: Any) -> bool:
+        return isinstance(node, tuple) and hasattr(node, "nu_max") and hasattr(node, "count")
+
+    nodes = jax.tree.leaves(state, is_leaf=has_nu_max)
+    return [node for node in nodes if has_nu_max(node) and not isinstance(node, MeasureState)]
+
+
+def _given_or_injected(name: str, value: Any, state: Any, default: Any = None) -> Any:
+    """`value`, or what `optax.inject_hyperparams` holds in `state` under that name, or `default`."""
+    if value is not None:
+        return value
+    found = _injected(name, state)
+    if len(found) > 1:
+        raise ValueError(f"{name} must be given where it is injected more than once, got {len(found)} of it in state.")
+    if not found and default is None:
+        raise ValueError(f"{name} must be given where state holds none from optax.inject_hyperparams, got None.")
+    return found[0] if found else default
+
+
+def _injected(name: str, state: Any) -> list[Any]:
+    def is_injected(node: Any) -> bool:
+        return isinstance(node, tuple) and hasattr(node, "hyperparams") and hasattr(node, "inner_state")
+
+    found: list[Any] = []
+    for node in jax.tree.leaves(state, is_leaf=is_injected):
+        if is_injected(node):
+            found += [node.hyperparams[name]] if name in node.hyperparams else []
+            found += _injected(name, node.inner_state)
+    return found
+
+
+def _check_quantiles(quantiles: Sequence[float]) -> None:
+    if not all(0 <= quantile <= 1 for quantile in quantiles):
+        raise ValueError(f"quantiles must be in [0, 1], got {tuple(quantiles)}.")

@@ -1,0 +1,263 @@
+"""Effective learning rates from optimizer states."""
+
+import functools
+import math
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import padam_optax
+from padam_optax import adabound, diagnostics, padam, padamw, scale_by_partial_amsgrad
+
+SCHEDULE = optax.piecewise_constant_schedule(0.1, {2: 0.1, 4: 0.1})
+
+
+def problem():
+    params = {"w": jnp.array([[1.0, -2.0], [0.5, 3.0]]), "b": jnp.array([0.25, -0.5])}
+    gradients = [jax.tree.map(lambda x, scale=scale: scale * x, params) for scale in (1.0, 3.0, 0.5, 0.1, 0.1)]
+    return params, gradients
+
+
+def state_after(optimizer, updates: int):
+    params, gradients = problem()
+    state = optimizer.init(params)
+    for gradient in gradients[:updates]:
+        _, state = optimizer.update(gradient, state, params)
+    return state
+
+
+def expected_rates(updates: int, p: float, eps: float = 1e-8, b2: float = 0.999):
+    """By the definition, in float64, under SCHEDULE."""
+    params, gradients = problem()
+    alpha = 0.1 * 0.1 ** sum(updates - 1 >= boundary for boundary in (2, 4))
+    rates = {}
+    for leaf in params:
+        nu, nu_max = 0.0, 0.0
+        for gradient in gradients[:updates]:
+            nu = b2 * nu + (1 - b2) * np.asarray(gradient[leaf], np.float64) ** 2
+            nu_max = np.maximum(nu_max, nu)
+        rates[f"['{leaf}']"] = alpha / (np.sqrt(nu_max) + eps) ** (2 * p)
+    return rates
+
+
+def assert_close(found, expected, **tolerance):
+    assert sorted(found) == sorted(expected)
+    for name, rates in expected.items():
+        np.testing.assert_allclose(found[name], rates, rtol=1e-5, err_msg=name, **tolerance)
+
+
+P = 1 / 8
+HOLDERS = {
+    "transformation": scale_by_partial_amsgrad(p=P),
+    "padam": padam(SCHEDULE, p=P, weight_decay=0.0),
+    "padamw": padamw(SCHEDULE, p=P),
+    "chain": optax.chain(optax.clip(100.0), padam(SCHEDULE, p=P), optax.trace(0.9)),
+    "masked": optax.masked(padam(SCHEDULE, p=P), {"w": True, "b": True}),
+    "injected": optax.inject_hyperparams(padam)(SCHEDULE, p=P),
+    "multi-steps": optax.MultiSteps(padam(SCHEDULE, p=P), every_k_schedule=1),
+    "if finite": optax.apply_if_finite(padam(SCHEDULE, p=P), 3),
+    "sampled": padam_optax.with_sampled_iterate(padam(SCHEDULE, p=P), SCHEDULE, jax.random.key(0)),
+}
+
+
+@pytest.mark.parametrize("updates", [2, 3])
+@pytest.mark.parametrize("optimizer", HOLDERS.values(), ids=HOLDERS)
+def test_definition(optimizer, updates):
+    """alpha_t over v_hat_t^p, with the rate that the last update was made with."""
+    state = state_after(optimizer, updates)
+    found = diagnostics.effective_learning_rates(state, SCHEDULE, p=P)
+    assert_close(found, expected_rates(updates, P))
+
+
+@pytest.mark.parametrize("p", [0, 1 / 4, 0.2, 1 / 2])
+def test_any_p(p):
+    found = diagnostics.effective_learning_rates(state_after(padam(0.1), 3), SCHEDULE, p=p)
+    assert_close(found, expected_rates(3, p))
+
+
+def test_it_is_what_the_update_is_made_with():
+    """Without momentum the update is the gradient times the rate."""
+    params, gradients = problem()
+    optimizer = padam(0.3, b1=0.0, p=P)
+    updates, state = optimizer.update(gradients[0], optimizer.init(params), params)
+    found = diagnostics.effective_learning_rates(state, 0.3, p=P)
+    for leaf in params:
+        np.testing.assert_allclose(updates[leaf], -found[f"['{leaf}']"] * gradients[0][leaf], rtol=1e-6)
+
+
+def test_optax_amsgrad_and_amsbound():
+    _, gradients = problem()
+    for optimizer in (optax.amsgrad(0.1), adabound(0.1, amsbound=True)):
+        state = state_after(optimizer, 3)
+        nu_max = optax.tree.get(state, "nu_max")
+        found = diagnostics.effective_learning_rates(state, 0.1, p=1 / 2)
+        assert_close(found, {f"['{leaf}']": 0.1 / np.sqrt(nu_max[leaf]) for leaf in gradients[0]})
+
+
+def test_masked_leaves_are_left_out():
+    optimizer = optax.masked(padam(SCHEDULE, p=P), {"w": True, "b": False})
+    found = diagnostics.effective_learning_rates(state_after(optimizer, 2), SCHEDULE, p=P)
+    assert_close(found, {"['w']": expected_rates(2, P)["['w']"]})
+
+
+def test_partition_gathers_its_parts():
+    parts = {"w": padam(SCHEDULE, p=P), "b": padam(SCHEDULE, p=P)}
+    state = state_after(optax.partition(parts, {"w": "w", "b": "b"}), 2)
+    assert_close(diagnostics.effective_learning_rates(state, SCHEDULE, p=P), expected_rates(2, P))
+    one = diagnostics.effective_learning_rates(state.inner_states["b"], SCHEDULE, p=P)
+    assert_close(one, {"['b']": expected_rates(2, P)["['b']"]})
+
+
+def test_injected_hyperparameters_are_the_default():
+    optimizer = optax.inject_hyperparams(padam)(SCHEDULE, eps=0.1, p=P)
+    for updates in (1, 3, 5):
+        state = state_after(optimizer, updates)
+        assert_close(diagnostics.effective_learning_rates(state), expected_rates(updates, P, eps=0.1))
+    given = diagnostics.effective_learning_rates(state, SCHEDULE, p=1 / 2, eps=0.0)
+    assert_close(given, expected_rates(5, 1 / 2, eps=0.0))
+
+
+def test_schedule_of_p():
+    schedule = lambda count: jnp.array([0.5, 0.25, 0.0])[count]
+    for updates, p in ((1, 0.5), (2, 0.25), (3, 0.0)):
+        state = state_after(padam(0.1, p=schedule), updates)
+        found = diagnostics.effective_learning_rates(state, SCHEDULE, p=schedule)
+        assert_close(found, expected_rates(updates, p))
+
+
+def test_before_the_first_update():
+    """nu_max is 0: the rate is alpha over eps^(2p), and 0 with eps = 0."""
+    state = state_after(padam(0.1), 0)
+    found = diagnostics.effective_learning_rates(state, SCHEDULE, p=1 / 4, eps=1e-4)
+    np.testing.assert_allclose(found["['w']"], np.full((2, 2), 0.1 / 1e-2), rtol=1e-5)
+    found = diagnostics.effective_learning_rates(state, SCHEDULE, p=1 / 4, eps=0.0)
+    np.testing.assert_array_equal(found["['w']"], np.zeros((2, 2)))
+
+
+def test_summary():
+    state = state_after(padam(0.1), 5)
+    rates = {name: leaf.ravel() for name, leaf in expected_rates(5, 1 / 4).items()}
+    everything = np.concatenate(list(rates.values()))
+    threshold = float(np.median(everything))
+    summary = diagnostics.summarize(state, SCHEDULE, p=1 / 4, threshold=threshold)
+    np.testing.assert_allclose(summary.quantiles, np.quantile(everything, diagnostics.QUANTILES), rtol=1e-5)
+    assert summary.share_below == 0.5
+    for name, leaf in rates.items():
+        np.testing.assert_allclose(summary.leaf_quantiles[name], np.quantile(leaf, diagnostics.QUANTILES), rtol=1e-5)
+        assert float(summary.leaf_share_below[name]) == pytest.approx(np.mean(leaf < threshold), rel=1e-6)
+
+
+def test_summary_counts_coordinates_not_leaves():
+    params = {"large": jnp.full(900, 10.0), "small": jnp.full(100, 0.1), "empty": jnp.ones((0, 2))}
+    optimizer = padam(0.1)
+    _, state = optimizer.update(params, optimizer.init(params))
+    summary = diagnostics.summarize(state, 0.1, p=1 / 2, threshold=1.0, quantiles=(0.5, 0.95))
+    assert float(summary.share_below) == pytest.approx(0.9, rel=1e-6)
+    assert {name: float(share) for name, share in summary.leaf_share_below.items()} == {"['large']": 1, "['small']": 0}
+    np.testing.assert_allclose(summary.quantiles, 0.1 / np.sqrt(0.001 * np.array([100, 0.01])), rtol=1e-4)
+
+
+@pytest.mark.parametrize("p", [1 / 2, 1 / 4, 1 / 8, 0])
+def test_the_dilemma_is_graver_for_larger_p(p):
+    """With the rate chosen so that the largest effective rate is .1, two decays leave fewer coordinates above 1e-4."""
+    scales = 10.0 ** jnp.linspace(-4, 0, 1_000)
+    optimizer = padam(1.0)
+    _, state = optimizer.update(scales, optimizer.init(scales))
+    largest = diagnostics.summarize(state, 1.0, p=p, quantiles=(1.0,)).quantiles[0]
+    below = diagnostics.summarize(state, 0.001 / largest, p=p, threshold=1e-4 / 3.0, quantiles=()).share_below
+    # Rates span 10^(8p), of which the lower part, all but a factor of 30, lies below: log10(30) = 1.477.
+    np.testing.assert_allclose(below, max(0.0, 1 - 1.477 / (8 * p)) if p else 0.0, atol=2e-3)
+
+
+def test_jit_and_bfloat16():
+    params = {"w": jnp.array([1.0, 2.0, 4.0], jnp.bfloat16)}
+    optimizer = padam(SCHEDULE, nu_dtype="bfloat16")
+    _, state = optimizer.update(params, optimizer.init(params), params)
+    compute = functools.partial(diagnostics.summarize, learning_rate=SCHEDULE, p=P)
+    compiled, plain = jax.jit(compute)(state), compute(state)
+    assert compiled.quantiles.dtype == jnp.float32
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), compiled, plain)
+
+
+def test_measure_in_monitor():
+    """The same numbers as from the optimizer's own state, which a second one beside it does not disturb."""
+    settings = {"p": P, "threshold": 0.2}
+    optimizer = optax.chain(
+        optax.clip(100.0), optax.monitor({"rates": diagnostics.measure(SCHEDULE, **settings)}), padam(SCHEDULE, p=P)
+    )
+    params, gradients = problem()
+    state, update = optimizer.init(params), jax.jit(optimizer.update)
+    for gradient in gradients:
+        _, state = update(gradient, state, params)
+        found = optax.tree.get(state, "rates")
+        expected = diagnostics.summarize(state, SCHEDULE, **settings)
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), found, expected)
+
+
+def test_measure_keeps_its_types():
+    measure = diagnostics.measure(0.1)
+    params = {"w": jnp.ones(3, jnp.bfloat16), "absent": None}
+    state = measure.init(params)
+    _, after = jax.eval_shape(measure.update, params, state)
+    types = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)
+    assert types(after) == types(state)
+
+
+def test_strict_promotion():
+    state = state_after(padam(0.1), 2)
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        for p in (P, jnp.float32(P)):
+            diagnostics.summarize(state, optax.constant_schedule(0.1), p=p)
+
+
+NO_NU_MAX = [optax.adam(0.1), adabound(0.1), optax.sgd(0.1)]
+
+
+@pytest.mark.parametrize("optimizer", NO_NU_MAX)
+def test_state_without_nu_max(optimizer):
+    with pytest.raises(ValueError, match=r"^state must hold nu_max, .*got none\.$"):
+        diagnostics.effective_learning_rates(state_after(optimizer, 1), 0.1, p=P)
+
+
+def test_a_parameter_called_nu_max_is_no_state():
+    params = {"nu_max": jnp.ones(2)}
+    with pytest.raises(ValueError, match="got none"):
+        diagnostics.effective_learning_rates(optax.adam(0.1).init(params), 0.1, p=P)
+    found = diagnostics.effective_learning_rates(padam(0.1).init(params), 0.1, p=P)
+    assert [*found] == ["['nu_max']"]
+
+
+def test_two_nu_max_for_one_leaf():
+    state = state_after(optax.chain(padam(0.1), padam(0.1)), 1)
+    with pytest.raises(ValueError, match=r"got two for \"\['b'\]\"\.$"):
+        diagnostics.effective_learning_rates(state, 0.1, p=P)
+
+
+def test_arguments():
+    state = state_after(padam(0.1), 1)
+    for name, settings in (("learning_rate", {"p": P}), ("p", {"learning_rate": 0.1})):
+        with pytest.raises(ValueError, match=rf"^{name} must be given .*got None\.$"):
+            diagnostics.effective_learning_rates(state, **settings)
+    for name, bad in (("p", 0.6), ("eps", -1.0), ("eps", math.nan)):
+        with pytest.raises(ValueError, match=rf"^{name} must .*got {bad}"):
+            diagnostics.effective_learning_rates(state, 0.1, **{"p": P, name: bad})
+    with pytest.raises(ValueError, match=re.escape("quantiles must be in [0, 1], got (0, 1.5).")):
+        diagnostics.summarize(state, 0.1, p=P, quantiles=(0, 1.5))
+    with pytest.raises(ValueError, match="empty leaves only"):
+        diagnostics.summarize(padam(0.1).init(jnp.ones(0)), 0.1, p=P)
+    for name, bad in (("b2", 1.0), ("eps", -1.0), ("p", 0.6)):
+        with pytest.raises(ValueError, match=rf"^{name} must .*got {bad}"):
+            diagnostics.measure(0.1, **{name: bad})
+
+
+def test_injected_twice():
+    make = optax.inject_hyperparams(padam)
+    state = state_after(optax.partition({"w": make(0.1), "b": make(0.2)}, {"w": "w", "b": "b"}), 1)
+    with pytest.raises(ValueError, match=r"^learning_rate must be given .*got 2"):
+        diagnostics.effective_learning_rates(state, p=P)
+    one = diagnostics.effective_learning_rates(state.inner_states["b"])
+    np.testing.assert_allclose(one["['b']"], 2 * expected_rates(1, P)["['b']"], rtol=1e-5)
