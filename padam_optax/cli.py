@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
 import padam_optax
 from padam_optax.experiments import EXPERIMENTS, DataError, demo, find
 from padam_optax.experiments import figure as experiments_of_figure
 from padam_optax.experiments import table as experiments_of_table
+from padam_optax.experiments.grid import parse_values, product
 from padam_optax.experiments.paper import TABLES as PAPER_TABLES
 from padam_optax.experiments.records import Record, read_all
 from padam_optax.experiments.spec import Experiment
-from padam_optax.report import claims, figures, page, tables, targets
+from padam_optax.report import claims, figures, page, sweeps, tables, targets
 from padam_optax.report.grid import Grid
 from padam_optax.report.runs import Paper, distinct
 
@@ -177,6 +178,111 @@ def run(
         raise typer.Exit(130)
     if any(record.diverged for record in outcome.records):
         raise typer.Exit(1)
+
+
+@app.command()
+def sweep(
+    name: Annotated[str, typer.Argument(help="Experiment; `padam list` shows all.")],
+    learning_rate: Annotated[
+        str | None, typer.Option(metavar="VALUES", help="Such as 1e-3:1e1:log:5 (ends included) or 0.01,0.1.")
+    ] = None,
+    p: Annotated[str | None, typer.Option(metavar="VALUES", help="Such as 1/16,1/8,1/4,2/5,1/2.")] = None,
+    b2: Annotated[str | None, typer.Option(metavar="VALUES", help="Such as .99,.999.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUES", help="Any other hyper-parameter; may be given several times."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds 0 to N-1 of each configuration.")] = 1,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Train so many epochs; the schedule keeps its shape.")
+    ] = None,
+    held_out: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=0.9,
+            help="Images: share of the training set to compare by, by default 0.2; 0 takes the test set, for a"
+            " figure and not for a choice. Text is compared by its validation part.",
+        ),
+    ] = None,
+    mode: Annotated[
+        str | None,
+        typer.Option(help="vectorized, mapped (one after another) or sharded; by default what was measured fastest."),
+    ] = None,
+    batch_configs: Annotated[
+        int | None, typer.Option(min=1, help="Runs that train at once; by default what memory holds, 16 at most.")
+    ] = None,
+    halving: Annotated[
+        int | None, typer.Option(min=2, help="Successive halving: only the best 1/N go on at each stage.")
+    ] = None,
+    data_dir: Annotated[pathlib.Path | None, typer.Option(help="As of `padam run`.")] = None,
+    data_label: Annotated[str, typer.Option(help="As of `padam run`.")] = "",
+    out: Annotated[pathlib.Path, typer.Option(help="Folder for the records, the table and pictures.")] = pathlib.Path(
+        "sweeps"
+    ),
+    deadline: Annotated[float | None, typer.Option(min=0, help="Stop after so many seconds.")] = None,
+) -> None:
+    """Train the product of hyper-parameter values in one compiled program: records, a table, pictures.
+
+    Each configuration is recorded under OUT/NAME@SETTINGS/seed-SEED; those that are recorded whole are not run again.
+    """
+    with _clear_errors():
+        spec = find(name) if epochs is None else find(name).with_epochs(epochs)
+        configurations = product(spec, _grid_values(learning_rate=learning_rate, p=p, b2=b2, others=set_ or []))
+        if mode not in (None, "vectorized", "mapped", "sharded"):
+            raise ValueError(f"--mode must be vectorized, mapped or sharded, got {mode!r}.")
+        if spec.language is None:
+            spec = dataclasses.replace(spec, held_out=0.2 if held_out is None else held_out or None)
+        elif held_out is not None:
+            raise ValueError("--held-out is for images: a text has a validation part.")
+        from padam_optax.experiments import sweep as sweeps_of
+        from padam_optax.experiments.datasets import load_data
+        from padam_optax.experiments.queue import Budget
+
+        data = load_data(spec, data_dir, data_label)
+        budget = Budget(deadline)
+        total = len(configurations) * seeds * spec.epochs
+        with budget.listening(), Progress(*_progress_columns(), console=_errors) as progress:
+            task = progress.add_task(f"{spec.name}: compiling", total=total)
+
+            def on_epoch(run: Experiment, seed: int, line: dict[str, Any]) -> None:
+                progress.update(task, advance=1, description=spec.name)
+                if not _errors.is_terminal and ("train_loss" not in line or line["epoch"] == run.epochs):
+                    _errors.print(f"{run.name} seed {seed}: {_line(line)}", highlight=False, soft_wrap=True)
+
+            records = sweeps_of.sweep(
+                spec,
+                configurations,
+                range(seeds),
+                data,
+                out,
+                mode=mode,
+                batch_configs=batch_configs,
+                halving=halving,
+                on_epoch=on_epoch,
+                should_stop=lambda: budget.reason is not None,
+            )
+            progress.update(task, completed=total)
+    found = sweeps.Sweep.of(records, sweeps_of.metric_of(spec))
+    _console.print(found.grid(20).rich_table())
+    _write(out / f"{spec.name}.md", found.grid().markdown())
+    for path in (found.heat_map(out / f"{spec.name}-map.png"), found.curves(out / f"{spec.name}-p.png")):
+        if path is not None:
+            _console.print(f"Written: {path}", highlight=False, markup=False, soft_wrap=True)
+    if not all(record.finished for record in records) or len(records) < len(configurations) * seeds:
+        _console.print(f"Stopped by {budget.reason or 'the deadline'}. The same command goes on with what is left.")
+        if budget.interrupted:
+            raise typer.Exit(130)
+
+
+def _grid_values(others: list[str], **named: str | None) -> dict[str, tuple[float, ...]]:
+    texts = {name: text for name, text in named.items() if text is not None}
+    for each in others:
+        name, separator, text = each.partition("=")
+        if not separator:
+            raise ValueError(f"--set takes NAME=VALUES, such as weight_decay=0,1e-4; got {each!r}.")
+        texts[name] = text
+    return {name: parse_values(text) for name, text in texts.items()}
 
 
 data_app = typer.Typer(help="Data sets.", no_args_is_help=True)
@@ -394,15 +500,7 @@ def _run_all(
     """Runs one after another under a progress bar that says what runs and how long is left."""
     from padam_optax.experiments.queue import run_queue
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:.1f}/{task.total} epochs"),
-        TimeElapsedColumn(),
-        TextColumn("left:"),
-        TimeRemainingColumn(elapsed_when_finished=False),
-    )
-    with Progress(*columns, console=_errors) as progress:
+    with Progress(*_progress_columns(), console=_errors) as progress:
         task = progress.add_task("", total=sum(spec.epochs for spec, _ in runs))
         epochs_before, total = {}, 0
         for spec, seed in runs:
@@ -436,7 +534,20 @@ def _run_all(
     return outcome
 
 
+def _progress_columns() -> tuple[ProgressColumn, ...]:
+    return (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.1f}/{task.total} epochs"),
+        TimeElapsedColumn(),
+        TextColumn("left:"),
+        TimeRemainingColumn(elapsed_when_finished=False),
+    )
+
+
 def _line(line: dict[str, Any]) -> str:
+    if "halved" in line:
+        return f"epoch {line['epoch']}: given up, others did better"
     if "diverged_step" in line:
         return f"epoch {line['epoch']}: the loss is not finite at step {line['diverged_step']}: stopped"
     if "test_perplexity" in line:

@@ -8,7 +8,7 @@ import pytest
 from fake_records import PAPER, SMALL, flat, records, small, write
 from rich.console import Console
 
-from padam_optax.experiments import paper
+from padam_optax.experiments import EXPERIMENTS, paper
 from padam_optax.experiments.records import read_all
 from padam_optax.experiments.spec import OPTIMIZERS
 from padam_optax.report import page, tables, targets

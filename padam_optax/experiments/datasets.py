@@ -24,6 +24,7 @@ __all__ = ["DATASETS", "Data", "Dataset", "fetch", "load_data", "make_source"]
 
 # What a run trains on: a set that the device holds, or a folder that the host reads.
 Data: TypeAlias = ImageData | ImageFolder | TextData
+Arrays: TypeAlias = dict[str, np.ndarray]
 
 _EVAL_BATCH = 100
 
@@ -131,18 +132,8 @@ def make_source(experiment: Experiment, data: Data, trainer: Trainer, seed: int,
     Raises:
       ValueError: If the experiment asks of a folder what only a set on the device can do.
     """
-    if isinstance(data, ImageData):
-        reestimate = experiment.reestimate_statistics
-        return ResidentData(trainer, _arrays(data.train), {"test": _arrays(data.test)}, reestimate=reestimate)
-    if isinstance(data, TextData):
-        language = experiment.language
-        assert language is not None
-        held_out = zip(("valid", "test"), (data.valid, data.test), language.eval_columns, strict=True)
-        return ResidentData(
-            trainer,
-            {"tokens": columns(data.train, experiment.batch_size)},
-            {name: {"tokens": columns(tokens, count)} for name, tokens, count in held_out},
-        )
+    if not isinstance(data, ImageFolder):
+        return ResidentData(trainer, *arrays(experiment, data), reestimate=experiment.reestimate_statistics)
     if experiment.reestimate_statistics or experiment.keep_last_batch or experiment.augmentation:
         raise ValueError(
             f"{experiment.name}: reestimate_statistics, keep_last_batch and augmentation are for data on the device."
@@ -192,5 +183,18 @@ class _Positions:
         self._batches.set_state(json.loads(position))
 
 
-def _arrays(images: ImageSet) -> dict[str, np.ndarray]:
+def arrays(experiment: Experiment, data: ImageData | TextData) -> tuple[Arrays, dict[str, Arrays]]:
+    """The training data, and what is held out from training by name, as the experiment's trainer takes them."""
+    if isinstance(data, ImageData):
+        return _images(data.train), {"test": _images(data.test)}
+    language = experiment.language
+    assert language is not None, "an experiment on text describes its language model"
+    held_out = zip(("valid", "test"), (data.valid, data.test), language.eval_columns, strict=True)
+    return (
+        {"tokens": columns(data.train, experiment.batch_size)},
+        {name: {"tokens": columns(tokens, count)} for name, tokens, count in held_out},
+    )
+
+
+def _images(images: ImageSet) -> Arrays:
     return {"images": images.images, "labels": images.labels}

@@ -10,6 +10,9 @@ from typing import Any
 
 from padam_optax.data.images import DataError
 
+# What a line has that ends a run early.
+_END = {"diverged_step", "halved"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Record:
@@ -19,7 +22,8 @@ class Record:
       config: `experiment` (the specification), `seed`, `data` (label, sizes, checksum), `versions`, `device`.
       metrics: One dictionary an epoch: `epoch` (from 1), `train_loss`, `train_error`, `test_loss`, `test_error`
         (errors are shares of 1), `learning_rate`, `seconds`, `examples_per_second`. A run that met a NaN or
-        infinite loss ends with `{"epoch", "diverged_step"}` (steps counted from 0 over the whole run).
+        infinite loss ends with `{"epoch", "diverged_step"}` (steps counted from 0 over the whole run), one that a
+        sweep gave up with `{"epoch", "halved"}`.
     """
 
     config: dict[str, Any]
@@ -28,7 +32,7 @@ class Record:
     @property
     def epochs(self) -> int:
         """Epochs completed."""
-        return max((line["epoch"] for line in self.metrics if "diverged_step" not in line), default=0)
+        return max((line["epoch"] for line in self.metrics if not _END & line.keys()), default=0)
 
     @property
     def diverged(self) -> bool:
@@ -36,9 +40,14 @@ class Record:
         return bool(self.metrics) and "diverged_step" in self.metrics[-1]
 
     @property
+    def halved(self) -> bool:
+        """Whether a sweep gave the run up for others that did better."""
+        return bool(self.metrics) and "halved" in self.metrics[-1]
+
+    @property
     def finished(self) -> bool:
         """Whether nothing is left to train."""
-        return self.diverged or self.epochs >= self.config["experiment"]["epochs"]
+        return self.diverged or self.halved or self.epochs >= self.config["experiment"]["epochs"]
 
 
 class RunDirectory:

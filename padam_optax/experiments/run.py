@@ -1,20 +1,16 @@
 """Runs one experiment: trains, evaluates, records, and goes on from where it was stopped."""
 
 import contextlib
-import dataclasses
 import functools
-import importlib.metadata
-import os
 import pathlib
-import platform
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from padam_optax.data.images import DataError
+from padam_optax.experiments.configuration import check_same, configuration, rate_in
 from padam_optax.experiments.datasets import Data, class_count, make_source
 from padam_optax.experiments.programs import trainer_for
 from padam_optax.experiments.records import Record, RunDirectory
@@ -23,9 +19,6 @@ from padam_optax.experiments.tensorboard import event_writer
 from padam_optax.training.checkpoint import Checkpoints
 from padam_optax.training.epoch import Source
 from padam_optax.training.loop import TrainState
-
-# What may differ between a run and its continuation: it does not change what is trained.
-_MAY_DIFFER = ("seeds", "assumed", "paper")
 
 
 def run(
@@ -72,10 +65,10 @@ def run(
     if len(data.train) < experiment.batch_size:
         raise DataError(f"{len(data.train)} training examples do not fill one batch of {experiment.batch_size}.")
     directory = RunDirectory(out, experiment.name, seed)
-    config = _config(experiment, seed, data)
+    config = configuration(experiment, seed, data)
     record = directory.read() if resume else None
     if record is not None:
-        _check_same(directory.path, record.config, config)
+        check_same(directory.path, record.config, config)
         if record.finished:
             return record
 
@@ -116,7 +109,7 @@ def run(
                 "epoch": epoch,
                 **{f"train_{name}": value for name, value in trained.metrics.items()},
                 **tested,
-                "learning_rate": _rate(experiment, epoch),
+                "learning_rate": rate_in(experiment, epoch),
                 "seconds": round(time.perf_counter() - began, 4),
                 "examples_per_second": round(trained.examples / trained.seconds, 1) if trained.seconds else None,
             }
@@ -140,67 +133,3 @@ def _write_nothing(line: Mapping[str, Any]) -> None:
 
 def _steps_done(state: TrainState, source: Source) -> int:
     return source.steps_before(int(state.epoch)) + int(state.step)
-
-
-def _rate(experiment: Experiment, epoch: int) -> float:
-    """The learning rate in `epoch`, counted from 1."""
-    passed = sum(epoch > milestone for milestone in experiment.milestones)
-    return experiment.hyperparameters["learning_rate"] * experiment.factor**passed
-
-
-def _config(experiment: Experiment, seed: int, data: Data) -> dict[str, Any]:
-    specification = dataclasses.asdict(
-        dataclasses.replace(experiment, hyperparameters=dict(experiment.hyperparameters))
-    )
-    packages = ("padam_optax", "jax", "jaxlib", "optax", "flax", "numpy")
-    device = jax.devices()[0]
-    return {
-        "experiment": specification,
-        "seed": seed,
-        "data": {
-            "label": data.label,
-            "train_examples": len(data.train),
-            "test_examples": len(data.test),
-            "sha256": data.sha256,
-        },
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in packages}},
-        "device": {"platform": device.platform, "kind": device.device_kind, "cpu_count": os.cpu_count()},
-    }
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        import padam_optax
-
-        return padam_optax.__version__ if package == "padam_optax" else "unknown"
-
-
-def _check_same(path: pathlib.Path, recorded: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    """Refuses to go on with a run that was started differently."""
-    # A record from before a field existed was made with what is now its default.
-    defaults = {
-        field.name: field.default
-        for field in dataclasses.fields(Experiment)
-        if field.default is not dataclasses.MISSING
-    }
-    old = {**recorded, "experiment": {**defaults, **recorded["experiment"]}}
-    for part in ("experiment", "seed", "data"):
-        # Through JSON's eyes: a tuple is written as a list.
-        wanted, found = _as_json(config[part]), _as_json(old[part])
-        if part == "seed":
-            names = [] if wanted == found else ["seed"]
-        else:
-            names = [key for key in wanted if key not in _MAY_DIFFER and found.get(key) != wanted[key]]
-        if names:
-            raise ValueError(
-                f"{path} holds a run with another {part} ({', '.join(names)} differ);"
-                " choose another --out, or replace it with --no-resume."
-            )
-
-
-def _as_json(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _as_json(entry) for key, entry in value.items()}
-    return [_as_json(entry) for entry in value] if isinstance(value, tuple | list) else value

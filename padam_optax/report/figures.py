@@ -94,7 +94,7 @@ def training_curves(suite: Suite, path: str | pathlib.Path) -> pathlib.Path:
 
     Runs that diverged are left out; the title names the data, what departs from the experiments, and n.
     """
-    figure = _figure(10, 4)
+    figure = new_figure(10, 4)
     curves = [
         Curve(OPTIMIZERS[method], _COLORS[method], _WIDTHS[method == "padam"], runs)
         for method, runs in suite.runs.finished.items()
@@ -218,7 +218,7 @@ def paper_figure(number: int, paper: Paper, records: Sequence[Record]) -> list[P
 def _picture(
     number: int, title: str, rows: list[list[_Panel]], kind: tuple[str, ...], found: Mapping[tuple[int, int], Runs]
 ) -> Picture:
-    figure = _figure(3.4 * len(rows[0]) if len(rows) > 1 else 10, 3 * len(rows) + 1.1)
+    figure = new_figure(3.4 * len(rows[0]) if len(rows) > 1 else 10, 3 * len(rows) + 1.1)
     grid = figure.subplots(len(rows), len(rows[0]), squeeze=False)
     remarks: list[tuple[str, str]] = []
     for (row, column), axes in np.ndenumerate(grid):
@@ -270,8 +270,8 @@ def save(figure: "Figure", path: str | pathlib.Path) -> pathlib.Path:
     return path
 
 
-def _figure(width: float, height: float) -> "Figure":
-    """Without pyplot, which would keep it."""
+def new_figure(width: float, height: float) -> "Figure":
+    """A figure without pyplot, which would keep it; sizes in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -279,3 +279,12 @@ def _figure(width: float, height: float) -> "Figure":
     figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
     FigureCanvasAgg(figure)
     return figure
+
+
+def spread_colors(count: int) -> list[str]:
+    """So many colours along one scale, for values that have an order."""
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    scale = colormaps["viridis"]
+    return [to_hex(scale(place)) for place in np.linspace(0, 0.92, count)]

@@ -45,6 +45,7 @@ METRICS: Mapping[str, Metric] = {
     "test_error": Metric("Test accuracy (%)", "Test error (%)", "", -100.0, 100.0),
     "test_error_top5": Metric("Top-5 test accuracy (%)", "Top-5 test error (%)", "Top-5", -100.0, 100.0),
     "test_perplexity": Metric("Test perplexity", "Test perplexity"),
+    "valid_perplexity": Metric("Validation perplexity", "Validation perplexity"),
     "train_loss": Metric("Train loss", "Train loss", digits=4),
 }
 

@@ -1,0 +1,85 @@
+"""Values of hyper-parameters as one writes them in a shell, and their product."""
+
+import fractions
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from padam_optax.experiments.spec import Experiment
+
+_FORMS = "numbers or fractions, separated by commas (1/16,1/8,0.25), or FROM:TO:log:COUNT or FROM:TO:lin:COUNT"
+
+
+def parse_values(text: str) -> tuple[float, ...]:
+    """Reads `1/16,1/8,.25` or `1e-3:1e1:log:5`, ends included.
+
+    Raises:
+      ValueError: If it cannot be read, has no value, or has one twice; the message says which forms there are.
+    """
+    values = tuple(itertools.chain(*(_part(part.strip(), text) for part in text.split(","))))
+    if len(set(values)) < len(values):
+        raise ValueError(f"{text!r} has a value twice.")
+    return values
+
+
+def _part(part: str, text: str) -> list[float]:
+    pieces = part.split(":")
+    if len(pieces) == 1:
+        return [_number(part, text)]
+    if len(pieces) != 4 or pieces[2] not in ("log", "lin") or not pieces[3].isdecimal() or int(pieces[3]) < 2:
+        raise ValueError(f"{part!r} is no range; expected {_FORMS}, with a COUNT of 2 or more.")
+    first, last, count = _number(pieces[0], text), _number(pieces[1], text), int(pieces[3])
+    shares = [place / (count - 1) for place in range(count)]
+    if pieces[2] == "lin":
+        return [_digits(first + (last - first) * share) for share in shares]
+    if first <= 0 or last <= 0:
+        raise ValueError(f"{part!r}: the ends of a logarithmic range must be above 0.")
+    return [_digits(first * (last / first) ** share) for share in shares]
+
+
+def _number(part: str, text: str) -> float:
+    try:
+        value = float(fractions.Fraction(part)) if "/" in part else float(part)
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"{part!r} in {text!r} is no number; expected {_FORMS}.") from None
+    if not math.isfinite(value):
+        raise ValueError(f"{part!r} in {text!r} must be finite.")
+    return value
+
+
+def _digits(value: float) -> float:
+    """What a range's steps are rounded to, so that they can be written down."""
+    return float(f"{value:.4g}")
+
+
+def product(experiment: Experiment, values: Mapping[str, Sequence[float]]) -> list[dict[str, float]]:
+    """Every combination of the values, the last name's changing fastest.
+
+    Raises:
+      ValueError: If there is no value, a name is not one of the experiment's hyper-parameters, or a value is out of
+        its bounds; the message says what is allowed.
+    """
+    if not values or not all(values.values()):
+        raise ValueError("The grid is empty: give values for one hyper-parameter or more.")
+    for name, given in values.items():
+        check_values(experiment, name, given)
+    return [dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values())]
+
+
+def check_values(experiment: Experiment, name: str, values: Iterable[float]) -> None:
+    """Raises a ValueError if the experiment has no such hyper-parameter or a value is out of its bounds."""
+    if name not in experiment.hyperparameters:
+        raise ValueError(f"{experiment.name} has no {name!r}; it has {', '.join(experiment.hyperparameters)}.")
+    for value in values:
+        for allowed, names, holds in (
+            ("in [0, 1/2]", ("p",), 0 <= value <= 0.5),
+            ("in [0, 1)", ("b1", "b2", "momentum"), 0 <= value < 1),
+            ("0 or more", (), value >= 0),
+        ):
+            if (name in names or not names) and not holds:
+                raise ValueError(f"{name} must be {allowed}, got {value:g}.")
+
+
+def trial_name(experiment: Experiment, chosen: Mapping[str, float]) -> str:
+    """What the records of a configuration are called, such as `ptb-mini-padam@learning_rate=0.1,p=0.25`."""
+    return f"{experiment.name}@{','.join(f'{name}={value:g}' for name, value in chosen.items())}"

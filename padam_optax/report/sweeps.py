@@ -1,0 +1,186 @@
+"""A sweep's table, its map of learning rate and p, and Figure 1's curves, from the records of its configurations."""
+
+import dataclasses
+import math
+import pathlib
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from padam_optax.experiments.records import Record
+from padam_optax.report.figures import Curve, draw_panel, new_figure, save, spread_colors
+from padam_optax.report.grid import Cell, Grid, Line
+from padam_optax.report.metrics import METRICS
+from padam_optax.report.runs import p_text
+
+
+@dataclasses.dataclass(frozen=True)
+class Configuration:
+    """One point of a sweep.
+
+    Attributes:
+      chosen: Its values of the hyper-parameters that the sweep is over.
+      runs: One a seed.
+    """
+
+    chosen: Mapping[str, float]
+    runs: Sequence[Record]
+
+    def final(self, metric: str) -> list[float]:
+        """The metric at the end of the runs that came to it."""
+        return [run.metrics[-1][metric] for run in self.runs if _whole(run)]
+
+    def mean(self, metric: str) -> float:
+        """Over the seeds; infinite if one diverged or was given up."""
+        values = self.final(metric)
+        return statistics.fmean(values) if len(values) == len(self.runs) else math.inf
+
+
+def _whole(run: Record) -> bool:
+    return run.finished and not run.diverged and not run.halved
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """The configurations of one experiment, the best first.
+
+    Attributes:
+      name: The experiment's.
+      metric: What they are compared by; lower is better.
+      configurations: All of them.
+    """
+
+    name: str
+    metric: str
+    configurations: Sequence[Configuration]
+
+    @classmethod
+    def of(cls, records: Sequence[Record], metric: str) -> "Sweep":
+        """From records called `<experiment>@<name>=<value>,...`."""
+        by_name: dict[str, list[Record]] = {}
+        for record in records:
+            by_name.setdefault(record.config["experiment"]["name"], []).append(record)
+        found = [Configuration(_chosen(runs[0]), runs) for runs in by_name.values()]
+        name = records[0].config["experiment"]["name"].partition("@")[0]
+        return cls(name, metric, sorted(found, key=lambda each: each.mean(metric)))
+
+    @property
+    def title(self) -> str:
+        """The experiment, its data and length, and how many seeds there are."""
+        config = self.configurations[0].runs[0].config
+        seeds = max(len(each.runs) for each in self.configurations)
+        held_out = config["experiment"].get("held_out")
+        what = f"{config['data']['label']}{'' if held_out is None else f', {held_out:g} of its training set held out'}"
+        return f"{self.name} on {what}, {config['experiment']['epochs']} epochs, n = {seeds}"
+
+    @property
+    def _label(self) -> str:
+        """What the metric is called; a test set that was taken out of the training set is no test set."""
+        held_out = self.configurations[0].runs[0].config["experiment"].get("held_out")
+        label = METRICS[self.metric].curve
+        return label if held_out is None else label.replace("Test", "Held-out")
+
+    def grid(self, most: int | None = None) -> Grid:
+        """A table, best first, of the first `most` configurations."""
+        scale = _scale(self.metric)
+        lines = []
+        for place, each in enumerate(self.configurations[:most]):
+            values = [scale * value for value in each.final(self.metric)]
+            text = f"{statistics.fmean(values):.2f}" if values else "-"
+            text += f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+            settings = ", ".join(_setting(name, value) for name, value in each.chosen.items())
+            lines.append(Line((settings,), (Cell((text,), place == 0 and bool(values)), Cell((_remark(each),)))))
+        every = [run for each in self.configurations for run in each.runs]
+        whole = sum(run.config["experiment"]["epochs"] for run in every)
+        done = sum(run.epochs for run in every)
+        seconds = sum(line.get("seconds", 0) for run in every for line in run.metrics)
+        how = every[0].config.get("sweep", {})
+        devices = ", ".join(sorted({run.config["device"]["kind"] for run in every}))
+        notes = [
+            f"{len(every)} runs, {done} of {whole} epochs trained in {seconds:.0f} s, compilation included;"
+            f" {how.get('mode', 'one by one')}, {how.get('batch_configs', 1)} at once; device {devices}."
+        ]
+        columns = (self._label, "Runs that ended early")
+        return Grid(f"{self.title}, best first.", ("Settings",), columns, tuple(lines), tuple(notes))
+
+    def heat_map(self, path: str | pathlib.Path) -> pathlib.Path | None:
+        """Draws the metric over learning rate and p, the best of what else varies; None if not both vary."""
+        cells: dict[tuple[float, float], float] = {}
+        for each in self.configurations:
+            if {"learning_rate", "p"} <= each.chosen.keys():
+                place = each.chosen["p"], each.chosen["learning_rate"]
+                cells[place] = min(each.mean(self.metric), cells.get(place, math.inf))
+        ps, rates = (sorted({place[axis] for place in cells}) for axis in (0, 1))
+        if len(ps) < 2 or len(rates) < 2:
+            return None
+        scale = _scale(self.metric)
+        values = np.array([[scale * cells.get((p, rate), math.inf) for rate in rates] for p in ps])
+        figure = new_figure(1.6 + 0.9 * len(rates), 1.6 + 0.6 * len(ps))
+        axes = figure.subplots()
+        shown = np.ma.masked_invalid(values)
+        image = axes.imshow(shown, aspect="auto", origin="lower", cmap="viridis_r")
+        axes.set(xlabel="Learning rate", ylabel="p")
+        axes.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
+        axes.set_yticks(range(len(ps)), [p_text(p).removeprefix("p = ") for p in ps])
+        middle = float(shown.min() + shown.max()) / 2 if shown.count() else 0.0
+        for (row, column), value in np.ndenumerate(values):
+            known = (ps[row], rates[column]) in cells
+            text = f"{value:.1f}" if math.isfinite(value) else ("diverged" if known else "")
+            color = "white" if math.isfinite(value) and value > middle else "black"
+            axes.text(column, row, text, ha="center", va="center", fontsize="small", color=color)
+        figure.colorbar(image, label=self._label)
+        axes.set_title(self.title, fontsize="small", wrap=True)
+        return save(figure, path)
+
+    def curves(self, path: str | pathlib.Path) -> pathlib.Path | None:
+        """Draws the metric against epochs, one line a p, each at its best other settings; None if p does not vary."""
+        best: dict[float, Configuration] = {}
+        for each in self.configurations:
+            if "p" in each.chosen and each.final(self.metric):
+                best.setdefault(each.chosen["p"], each)
+        if len(best) < 2:
+            return None
+        figure = new_figure(6.4, 4.2)
+        axes = figure.subplots()
+        lines = [
+            Curve(_legend(p, best[p].chosen), color, 1.6, [run for run in best[p].runs if _whole(run)])
+            for p, color in zip(sorted(best), spread_colors(len(best)), strict=True)
+        ]
+        draw_panel(axes, self.metric, lines, log=True)
+        axes.set_ylabel(self._label)
+        axes.legend(frameon=False, fontsize="small")
+        axes.set_title(self.title, fontsize="small", wrap=True)
+        return save(figure, path)
+
+
+def _chosen(record: Record) -> dict[str, float]:
+    experiment: Mapping[str, Any] = record.config["experiment"]
+    names = [part.partition("=")[0] for part in experiment["name"].partition("@")[2].split(",")]
+    return {name: experiment["hyperparameters"][name] for name in names}
+
+
+def _remark(each: Configuration) -> str:
+    """What became of the runs that did not come to the end."""
+    parts = []
+    if diverged := [run.metrics[-1]["diverged_step"] for run in each.runs if run.diverged]:
+        parts.append(f"diverged at step {', '.join(map(str, diverged))}")
+    if halved := [run.epochs for run in each.runs if run.halved]:
+        parts.append(f"given up after {max(halved)} epochs")
+    if unfinished := sum(not run.finished for run in each.runs):
+        parts.append(f"{unfinished} not finished")
+    return "; ".join(parts)
+
+
+def _setting(name: str, value: float) -> str:
+    return p_text(value) if name == "p" else f"{name} = {value:g}"
+
+
+def _legend(p: float, chosen: Mapping[str, float]) -> str:
+    others = ", ".join(_setting(name, value) for name, value in chosen.items() if name != "p")
+    return p_text(p) + (f" ({others})" if others else "")
+
+
+def _scale(metric: str) -> float:
+    return 100.0 if METRICS[metric].higher_is_better else 1.0
