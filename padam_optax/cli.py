@@ -17,7 +17,7 @@ import padam_optax
 from padam_optax.experiments import EXPERIMENTS, DataError, demo, find
 from padam_optax.experiments import figure as experiments_of_figure
 from padam_optax.experiments import table as experiments_of_table
-from padam_optax.experiments.grid import parse_values, product
+from padam_optax.experiments.grid import parse_space, parse_values, product
 from padam_optax.experiments.paper import TABLES as PAPER_TABLES
 from padam_optax.experiments.records import Record, read_all
 from padam_optax.experiments.spec import Experiment
@@ -215,6 +215,11 @@ def sweep(
     halving: Annotated[
         int | None, typer.Option(min=2, help="Successive halving: only the best 1/N go on at each stage.")
     ] = None,
+    search_with: Annotated[
+        str | None,
+        typer.Option("--search", help="optuna: it chooses from ranges (1e-3:1e1:log) or values, and gives up early."),
+    ] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Of a search, earlier ones included.")] = None,
     data_dir: Annotated[pathlib.Path | None, typer.Option(help="As of `padam run`.")] = None,
     data_label: Annotated[str, typer.Option(help="As of `padam run`.")] = "",
     out: Annotated[pathlib.Path, typer.Option(help="Folder for the records, the table and pictures.")] = pathlib.Path(
@@ -222,13 +227,25 @@ def sweep(
     ),
     deadline: Annotated[float | None, typer.Option(min=0, help="Stop after so many seconds.")] = None,
 ) -> None:
-    """Train the product of hyper-parameter values in one compiled program: records, a table, pictures.
+    """Train many values of hyper-parameters in one compiled program: records, a table, pictures.
+
+    By default the product of all values; with --search, what Optuna chooses.
 
     Each configuration is recorded under OUT/NAME@SETTINGS/seed-SEED; those that are recorded whole are not run again.
     """
     with _clear_errors():
         spec = find(name) if epochs is None else find(name).with_epochs(epochs)
-        configurations = product(spec, _grid_values(learning_rate=learning_rate, p=p, b2=b2, others=set_ or []))
+        texts = _by_name(learning_rate=learning_rate, p=p, b2=b2, others=set_ or [])
+        if (trials is None) != (search_with is None):
+            raise ValueError("--search optuna and --trials N go together.")
+        if search_with not in (None, "optuna"):
+            raise ValueError(f"--search must be optuna, got {search_with!r}.")
+        if search_with is not None and halving is not None:
+            raise ValueError("--halving is for grids; a search gives up by itself.")
+        space = {name: parse_space(text) for name, text in texts.items()} if trials is not None else {}
+        configurations = (
+            product(spec, {name: parse_values(text) for name, text in texts.items()}) if trials is None else []
+        )
         if mode not in (None, "vectorized", "mapped", "sharded"):
             raise ValueError(f"--mode must be vectorized, mapped or sharded, got {mode!r}.")
         if spec.language is None:
@@ -238,10 +255,12 @@ def sweep(
         from padam_optax.experiments import sweep as sweeps_of
         from padam_optax.experiments.datasets import load_data
         from padam_optax.experiments.queue import Budget
+        from padam_optax.experiments.search import search
 
         data = load_data(spec, data_dir, data_label)
         budget = Budget(deadline)
-        total = len(configurations) * seeds * spec.epochs
+        count = len(configurations) if trials is None else trials
+        total = count * seeds * spec.epochs
         with budget.listening(), Progress(*_progress_columns(), console=_errors) as progress:
             task = progress.add_task(f"{spec.name}: compiling", total=total)
 
@@ -250,18 +269,16 @@ def sweep(
                 if not _errors.is_terminal and ("train_loss" not in line or line["epoch"] == run.epochs):
                     _errors.print(f"{run.name} seed {seed}: {_line(line)}", highlight=False, soft_wrap=True)
 
-            records = sweeps_of.sweep(
-                spec,
-                configurations,
-                range(seeds),
-                data,
-                out,
-                mode=mode,
-                batch_configs=batch_configs,
-                halving=halving,
-                on_epoch=on_epoch,
-                should_stop=lambda: budget.reason is not None,
+            def should_stop() -> bool:
+                return budget.reason is not None
+
+            sweeper = sweeps_of.Sweeper(
+                spec, data, out, mode=mode, batch_configs=batch_configs, on_epoch=on_epoch, should_stop=should_stop
             )
+            if trials is None:
+                records = sweeper.train(configurations, range(seeds), halving=halving)
+            else:
+                records = search(spec, space, trials, range(seeds), sweeper, out, should_stop=should_stop)
             progress.update(task, completed=total)
     found = sweeps.Sweep.of(records, sweeps_of.metric_of(spec))
     _console.print(found.grid(20).rich_table())
@@ -269,20 +286,20 @@ def sweep(
     for path in (found.heat_map(out / f"{spec.name}-map.png"), found.curves(out / f"{spec.name}-p.png")):
         if path is not None:
             _console.print(f"Written: {path}", highlight=False, markup=False, soft_wrap=True)
-    if not all(record.finished for record in records) or len(records) < len(configurations) * seeds:
+    if not all(record.finished for record in records) or len(records) < count * seeds:
         _console.print(f"Stopped by {budget.reason or 'the deadline'}. The same command goes on with what is left.")
         if budget.interrupted:
             raise typer.Exit(130)
 
 
-def _grid_values(others: list[str], **named: str | None) -> dict[str, tuple[float, ...]]:
+def _by_name(others: list[str], **named: str | None) -> dict[str, str]:
     texts = {name: text for name, text in named.items() if text is not None}
     for each in others:
         name, separator, text = each.partition("=")
         if not separator:
             raise ValueError(f"--set takes NAME=VALUES, such as weight_decay=0,1e-4; got {each!r}.")
         texts[name] = text
-    return {name: parse_values(text) for name, text in texts.items()}
+    return texts
 
 
 data_app = typer.Typer(help="Data sets.", no_args_is_help=True)
@@ -546,7 +563,7 @@ def _progress_columns() -> tuple[ProgressColumn, ...]:
 
 
 def _line(line: dict[str, Any]) -> str:
-    if "halved" in line:
+    if "given_up" in line:
         return f"epoch {line['epoch']}: given up, others did better"
     if "diverged_step" in line:
         return f"epoch {line['epoch']}: the loss is not finite at step {line['diverged_step']}: stopped"

@@ -3,7 +3,7 @@
 import pytest
 
 from padam_optax.experiments import EXPERIMENTS
-from padam_optax.experiments.grid import parse_values, product, trial_name
+from padam_optax.experiments.grid import Range, parse_space, parse_values, product, trial_name
 
 PADAM, SGDM = EXPERIMENTS["digits-padam"], EXPERIMENTS["digits-sgdm"]
 
@@ -40,6 +40,25 @@ def test_values(text, values):
 def test_what_cannot_be_read(text, message):
     with pytest.raises(ValueError, match=message):
         parse_values(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "space"),
+    [
+        ("1e-3:1e1:log", Range(0.001, 10.0, True)),
+        ("0:1/2:lin", Range(0.0, 0.5, False)),
+        ("1/8,1/4", (0.125, 0.25)),
+        ("1:2:lin:2", (1.0, 2.0)),
+    ],
+)
+def test_spaces(text, space):
+    assert parse_space(text) == space
+
+
+@pytest.mark.parametrize("text", ["1:0:log", "0:1:log", "0:1:cubic", "1:1:lin"])
+def test_bad_spaces(text):
+    with pytest.raises(ValueError, match="expected LOW:HIGH:log"):
+        parse_space(text)
 
 
 def test_product():

@@ -16,9 +16,11 @@ import padam_optax
 from padam_optax.experiments import EXPERIMENTS
 from padam_optax.experiments import sweep as module
 from padam_optax.experiments.datasets import load_data
+from padam_optax.experiments.grid import Range
 from padam_optax.experiments.records import Record, read_all
 from padam_optax.experiments.run import run
-from padam_optax.experiments.sweep import default_mode, objective, sweep, train_function
+from padam_optax.experiments.search import search
+from padam_optax.experiments.sweep import Sweeper, default_mode, objective, sweep, train_function
 from padam_optax.report.runs import is_trial
 
 ROOT = pathlib.Path(padam_optax.__file__).parents[1]
@@ -80,12 +82,16 @@ def test_all_lanes_at_once_agree(mapped, data, tmp_path):
 
 
 def test_one_compilation_whatever_the_values_are(data, tmp_path, caplog):
-    """Four batches of two, then further values: the program of an epoch is compiled once."""
+    """Four batches of two, then another sweep: what trains an epoch is compiled once, and what begins runs."""
+    # A length of its own: nothing is compiled yet.
+    spec = SPEC.with_epochs(2)
     with jax.log_compiles(True), caplog.at_level("WARNING"):
-        sweep(SPEC, GRID, (0, 1), data, tmp_path, mode="mapped", batch_configs=2)
+        sweep(spec, GRID, (0, 1), data, tmp_path / "a", mode="mapped", batch_configs=2)
+        further = [{"learning_rate": 0.3, "p": 0.125}, {"learning_rate": 0.2, "p": 0.0}]
+        sweep(spec, further, (2,), data, tmp_path / "b", mode="mapped", batch_configs=2)
     compiled = [message for message in caplog.messages if "Finished XLA compilation of jit(" in message]
-    assert sum("_mapped" in message and "_init" not in message for message in compiled) == 1
-    assert sum("_init_mapped" in message for message in compiled) == 1
+    for name in ("_epoch_mapped", "_init_mapped"):
+        assert sum(name in message for message in compiled) == 1, name
 
 
 def test_what_is_recorded_is_not_run_again(mapped, data, tmp_path):
@@ -131,7 +137,7 @@ def test_a_diverged_configuration_costs_the_others_nothing(mapped, data, tmp_pat
 
 
 def test_halving(mapped, data, tmp_path):
-    """After one and two of four halvings' epochs the worse half ends; the survivor's numbers are the full sweep's."""
+    """After one and after two epochs the worse half ends; the survivor's numbers are the full sweep's."""
     found = by_name(sweep(SPEC, GRID, (0, 1), data, tmp_path, mode="mapped", batch_configs=2, halving=2))
     lengths = {}
     for (name, _), record in found.items():
@@ -189,6 +195,66 @@ def test_as_an_objective(data):
     assert 0 <= float(good) < 0.9
     assert math.isinf(float(diverged))
     assert float(score(jax.random.key(1), {"learning_rate": 0.1, "p": 0.5})) != float(good)
+
+
+def test_optuna_chooses(data, tmp_path):
+    """From a range and from values; a second call goes on from the study, and one for as many trials trains nothing."""
+    space = {"learning_rate": Range(0.01, 1.0, log=True), "p": (0.25, 0.5)}
+    calls = []
+
+    def found(trials):
+        sweeper = Sweeper(
+            SPEC, data, tmp_path, mode="mapped", batch_configs=2, on_epoch=lambda *line: calls.append(line)
+        )
+        return search(SPEC, space, trials, (0, 1), sweeper, tmp_path)
+
+    first = found(2)
+    assert len(first) == 4
+    assert len(calls) == 2 * 2 * 3
+    more = found(3)
+    assert by_name(first).items() <= by_name(more).items()
+    assert len(more) == 6
+    assert len({record.config["experiment"]["name"] for record in more}) == 3
+    for record in more:
+        settings = record.config["experiment"]["hyperparameters"]
+        assert 0.01 <= settings["learning_rate"] <= 1.0
+        assert settings["p"] in (0.25, 0.5)
+    calls.clear()
+    assert by_name(found(3)) == by_name(more)
+    assert calls == []
+
+
+def test_what_falls_behind_is_given_up(data, tmp_path):
+    """As Optuna's pruner asks for it: the record ends there and says why."""
+    sweeper = Sweeper(SPEC, data, tmp_path, mode="mapped", batch_configs=2)
+    asked = []
+
+    def give_up(epoch, score):
+        asked.append((epoch, score))
+        return epoch == 2
+
+    records = sweeper.train([GRID[0]], (0, 1), give_up=give_up)
+    assert [epoch for epoch, _ in asked] == [1, 2]
+    for record in records:
+        assert record.given_up
+        assert record.epochs == 2
+        assert record.metrics[-1] == {"epoch": 2, "given_up": "pruning"}
+    assert asked[1][1] == pytest.approx(np.mean([record.metrics[1]["test_error"] for record in records]))
+
+
+@pytest.mark.parametrize(
+    ("space", "trials", "message"),
+    [
+        ({}, 1, "space is empty"),
+        ({"p": (0.25,)}, 0, "trials must be at least 1, got 0"),
+        ({"p": Range(0.1, 0.9, log=False)}, 1, r"p must be in \[0, 1/2\], got 0.9"),
+        ({"momentum": (0.9,)}, 1, "digits-padam has no 'momentum'"),
+    ],
+)
+def test_bad_searches(data, tmp_path, space, trials, message):
+    with pytest.raises(ValueError, match=message):
+        search(SPEC, space, trials, (0,), Sweeper(SPEC, data, tmp_path), tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -264,14 +330,9 @@ def test_a_second_process_compiles_nothing(tmp_path, environment):
 
 def test_spread_over_devices(tmp_path, environment):
     """Four devices, a share of the lanes each: the numbers are those of one device."""
-    spread = in_a_process(
-        tmp_path / "a",
-        "sharded",
-        "0.1,0.2,0.3,0.4,0.5",
-        **environment,
-        XLA_FLAGS="--xla_force_host_platform_device_count=4",
-    )
-    alone = in_a_process(tmp_path / "b", "mapped", "0.1,0.2,0.3,0.4,0.5", **environment)
+    rates, four = "0.01,0.02,0.03,0.04,0.05", "--xla_force_host_platform_device_count=4"
+    spread = in_a_process(tmp_path / "a", "sharded", rates, **environment, XLA_FLAGS=four)
+    alone = in_a_process(tmp_path / "b", "mapped", rates, **environment)
     assert (spread["devices"], alone["devices"]) == (4, 1)
     assert spread["sweep"] == {"mode": "sharded", "batch_configs": 8}
     assert spread["losses"] == pytest.approx(alone["losses"], rel=1e-4)

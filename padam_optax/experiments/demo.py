@@ -40,7 +40,7 @@ LANGUAGE = tuple(
         epochs=8,
         milestones=(4, 6),
         seeds=(0, 1, 2),
-        train_examples=60_000,
+        train_examples=40_000,
         language=dataclasses.replace(spec.language, embedding=64, hidden=64, vocabulary=1_000),
     )
     for spec in ptb.MINI

@@ -4,6 +4,7 @@ import fractions
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from padam_optax.experiments.spec import Experiment
 
@@ -31,10 +32,10 @@ def _part(part: str, text: str) -> list[float]:
     first, last, count = _number(pieces[0], text), _number(pieces[1], text), int(pieces[3])
     shares = [place / (count - 1) for place in range(count)]
     if pieces[2] == "lin":
-        return [_digits(first + (last - first) * share) for share in shares]
+        return [rounded(first + (last - first) * share) for share in shares]
     if first <= 0 or last <= 0:
         raise ValueError(f"{part!r}: the ends of a logarithmic range must be above 0.")
-    return [_digits(first * (last / first) ** share) for share in shares]
+    return [rounded(first * (last / first) ** share) for share in shares]
 
 
 def _number(part: str, text: str) -> float:
@@ -47,9 +48,32 @@ def _number(part: str, text: str) -> float:
     return value
 
 
-def _digits(value: float) -> float:
-    """What a range's steps are rounded to, so that they can be written down."""
+def rounded(value: float) -> float:
+    """To four digits, so that it can be written down."""
     return float(f"{value:.4g}")
+
+
+class Range(NamedTuple):
+    """What a search may choose from: all numbers from `low` to `high`, alike on a logarithmic scale if `log`."""
+
+    low: float
+    high: float
+    log: bool
+
+
+def parse_space(text: str) -> Range | tuple[float, ...]:
+    """Reads `1e-3:1e1:log` or `0:1/2:lin` as a range, and what `parse_values` reads as values.
+
+    Raises:
+      ValueError: If it cannot be read; the message says which forms there are.
+    """
+    pieces = text.split(":")
+    if len(pieces) != 3:
+        return parse_values(text)
+    low, high = _number(pieces[0], text), _number(pieces[1], text)
+    if pieces[2] not in ("log", "lin") or low >= high or (pieces[2] == "log" and low <= 0):
+        raise ValueError(f"{text!r} is no range; expected LOW:HIGH:log with LOW above 0, or LOW:HIGH:lin, LOW < HIGH.")
+    return Range(low, high, pieces[2] == "log")
 
 
 def product(experiment: Experiment, values: Mapping[str, Sequence[float]]) -> list[dict[str, float]]:

@@ -11,7 +11,7 @@ from typing import Any
 from padam_optax.data.images import DataError
 
 # What a line has that ends a run early.
-_END = {"diverged_step", "halved"}
+_END = {"diverged_step", "given_up"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Record:
       metrics: One dictionary an epoch: `epoch` (from 1), `train_loss`, `train_error`, `test_loss`, `test_error`
         (errors are shares of 1), `learning_rate`, `seconds`, `examples_per_second`. A run that met a NaN or
         infinite loss ends with `{"epoch", "diverged_step"}` (steps counted from 0 over the whole run), one that a
-        sweep gave up with `{"epoch", "halved"}`.
+        sweep gave up with `{"epoch", "given_up"}`.
     """
 
     config: dict[str, Any]
@@ -40,14 +40,14 @@ class Record:
         return bool(self.metrics) and "diverged_step" in self.metrics[-1]
 
     @property
-    def halved(self) -> bool:
-        """Whether a sweep gave the run up for others that did better."""
-        return bool(self.metrics) and "halved" in self.metrics[-1]
+    def given_up(self) -> bool:
+        """Whether a sweep or a search gave the run up for others that did better."""
+        return bool(self.metrics) and "given_up" in self.metrics[-1]
 
     @property
     def finished(self) -> bool:
         """Whether nothing is left to train."""
-        return self.diverged or self.halved or self.epochs >= self.config["experiment"]["epochs"]
+        return self.diverged or self.given_up or self.epochs >= self.config["experiment"]["epochs"]
 
 
 class RunDirectory:

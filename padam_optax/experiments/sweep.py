@@ -133,9 +133,184 @@ class _Run:
         self.directory.append(line)
         self.lines.append(line)
 
+    def end(self, line: dict[str, Any]) -> None:
+        """Adds the line that ends a run early."""
+        self.write(line)
+        self.over = True
+
     def score(self, metric: str, epoch: int) -> float:
         """The metric after an epoch; infinite if the run has diverged."""
         return next((line[metric] for line in self.lines if line["epoch"] == epoch and metric in line), math.inf)
+
+
+OnEpoch = Callable[[Experiment, int, dict[str, Any]], None]
+
+
+class Sweeper:
+    """Trains configurations of an experiment, as many as one likes and whenever, in one program that is compiled once.
+
+    A run that is recorded whole is not run again; one that was cut off starts anew. A run whose loss is NaN or infinite
+    is recorded as diverged.
+
+    Args:
+      experiment: What to train.
+      data: As `datasets.load_data` returns it.
+      out: Folder of the records, each as `<out>/<name>@<settings>/seed-<n>`.
+      mode: How lanes share the program, see `lanes.Lanes`; by default `default_mode`. It is part of the records.
+      batch_configs: How many runs train at once; by default as many as the device's free memory holds, 16 at most, and
+        no more than there are to train when the program is compiled.
+      on_epoch: Called with each run's experiment, seed and line of metrics once it is recorded.
+      should_stop: Asked after each epoch; if it says so, the runs under way are left to be trained anew.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        data: Data,
+        out: str | pathlib.Path,
+        *,
+        mode: Mode | None = None,
+        batch_configs: int | None = None,
+        on_epoch: OnEpoch = lambda experiment, seed, line: None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ):
+        self._experiment = experiment
+        self._data = data
+        self._out = out
+        self._mode: Mode | None = mode
+        self._batch_configs = batch_configs
+        self._on_epoch = on_epoch
+        self._should_stop = should_stop
+        self._engine: Lanes | None = None
+        self.metric = metric_of(experiment)
+
+    def train(
+        self,
+        configurations: Sequence[Configuration],
+        seeds: Sequence[int],
+        *,
+        halving: int | None = None,
+        give_up: Callable[[int, float], bool] = lambda epoch, score: False,
+    ) -> list[Record]:
+        """Trains every configuration with every seed.
+
+        Args:
+          configurations: Values for some hyper-parameters; the others are the experiment's.
+          seeds: Of each configuration.
+          halving: If N, successive halving: after 1/N^k of the epochs, ..., 1/N of them, only the best 1/N of the
+            configurations (by the mean over seeds of `metric`) go on. The others' records end there.
+          give_up: Asked after each epoch but the last of runs that train at once, with the epoch and the mean of
+            `metric` over them; if it says so, their records end there.
+
+        Returns:
+          The records, configuration after configuration, as far as there are any.
+
+        Raises:
+          ValueError: If there is no configuration, a value is out of its bounds, `halving` is below 2, a folder holds
+            another run, or memory runs out; the message then names `batch_configs`.
+        """
+        if not configurations or not seeds:
+            raise ValueError("A sweep needs one configuration and one seed or more.")
+        if halving is not None and halving < 2:
+            raise ValueError(f"halving must be 2 or more, got {halving}.")
+        for chosen in configurations:
+            for name, value in chosen.items():
+                check_values(self._experiment, name, [value])
+        runs = [[self._open(chosen, seed, resume=halving is None) for seed in seeds] for chosen in configurations]
+        rungs = _rungs(self._experiment.epochs, len(configurations), halving)
+        alive = list(range(len(configurations)))
+        for start, stop in zip((0, *rungs), rungs, strict=False):
+            pending = [run for index in alive for run in runs[index] if not run.over and len(run.lines) < stop]
+            if pending and not self._train(pending, start, stop, give_up, keep=stop < rungs[-1]):
+                break
+            if stop < rungs[-1]:
+                assert halving is not None
+                alive = _survivors(runs, alive, self.metric, stop, halving)
+        records = (run.directory.read() for group in runs for run in group)
+        return [record for record in records if record is not None]
+
+    def _open(self, chosen: Configuration, seed: int, *, resume: bool) -> _Run:
+        """What there is of a run; `resume`: whether one that was given up goes on."""
+        experiment = self._experiment
+        settings = {**experiment.hyperparameters, **chosen}
+        own = dataclasses.replace(
+            experiment, name=trial_name(experiment, chosen), hyperparameters=settings, seeds=(seed,), paper=()
+        )
+        directory = RunDirectory(self._out, own.name, seed)
+        record = directory.read()
+        if record is not None:
+            check_same(directory.path, record.config, configuration(own, seed, self._data))
+            if record.finished and not (record.given_up and resume):
+                return _Run(own, seed, directory, record.metrics, over=True)
+        return _Run(own, seed, directory, [], over=False)
+
+    def _train(
+        self, pending: list[_Run], start: int, stop: int, give_up: Callable[[int, float], bool], *, keep: bool
+    ) -> bool:
+        """Trains runs from epoch `start` to `stop`, as many at once as there are lanes; False if told to stop."""
+        try:
+            if self._engine is None:
+                self._engine = _lanes(self._experiment, self._data, self._mode, self._batch_configs, len(pending))
+            for first in range(0, len(pending), self._engine.size):
+                batch = pending[first : first + self._engine.size]
+                if not self._train_batch(self._engine, batch, start, stop, give_up, keep=keep):
+                    return False
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            size = self._batch_configs if self._engine is None else self._engine.size
+            raise ValueError(f"Out of memory with {size} runs at once: give a smaller --batch-configs.") from error
+        return True
+
+    def _train_batch(
+        self,
+        engine: Lanes,
+        batch: list[_Run],
+        start: int,
+        stop: int,
+        give_up: Callable[[int, float], bool],
+        *,
+        keep: bool,
+    ) -> bool:
+        running = engine.init([run.seed for run in batch], [run.experiment.hyperparameters for run in batch])
+        if start == 0:
+            for run in batch:
+                config = configuration(run.experiment, run.seed, self._data)
+                run.directory.start({**config, "sweep": {"mode": engine.mode, "batch_configs": engine.size}}, 0)
+        else:
+            _put_states(running, batch)
+        for epoch in range(start, stop):
+            active = [lane for lane, run in enumerate(batch) if not run.over]
+            if not active:
+                break
+            began = time.perf_counter()
+            metrics, nonfinite = engine.epoch(running, epoch, active)
+            seconds = (time.perf_counter() - began) / len(active)
+            for lane in active:
+                run = batch[lane]
+                if nonfinite[lane] >= 0:
+                    run.end({"epoch": epoch + 1, "diverged_step": engine.steps_before(epoch) + int(nonfinite[lane])})
+                else:
+                    run.write(
+                        {
+                            "epoch": epoch + 1,
+                            **{name: float(values[lane]) for name, values in metrics.items()},
+                            "learning_rate": rate_in(run.experiment, epoch + 1),
+                            # Its share of the time of all lanes.
+                            "seconds": round(seconds, 4),
+                            "examples_per_second": None,
+                        }
+                    )
+                self._on_epoch(run.experiment, run.seed, run.lines[-1])
+            score = statistics.fmean(run.score(self.metric, epoch + 1) for run in batch)
+            if epoch + 1 < self._experiment.epochs and give_up(epoch + 1, score):
+                for run in (run for run in batch if not run.over):
+                    run.end({"epoch": epoch + 1, "given_up": "pruning"})
+            if self._should_stop():
+                return False
+        if keep:
+            _take_states(running, batch)
+        return True
 
 
 def sweep(
@@ -145,65 +320,11 @@ def sweep(
     data: Data,
     out: str | pathlib.Path,
     *,
-    mode: Mode | None = None,
-    batch_configs: int | None = None,
     halving: int | None = None,
-    on_epoch: Callable[[Experiment, int, dict[str, Any]], None] = lambda experiment, seed, line: None,
-    should_stop: Callable[[], bool] = lambda: False,
+    **options: Any,
 ) -> list[Record]:
-    """Trains every configuration with every seed, and records each as `<out>/<name>@<settings>/seed-<n>`.
-
-    Hyper-parameters and seeds are arguments of one program, so that it is compiled once. A run that is recorded whole
-    is not run again; one that was cut off starts anew. A run whose loss is NaN or infinite is recorded as diverged.
-
-    Args:
-      experiment: What to train.
-      configurations: Values for some hyper-parameters, the same names in each; the others are the experiment's.
-      seeds: Of each configuration.
-      data: As `datasets.load_data` returns it.
-      out: Folder of the records.
-      mode: How lanes share the program, see `lanes.Lanes`; by default `default_mode`. It is part of the records.
-      batch_configs: How many runs train at once; by default as many as the device's free memory holds, 16 at most.
-      halving: If N, successive halving: after 1/N^k of the epochs, ..., 1/N of them, only the best 1/N of the
-        configurations (by the mean over seeds of `metric_of`) go on. The others' records end there.
-      on_epoch: Called with each run's experiment, seed and line of metrics once it is recorded.
-      should_stop: Asked after each epoch; if it says so, the runs under way are left to be trained anew.
-
-    Returns:
-      The records, configuration after configuration, as far as there are any.
-
-    Raises:
-      ValueError: If there is no configuration, a value is out of its bounds, an option is, a folder holds another run,
-        or memory runs out; the message then names `batch_configs`.
-    """
-    if not configurations or not seeds:
-        raise ValueError("A sweep needs one configuration and one seed or more.")
-    if halving is not None and halving < 2:
-        raise ValueError(f"halving must be 2 or more, got {halving}.")
-    for chosen in configurations:
-        for name, value in chosen.items():
-            check_values(experiment, name, [value])
-    runs = [[_open(experiment, chosen, seed, data, out, halving) for seed in seeds] for chosen in configurations]
-    rungs = _rungs(experiment.epochs, len(configurations), halving)
-    alive = list(range(len(configurations)))
-    engine: Lanes | None = None
-    for start, stop in zip((0, *rungs), rungs, strict=False):
-        pending = [run for index in alive for run in runs[index] if not run.over and len(run.lines) < stop]
-        if pending:
-            try:
-                engine = engine or _lanes(experiment, data, mode, batch_configs, len(pending))
-                if not _train(engine, pending, start, stop, data, on_epoch, should_stop, keep=stop < rungs[-1]):
-                    break
-            except jax.errors.JaxRuntimeError as error:
-                if "RESOURCE_EXHAUSTED" not in str(error):
-                    raise
-                size = engine.size if engine is not None else batch_configs
-                raise ValueError(f"Out of memory with {size} runs at once: give a smaller --batch-configs.") from error
-        if stop < rungs[-1]:
-            assert halving is not None
-            alive = _survivors(runs, alive, metric_of(experiment), stop, halving)
-    records = (run.directory.read() for group in runs for run in group)
-    return [record for record in records if record is not None]
+    """Trains every configuration with every seed: `Sweeper(experiment, data, out, **options).train(...)`."""
+    return Sweeper(experiment, data, out, **options).train(configurations, seeds, halving=halving)
 
 
 def _training(experiment: Experiment, data: Data) -> tuple[Training, Any, Any]:
@@ -215,23 +336,6 @@ def _training(experiment: Experiment, data: Data) -> tuple[Training, Any, Any]:
     train, held_out = arrays(experiment, data)
     reestimate = experiment.reestimate_statistics
     return Training.of(trainer, train, experiment.epochs, reestimate=reestimate), train, held_out
-
-
-def _open(
-    experiment: Experiment, chosen: Configuration, seed: int, data: Data, out: str | pathlib.Path, halving: int | None
-) -> _Run:
-    settings = {**experiment.hyperparameters, **chosen}
-    own = dataclasses.replace(
-        experiment, name=trial_name(experiment, chosen), hyperparameters=settings, seeds=(seed,), paper=()
-    )
-    directory = RunDirectory(out, own.name, seed)
-    record = directory.read()
-    if record is not None:
-        check_same(directory.path, record.config, configuration(own, seed, data))
-        # Given up by an earlier sweep: a whole one goes on with it.
-        if record.finished and not (record.halved and halving is None):
-            return _Run(own, seed, directory, record.metrics, over=True)
-    return _Run(own, seed, directory, [], over=False)
 
 
 def _rungs(epochs: int, configurations: int, halving: int | None) -> list[int]:
@@ -269,58 +373,6 @@ def _that_fit(training: Training, train: Any, held_out: Any, experiment: Experim
     return max(1, int((_SHARE * free - data_bytes) / max(a_lane, 1)))
 
 
-def _train(
-    engine: Lanes,
-    pending: list[_Run],
-    start: int,
-    stop: int,
-    data: Data,
-    on_epoch: Callable[[Experiment, int, dict[str, Any]], None],
-    should_stop: Callable[[], bool],
-    *,
-    keep: bool,
-) -> bool:
-    """Trains runs from epoch `start` to `stop`, as many at once as there are lanes; False if it was told to stop."""
-    for first in range(0, len(pending), engine.size):
-        batch = pending[first : first + engine.size]
-        running = engine.init([run.seed for run in batch], [run.experiment.hyperparameters for run in batch])
-        if start == 0:
-            for run in batch:
-                config = configuration(run.experiment, run.seed, data)
-                run.directory.start({**config, "sweep": {"mode": engine.mode, "batch_configs": engine.size}}, 0)
-        else:
-            _put_states(running, batch)
-        for epoch in range(start, stop):
-            active = [lane for lane, run in enumerate(batch) if not run.over]
-            if not active:
-                break
-            began = time.perf_counter()
-            metrics, nonfinite = engine.epoch(running, epoch, active)
-            seconds = (time.perf_counter() - began) / len(active)
-            for lane in active:
-                run = batch[lane]
-                if nonfinite[lane] >= 0:
-                    run.over = True
-                    run.write({"epoch": epoch + 1, "diverged_step": engine.steps_before(epoch) + int(nonfinite[lane])})
-                else:
-                    run.write(
-                        {
-                            "epoch": epoch + 1,
-                            **{name: float(values[lane]) for name, values in metrics.items()},
-                            "learning_rate": rate_in(run.experiment, epoch + 1),
-                            # Its share of the time of all lanes.
-                            "seconds": round(seconds, 4),
-                            "examples_per_second": None,
-                        }
-                    )
-                on_epoch(run.experiment, run.seed, run.lines[-1])
-            if should_stop():
-                return False
-        if keep:
-            _take_states(running, batch)
-    return True
-
-
 def _take_states(running: Running, batch: Sequence[_Run]) -> None:
     """Keeps the states of the lanes on the host, until their runs go on."""
     states = jax.device_get(running.states)
@@ -345,6 +397,5 @@ def _survivors(
         for run in runs[index]:
             run.state = None
             if not run.over:
-                run.over = True
-                run.write({"epoch": epoch, "halved": halving})
+                run.end({"epoch": epoch, "given_up": "halving"})
     return sorted(ranked[:kept])

@@ -39,7 +39,7 @@ class Configuration:
 
 
 def _whole(run: Record) -> bool:
-    return run.finished and not run.diverged and not run.halved
+    return run.finished and not run.diverged and not run.given_up
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,8 +166,8 @@ def _remark(each: Configuration) -> str:
     parts = []
     if diverged := [run.metrics[-1]["diverged_step"] for run in each.runs if run.diverged]:
         parts.append(f"diverged at step {', '.join(map(str, diverged))}")
-    if halved := [run.epochs for run in each.runs if run.halved]:
-        parts.append(f"given up after {max(halved)} epochs")
+    if given_up := [run.epochs for run in each.runs if run.given_up]:
+        parts.append(f"given up after {max(given_up)} epochs")
     if unfinished := sum(not run.finished for run in each.runs):
         parts.append(f"{unfinished} not finished")
     return "; ".join(parts)

@@ -1,6 +1,7 @@
 """Several runs of one trainer at once: lanes with seeds and hyper-parameters of their own, in one compiled program."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -127,30 +128,16 @@ class Lanes:
         inner: Literal["vectorized", "mapped"] = "mapped",
         devices: Sequence[Any] | None = None,
     ):
-        devices = list(devices or jax.devices()) if mode == "sharded" else jax.devices()[:1]
+        devices = tuple(devices or jax.devices()) if mode == "sharded" else tuple(jax.devices()[:1])
         if size < 1 or size % len(devices):
             raise ValueError(f"lanes must be a positive multiple of the {len(devices)} devices, got {size}.")
         self.size = size
         self.mode = mode
         self._training = training
         self._shares = len(devices)
-        self._mesh = Mesh(np.asarray(devices), (_AXIS,))
-        whole, split = PartitionSpec(), PartitionSpec(_AXIS)
-        self._train, self._held_out = jax.device_put((train, dict(held_out)), NamedSharding(self._mesh, whole))
         vectorized = (inner if mode == "sharded" else mode) == "vectorized"
-        one_epoch: Callable[..., Any] = self._vectorized if vectorized else self._mapped
-        init: Callable[..., Any] = jax.vmap(training.init) if vectorized else self._init_mapped
-        if mode == "sharded":
-            one_epoch = jax.shard_map(
-                one_epoch,
-                mesh=self._mesh,
-                in_specs=(split, split, split, whole, whole, whole, split, split),
-                out_specs=split,
-                check_vma=False,
-            )
-            init = jax.shard_map(init, mesh=self._mesh, in_specs=split, out_specs=split, check_vma=False)
-        self._epoch = jax.jit(one_epoch, donate_argnums=0)
-        self._init = jax.jit(init)
+        self._init, self._epoch, everywhere = _programs(training, vectorized, devices)
+        self._train, self._held_out = jax.device_put((train, dict(held_out)), everywhere)
 
     def init(self, seeds: Sequence[int], hyperparameters: Sequence[Mapping[str, float]]) -> "Running":
         """States before the first epoch, of as many runs as there are lanes or fewer."""
@@ -190,60 +177,6 @@ class Lanes:
         metrics, nonfinite = jax.device_get((metrics, nonfinite))
         return metrics, np.asarray(nonfinite)
 
-    def _vectorized(
-        self,
-        states: PyTree,
-        seeds: jax.Array,
-        values: PyTree,
-        train: PyTree,
-        held_out: PyTree,
-        epoch: jax.Array,
-        order: jax.Array,
-        count: jax.Array,
-    ) -> Any:
-        del order, count
-        return jax.vmap(self._training.epoch, (0, 0, 0, None, None, None))(
-            states, seeds, values, train, held_out, epoch
-        )
-
-    def _mapped(
-        self,
-        states: PyTree,
-        seeds: jax.Array,
-        values: PyTree,
-        train: PyTree,
-        held_out: PyTree,
-        epoch: jax.Array,
-        order: jax.Array,
-        count: jax.Array,
-    ) -> Any:
-        def of(tree: PyTree, lane: jax.Array) -> PyTree:
-            return jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, lane, keepdims=False), tree)
-
-        def put(tree: PyTree, lane: jax.Array, one: PyTree) -> PyTree:
-            return jax.tree.map(
-                lambda leaf, value: jax.lax.dynamic_update_index_in_dim(leaf, value, lane, 0), tree, one
-            )
-
-        def train_lane(lane: jax.Array, states: PyTree) -> tuple[TrainState, Metrics, jax.Array]:
-            state, seed, own = of((states, seeds, values), lane)
-            return self._training.epoch(state, seed, own, train, held_out, epoch)
-
-        shapes = jax.eval_shape(train_lane, jnp.int32(0), states)[1:]
-        results = jax.tree.map(lambda shape: jnp.zeros((len(seeds), *shape.shape), shape.dtype), shapes)
-
-        def body(index: jax.Array, carry: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
-            states, results = carry
-            lane = order[index]
-            state, *result = train_lane(lane, states)
-            return put(states, lane, state), put(results, lane, tuple(result))
-
-        states, (metrics, nonfinite) = jax.lax.fori_loop(0, count[0], body, (states, results))
-        return states, metrics, nonfinite
-
-    def _init_mapped(self, seeds: jax.Array, values: PyTree) -> PyTree:
-        return jax.lax.map(lambda lane: self._training.init(*lane), (seeds, values))
-
     def steps_before(self, epoch: int) -> int:
         """Steps of the epochs before `epoch`, counted from 0."""
         return self._training.steps_before(epoch)
@@ -280,3 +213,87 @@ class Running:
     seeds: jax.Array
     hyperparameters: dict[str, jax.Array]
     count: int
+
+
+# A program for as many lanes as one likes: kept, so that a later sweep in the same process compiles nothing.
+@functools.lru_cache(maxsize=8)
+def _programs(training: Training, vectorized: bool, devices: tuple[Any, ...]) -> tuple[Any, Any, NamedSharding]:
+    """Compiled functions that begin runs and train an epoch, and the sharding of what all devices need whole."""
+    mesh = Mesh(np.asarray(devices), (_AXIS,))
+    whole, split = PartitionSpec(), PartitionSpec(_AXIS)
+    init: Callable[..., Any] = jax.vmap(training.init) if vectorized else functools.partial(_init_mapped, training)
+    epoch: Callable[..., Any] = functools.partial(_epoch_vectorized if vectorized else _epoch_mapped, training)
+    if len(devices) > 1:
+        init = jax.shard_map(init, mesh=mesh, in_specs=split, out_specs=split, check_vma=False)
+        epoch = jax.shard_map(
+            epoch,
+            mesh=mesh,
+            in_specs=(split, split, split, whole, whole, whole, split, split),
+            out_specs=split,
+            check_vma=False,
+        )
+    # Said once: states that come from `init` must be to the compiled epoch what those are that come from it.
+    lanes, everywhere = NamedSharding(mesh, split), NamedSharding(mesh, whole)
+    compiled = jax.jit(
+        epoch,
+        donate_argnums=0,
+        in_shardings=(lanes, lanes, lanes, everywhere, everywhere, everywhere, lanes, lanes),
+        out_shardings=lanes,
+    )
+    return jax.jit(init, in_shardings=lanes, out_shardings=lanes), compiled, everywhere
+
+
+def _init_mapped(training: Training, seeds: jax.Array, values: PyTree) -> PyTree:
+    return jax.lax.map(lambda lane: training.init(*lane), (seeds, values))
+
+
+def _epoch_vectorized(
+    training: Training,
+    states: PyTree,
+    seeds: jax.Array,
+    values: PyTree,
+    train: PyTree,
+    held_out: PyTree,
+    epoch: jax.Array,
+    order: jax.Array,
+    count: jax.Array,
+) -> tuple[PyTree, Metrics, jax.Array]:
+    """All lanes, whatever `order` and `count` say."""
+    del order, count
+    return jax.vmap(training.epoch, (0, 0, 0, None, None, None))(states, seeds, values, train, held_out, epoch)
+
+
+def _epoch_mapped(
+    training: Training,
+    states: PyTree,
+    seeds: jax.Array,
+    values: PyTree,
+    train: PyTree,
+    held_out: PyTree,
+    epoch: jax.Array,
+    order: jax.Array,
+    count: jax.Array,
+) -> tuple[PyTree, Metrics, jax.Array]:
+    """The first `count` lanes of `order`, one after another."""
+
+    def of(tree: PyTree, lane: jax.Array) -> PyTree:
+        return jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, lane, keepdims=False), tree)
+
+    def put(tree: PyTree, lane: jax.Array, one: PyTree) -> PyTree:
+        return jax.tree.map(lambda leaf, value: jax.lax.dynamic_update_index_in_dim(leaf, value, lane, 0), tree, one)
+
+    def train_lane(lane: jax.Array, states: PyTree) -> tuple[TrainState, Metrics, jax.Array]:
+        state, seed, own = of((states, seeds, values), lane)
+        return training.epoch(state, seed, own, train, held_out, epoch)
+
+    shapes = jax.eval_shape(train_lane, jnp.int32(0), states)[1:]
+    results = jax.tree.map(lambda shape: jnp.zeros((len(seeds), *shape.shape), shape.dtype), shapes)
+
+    def body(index: jax.Array, carry: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
+        states, results = carry
+        lane = order[index]
+        state, *result = train_lane(lane, states)
+        return put(states, lane, state), put(results, lane, tuple(result))
+
+    states, (metrics, nonfinite) = jax.lax.fori_loop(0, count[0], body, (states, results))
+    return states, metrics, nonfinite
