@@ -29,7 +29,7 @@ def search(
 ) -> list[Record]:
     """Has Optuna choose configurations until there are so many trials, each trained with every seed.
 
-    Its sampler (TPE) and pruner (median) are Optuna's defaults, the sampler seeded. The study lies in
+    Its sampler (TPE, seeded by the number of trials) and pruner (median) are Optuna's defaults. The study lies in
     `<out>/<name>.sqlite3`: a search that was cut off goes on from its trials, and further ones may be asked for.
 
     Args:
@@ -63,10 +63,11 @@ def search(
     study = optuna.create_study(
         storage=f"sqlite:///{pathlib.Path(out).absolute() / experiment.name}.sqlite3",
         study_name=experiment.name,
-        sampler=optuna.samplers.TPESampler(seed=0),
         direction="minimize",
         load_if_exists=True,
     )
+    # One that began with the same seed again would choose the same again.
+    study.sampler = optuna.samplers.TPESampler(seed=len(study.trials))
     ended = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
     while len(study.get_trials(deepcopy=False, states=ended)) < trials and not should_stop():
         _try_one(study, space, seeds, sweeper)
