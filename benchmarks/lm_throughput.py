@@ -20,16 +20,13 @@ import contextlib
 import dataclasses
 import itertools
 import json
-import os
 import pathlib
-import platform
-import statistics
 import time
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from measuring import median_seconds, write
 
 from padam_optax.experiments import find
 from padam_optax.experiments.programs import trainer_for
@@ -37,17 +34,6 @@ from padam_optax.experiments.spec import Experiment
 
 VOCABULARY = 10_000
 WINDOW = 70
-
-
-def median_seconds(function: Callable[[], object], repeats: int) -> float:
-    """Median time of a call that returns when its work is done; the first call is not counted."""
-    function()
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - began)
-    return statistics.median(times)
 
 
 def spec(name: str, dtype: str) -> Experiment:
@@ -172,17 +158,7 @@ def main() -> None:
             rows.append(row)
             print(json.dumps(row), flush=True)
     if arguments.out is not None:
-        device = jax.devices()[0]
-        result = {
-            "batch": 20,
-            "steps": arguments.steps,
-            "repeats": arguments.repeats,
-            "versions": {"jax": jax.__version__, "python": platform.python_version()},
-            "device": {"platform": device.platform, "kind": device.device_kind, "cpu_count": os.cpu_count()},
-            "rows": rows,
-        }
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+        write(arguments.out, batch=20, steps=arguments.steps, repeats=arguments.repeats, rows=rows)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,7 @@ relative, over nu_max in [1.2e-38, 1e38], against float64. Run it on an idle mac
 """
 
 import argparse
-import json
-import os
 import pathlib
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -20,6 +17,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from measuring import write
 
 from padam_optax import _powers
 
@@ -135,21 +133,7 @@ def main() -> None:
             f" {median / baseline:6.2f}  {shown}"
         )
     if arguments.out is not None:
-        device = jax.devices()[0]
-        result = {
-            "size": arguments.size,
-            "repeats": arguments.repeats,
-            "versions": {"jax": jax.__version__, "python": platform.python_version()},
-            "device": {
-                "platform": device.platform,
-                "kind": device.device_kind,
-                "machine": platform.processor() or platform.machine(),
-                "cpu_count": os.cpu_count(),
-            },
-            "forms": rows,
-        }
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+        write(arguments.out, size=arguments.size, repeats=arguments.repeats, forms=rows)
 
 
 if __name__ == "__main__":

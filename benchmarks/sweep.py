@@ -13,16 +13,14 @@ it on an idle machine.
 
 import argparse
 import json
-import os
 import pathlib
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 
-import jax
+from measuring import write
 
 
 def seconds(*arguments: str) -> float:
@@ -77,15 +75,7 @@ def main() -> None:
                 rows.append(row)
                 print(json.dumps(row), flush=True)
     if arguments.out is not None:
-        device = jax.devices()[0]
-        result = {
-            "versions": {"jax": jax.__version__, "python": platform.python_version()},
-            "device": {"platform": device.platform, "kind": device.device_kind, "cpu_count": os.cpu_count()},
-            "singles": arguments.singles,
-            "rows": rows,
-        }
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+        write(arguments.out, singles=arguments.singles, rows=rows)
 
 
 if __name__ == "__main__":

@@ -20,17 +20,15 @@ with replacement. Writes theory.json and theory.png. About a minute on one CPU c
 
 import argparse
 import functools
-import json
 import math
-import os
 import pathlib
-import platform
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from measuring import write
 
 from padam_optax import padam, theory
 
@@ -260,20 +258,8 @@ def main() -> None:
             flush=True,
         )
     if arguments.out is not None:
-        device = jax.devices()[0]
-        record = {
-            "settings": {"p": P, "b1": B1, "b2": B2, "d": D, "runs": arguments.runs, "constant": arguments.constant},
-            "versions": {"jax": jax.__version__, "python": platform.python_version()},
-            "device": {
-                "platform": device.platform,
-                "kind": device.device_kind,
-                "machine": platform.processor() or platform.machine(),
-                "cpu_count": os.cpu_count(),
-            },
-            "problems": results,
-        }
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        (arguments.out / "theory.json").write_text(json.dumps(record, indent=2) + "\n")
+        settings = {"p": P, "b1": B1, "b2": B2, "d": D, "runs": arguments.runs, "constant": arguments.constant}
+        write(arguments.out / "theory.json", settings=settings, problems=results)
         figure(results, arguments.out / "theory.png")
 
 

@@ -16,18 +16,14 @@ the same dtype on the same device in this run. Run it on an idle machine.
 
 import argparse
 import dataclasses
-import json
-import os
 import pathlib
-import platform
-import statistics
 import time
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from measuring import median_seconds, write
 
 from padam_optax.experiments import find
 from padam_optax.experiments.programs import build_model, trainer_for
@@ -81,17 +77,6 @@ def forward_flops(experiment) -> float:
         return float(total)
 
     return count(jaxpr.jaxpr)
-
-
-def median_seconds(function: Callable[[], object], repeats: int) -> float:
-    """Median time of a call that returns when its work is done; the first call is not counted."""
-    function()
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - began)
-    return statistics.median(times)
 
 
 def matrix_peak(dtype: str, repeats: int) -> float:
@@ -272,16 +257,7 @@ def main() -> None:
                 flush=True,
             )
     if arguments.out is not None:
-        device = jax.devices()[0]
-        result = {
-            "batch": BATCH,
-            "repeats": arguments.repeats,
-            "versions": {"jax": jax.__version__, "python": platform.python_version()},
-            "device": {"platform": device.platform, "kind": device.device_kind, "cpu_count": os.cpu_count()},
-            "rows": rows,
-        }
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+        write(arguments.out, batch=BATCH, repeats=arguments.repeats, rows=rows)
 
 
 if __name__ == "__main__":

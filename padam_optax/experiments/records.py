@@ -20,8 +20,9 @@ class Record:
 
     Attributes:
       config: `experiment` (the specification), `seed`, `data` (label, sizes, checksum), `versions`, `device`.
-      metrics: One dictionary an epoch: `epoch` (from 1), `train_loss`, `train_error`, `test_loss`, `test_error`
-        (errors are shares of 1), `learning_rate`, `seconds`, `examples_per_second`. A run that met a NaN or
+      metrics: One dictionary an epoch: `epoch` (from 1), `train_loss`, `train_error`, `test_loss`, `test_error` (errors
+        are shares of 1; text has `train_objective`, `valid_perplexity`, `test_perplexity` and others instead, see
+        `training.tasks`), `learning_rate`, `seconds`, `examples_per_second` (text: tokens). A run that met a NaN or
         infinite loss ends with `{"epoch", "diverged_step"}` (steps counted from 0 over the whole run), one that a
         sweep gave up with `{"epoch", "given_up"}`.
     """

@@ -1,0 +1,39 @@
+"""What the benchmarks share: a call's time, and a result with the machine that it was measured on."""
+
+import json
+import os
+import pathlib
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+
+def median_seconds(function: Callable[[], object], repeats: int) -> float:
+    """Median time of a call that returns when its work is done; the first call is not counted."""
+    function()
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+def write(path: pathlib.Path, **result: Any) -> None:
+    """Writes a result as JSON, with the versions and the device."""
+    device = jax.devices()[0]
+    described = {
+        "versions": {"jax": jax.__version__, "python": platform.python_version()},
+        "device": {
+            "platform": device.platform,
+            "kind": device.device_kind,
+            "machine": platform.processor() or platform.machine(),
+            "cpu_count": os.cpu_count(),
+        },
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({**described, **result}, indent=2) + "\n")
