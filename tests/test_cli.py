@@ -211,7 +211,7 @@ def demonstration(tmp_path_factory) -> tuple[pathlib.Path, str]:
 
 def test_demo_prints_the_table(demonstration):
     out, output = demonstration
-    (table,) = [output[: output.index("Train loss and test error against epochs")]]
+    (table,) = [output[: output.index("The curves: ")]]
     for name in ("Momentum", "Adam", "AMSGrad", "AdamW", "Yogi", "AdaBound", "Padam", "accuracy", "loss"):
         assert name in table
     assert "digits on digits, 1 of 40 epochs, n = 1" in words(table)
@@ -240,6 +240,20 @@ def test_demo_takes_what_is_there(demonstration, monkeypatch):
 
     monkeypatch.setattr("padam_optax.experiments.programs._trainer", train)
     assert padam("demo", "--epochs", 1, "--seeds", 1, "--out", out)[:2] == (0, output)
+
+
+def test_demo_on_a_text(tmp_path, monkeypatch):
+    """The same with an LSTM: perplexities. One of the seven will do."""
+    (spec,) = (spec for spec in cli.demo.LANGUAGE if spec.optimizer == "padam")
+    monkeypatch.setattr(cli.demo, "LANGUAGE", (spec,))
+    code, output, errors = padam("demo", "--task", "language", "--epochs", 1, "--seeds", 1, "--out", tmp_path)
+    assert code == 0
+    assert "pydoc on pydoc-topics, 1 of 8 epochs, n = 1" in words(output)
+    assert "Test perplexity" in words(output)
+    assert "validation perplexity" in errors
+    assert (tmp_path / "pydoc.png").is_file()
+    (record,) = read_all(tmp_path)
+    assert 1 < record.metrics[-1]["test_perplexity"] < 1_000
 
 
 def test_report(demonstration, tmp_path):

@@ -313,7 +313,7 @@ def test_other_numbers_compile_nothing(data, tmp_path, monkeypatch):
 
 
 def test_batch_must_be_filled(data, tmp_path):
-    with pytest.raises(DataError, match="1000 training images do not fill one batch of 1001"):
+    with pytest.raises(DataError, match="1000 training examples do not fill one batch of 1001"):
         run(dataclasses.replace(SPEC, batch_size=1_001), 0, data, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
