@@ -107,7 +107,7 @@ def cut_file(folder: pathlib.Path) -> list:
         (lambda folder: ["digits-padam", "--seed", "-1"], ["--seed"]),
         (lambda folder: ["digits-padam", "--checkpoint-every", "-1"], ["--checkpoint-every"]),
         (lambda folder: [], ["Name an experiment", "--table", "padam list"]),
-        (lambda folder: ["--table", 7], ["no experiments for table 7", "1, 2, 4"]),
+        (lambda folder: ["--table", 7], ["no experiments for table 7", "1, 2, 3, 4"]),
         (lambda folder: ["--figure", 9], ["no experiments for figure 9", "1, 2, 3, 4"]),
         (lambda folder: ["digits-padam", "--seed", 1, "--seeds", 2], ["--seed and --seeds"]),
         (lambda folder: ["digits-padam", "--dtype", "float16"], ["float32 or bfloat16", "'float16'"]),

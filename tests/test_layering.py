@@ -131,7 +131,8 @@ DISTRIBUTIONS = {"absl": "absl-py", "PIL": "pillow", "orbax": "orbax-checkpoint"
 
 def test_what_is_imported_is_declared():
     declared = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
-    lines = [*declared["dependencies"], *declared["optional-dependencies"]["experiments"]]
+    extras = declared["optional-dependencies"]
+    lines = [*declared["dependencies"], *extras["experiments"], *extras["search"]]
     installed = {re.split("[<>=]", line)[0] for line in lines}
     foreign = {name.split(".")[0] for path in FILES for name in imports(path)} - {
         *sys.stdlib_module_names,
