@@ -33,6 +33,7 @@ def run(
     workers: int = 0,
     on_epoch: Callable[[dict[str, Any]], None] = lambda line: None,
     on_steps: Callable[[int, float], None] = lambda epoch, share: None,
+    observe: Callable[[TrainState], Mapping[str, Any]] = lambda state: {},
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Record:
     """Trains one experiment with one seed and records it under `out`.
@@ -51,6 +52,8 @@ def run(
       workers: Processes that decode images, for data that the host reads.
       on_epoch: Called with each line of the metrics once it is recorded.
       on_steps: Called every few seconds of training with the epoch under way and the share of it that is done.
+      observe: Maps the state after each epoch to what its line says beside the metrics, as JSON has it; such as
+        `effective_rates.observer(experiment)`.
       should_stop: Asked every few seconds; once it says so, a checkpoint is written (unless `checkpoint_every` is 0)
         and the unfinished record returned.
 
@@ -109,6 +112,7 @@ def run(
                 "epoch": epoch,
                 **{f"train_{name}": value for name, value in trained.metrics.items()},
                 **tested,
+                **observe(state),
                 "learning_rate": rate_in(experiment, epoch),
                 "seconds": round(time.perf_counter() - began, 4),
                 "examples_per_second": round(trained.examples / trained.seconds, 1) if trained.seconds else None,

@@ -15,7 +15,7 @@ def event_writer(directory: str | pathlib.Path) -> Generator[Callable[[Mapping[s
 
         def write(line: Mapping[str, Any]) -> None:
             for name, value in line.items():
-                if name != "epoch" and value is not None:
+                if name != "epoch" and isinstance(value, int | float):
                     writer.add_scalar(name.replace("_", "/", 1), value, line["epoch"])
             writer.flush()
 

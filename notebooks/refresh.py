@@ -1,0 +1,97 @@
+"""Keeps what all notebooks share, and their stored outputs.
+
+    python notebooks/refresh.py [NAME ...]
+
+writes each notebook's badge and first code cell, which installs, both from the repository's address in pyproject.toml;
+runs the notebook as the tests do, with PADAM_SMOKE=1; and stores it with its outputs. A traceback, a warning or a path
+of this machine in an output is refused, and the notebook is left as it was.
+"""
+
+import os
+import pathlib
+import re
+import sys
+import tomllib
+from typing import Any
+
+import nbclient
+import nbformat
+
+FOLDER = pathlib.Path(__file__).resolve().parent
+METADATA = {
+    "accelerator": "GPU",
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+
+
+def repository() -> str:
+    """The repository's address, which is written down in pyproject.toml only."""
+    return tomllib.loads((FOLDER.parent / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
+
+
+def badge(name: str) -> str:
+    """A badge in Markdown that opens notebooks/<name>.ipynb of the repository's main branch in Colab."""
+    address = repository().replace("https://", "https://colab.research.google.com/")
+    address = address.replace("google.com/github.com/", "google.com/github/")
+    picture = "https://colab.research.google.com/assets/colab-badge.svg"
+    return f"[![Open in Colab]({picture})]({address}/blob/main/notebooks/{name}.ipynb)"
+
+
+def install_cell() -> str:
+    """The first code cell. The constraint holds every jax package at what is installed: pip would rather fail."""
+    return f"""\
+import os
+
+SMOKE = os.environ.get("PADAM_SMOKE") == "1"  # small settings, nothing to install: the tests
+if not SMOKE:  # the jax that is here stays: on Colab it is the one that fits the GPU
+    !pip freeze | grep -i "^jax" > jax-installed.txt
+    !pip install --quiet --constraint jax-installed.txt "padam_optax[experiments] @ git+{repository()}"
+"""
+
+
+def with_shared_cells(notebook: Any, name: str) -> Any:
+    """The notebook with its badge, its first code cell and nothing in its metadata that a machine put there."""
+    first = notebook.cells[0]
+    first.source, count = re.subn(r"^\[!\[Open in Colab\].*$", badge(name), first.source, flags=re.MULTILINE)
+    if count != 1:
+        raise ValueError(f"{name}: the first cell must have one line [![Open in Colab]], got {count}.")
+    code = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    code.source = install_cell().strip()
+    for number, cell in enumerate(notebook.cells):
+        cell.id, cell.metadata = f"cell-{number}", {}
+    notebook.metadata = METADATA
+    return notebook
+
+
+def problems(notebook: Any) -> list[str]:
+    """What must not stand in stored outputs: tracebacks, warnings, paths of a machine."""
+    found: list[str] = []
+    for number, cell in enumerate(notebook.cells):
+        for output in cell.get("outputs", []):
+            if output.output_type == "error" or output.get("name") == "stderr":
+                found.append(f"cell {number}: {output.get('ename', output.get('text'))}")
+                continue
+            data = output.get("data", {})
+            text = "\n".join((output.get("text", ""), data.get("text/plain", ""), data.get("text/markdown", "")))
+            found += [f"cell {number}: {match}" for match in re.findall(r"\w*Warning\b.*|(?<![\w.:/])/\w+/\S*", text)]
+    return found
+
+
+def main(names: list[str]) -> None:
+    os.environ["PADAM_SMOKE"] = "1"
+    for path in sorted(FOLDER.glob("*.ipynb")):
+        if names and path.stem not in names:
+            continue
+        notebook = with_shared_cells(nbformat.read(path, as_version=4), path.stem)
+        resources = {"metadata": {"path": str(FOLDER)}}
+        nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3", resources=resources).execute()
+        notebook = with_shared_cells(notebook, path.stem)
+        if found := problems(notebook):
+            sys.exit("\n".join((path.name, *found)))
+        nbformat.write(notebook, path)
+        print(f"{path.name}: {path.stat().st_size / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

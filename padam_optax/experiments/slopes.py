@@ -1,0 +1,219 @@
+"""The slope in T of E|grad f(x_out)|^2, measured and predicted: (4.3) of the paper, for dense and sparse gradients.
+
+Padam (p = 1/8, b1 = .9, b2 = .99, no bias correction, eps 0) runs with the step size of Remark 4.6 on problems whose L,
+G_inf and inf f are known in closed form, sums over d = 10 coordinates of one nonconvex function phi of [0, inf f = 0]:
+
+- dense, s = 1/2: phi = 1 - cos, and a gradient with additive noise, x_1 = 2.
+- dead zone, s = 1/6: phi(x) = u^2/(1+u^2) with u = max(|x| - 1, 0), gradients times 1 +- 1/2, x_1 = 2. A coordinate's
+  gradients stop when it is inside. That takes about 1/alpha = T^(1/4+s/2) steps, so that the number of nonzeros grows
+  as T^(2s) for the one s with 2s = 1/4 + s/2.
+- masked, s = 1/4: the dense problem, of which a coordinate's gradient is there with probability T^(2s-1) only, in the
+  first step always. f is then T^(2s-1) times the dense one, another for each T: with f fixed and gradients bounded and
+  unbiased, they cannot stay sparse where that of f is not small (see padam_optax.theory).
+
+E|grad f(x_out)|^2 is the mean over x_2, ..., x_T, over independent runs for each T. The slope is that of a line through
+the logarithms, over all T and over the larger half of them; its interval the middle 95% of slopes of runs drawn again
+with replacement.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from padam_optax import padam, theory
+
+P, B1, B2, D = 1 / 8, 0.9, 0.99, 10
+STEPS = tuple(2**power for power in range(6, 14))
+
+
+class Problem(NamedTuple):
+    """What is drawn and what is known of a problem.
+
+    Attributes:
+      s: Growth of the gradients.
+      start: Each coordinate of x_1.
+      slope: phi' of each coordinate.
+      stochastic: (phi', key, whether it is the first step, T) -> stochastic gradient of one step.
+      share: T -> the mean of the stochastic gradient over phi'.
+      L: Smoothness of one coordinate's function, at share 1.
+      G_inf: Bound of its stochastic gradients.
+      drop: phi(x_1), at share 1.
+      first: The sizes of a coordinate's first gradient, each as likely as the others.
+    """
+
+    s: float
+    start: float
+    slope: Callable[[jax.Array], jax.Array]
+    stochastic: Callable[[jax.Array, jax.Array, jax.Array, int], jax.Array]
+    share: Callable[[int], float]
+    L: float
+    G_inf: float
+    drop: float
+    first: tuple[float, ...]
+
+
+def _signs(key: jax.Array) -> jax.Array:
+    return jax.random.rademacher(key, (D,), jnp.float32)
+
+
+def _dead_zone_slope(x: jax.Array) -> jax.Array:
+    u = jnp.maximum(jnp.abs(x) - 1, 0)
+    return jnp.sign(x) * 2 * u / (1 + u**2) ** 2
+
+
+def _masked(slope: jax.Array, key: jax.Array, is_first: jax.Array, T: int) -> jax.Array:
+    noise, mask = jax.random.split(key)
+    there = jax.random.bernoulli(mask, T**-0.5, (D,)) | is_first
+    return jnp.where(there, slope + 0.5 * _signs(noise), 0)
+
+
+_SIN_2 = math.sin(2.0)
+PROBLEMS = {
+    "dense": Problem(
+        s=1 / 2,
+        start=2.0,
+        slope=jnp.sin,
+        stochastic=lambda slope, key, is_first, T: slope + 0.5 * _signs(key),
+        share=lambda T: 1.0,
+        L=1.0,
+        G_inf=1.5,
+        drop=1 - math.cos(2.0),
+        first=(_SIN_2 + 0.5, _SIN_2 - 0.5),
+    ),
+    "dead zone": Problem(
+        s=1 / 6,
+        start=2.0,
+        slope=_dead_zone_slope,
+        stochastic=lambda slope, key, is_first, T: slope * (1 + 0.5 * _signs(key)),
+        share=lambda T: 1.0,
+        L=2.0,
+        # 0.97 is the smallest; with this one the growth condition holds from T = 64 on.
+        G_inf=1.5,
+        drop=0.5,
+        first=(0.75, 0.25),
+    ),
+    "masked": Problem(
+        s=1 / 4,
+        start=2.0,
+        slope=jnp.sin,
+        stochastic=_masked,
+        share=lambda T: T**-0.5,
+        L=1.0,
+        G_inf=1.5,
+        drop=1 - math.cos(2.0),
+        first=(_SIN_2 + 0.5, _SIN_2 - 0.5),
+    ),
+}
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def measure(problem: Problem, T: int, runs: int, alpha: jax.Array | float) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Of each run: the mean of |grad f|^2, the largest |g_{1:T,i}|_2 / G_inf, the mean number of nonzeros; (runs,)."""
+    optimizer = padam(alpha, B1, B2, 0.0, p=P)
+    share = problem.share(T)
+
+    def run(key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        params = jnp.full(D, problem.start)
+
+        def step(carry: Any, row: tuple[jax.Array, jax.Array]) -> tuple[Any, jax.Array]:
+            params, state, squares, nonzeros = carry
+            key, is_first = row
+            gradient = problem.stochastic(problem.slope(params), key, is_first, T)
+            updates, state = optimizer.update(gradient, state)
+            params = params + updates
+            square = jnp.sum((share * problem.slope(params)) ** 2)
+            return (params, state, squares + gradient**2, nonzeros + (gradient != 0)), square
+
+        keys = jax.random.split(key, T - 1)
+        carry = (params, optimizer.init(params), jnp.zeros(D), jnp.zeros(D))
+        (_, _, squares, nonzeros), means = jax.lax.scan(step, carry, (keys, jnp.arange(T - 1) == 0))
+        return means.mean(), jnp.sqrt(squares.max()) / problem.G_inf, nonzeros.mean()
+
+    return jax.vmap(run)(jax.random.split(jax.random.key(T), runs))
+
+
+def bound(problem: Problem, T: int, alpha: float, *, corrected: bool = False) -> float:
+    """(4.2) with its constants, for a problem."""
+    share = problem.share(T)
+    v1_norm = D * (1 - B2) ** -P * float(np.mean([abs(size) ** (-2 * P) for size in problem.first]))
+    return theory.corollary_bound(
+        T=T,
+        alpha=alpha,
+        p=P,
+        b1=B1,
+        b2=B2,
+        L=share * problem.L,
+        G_inf=problem.G_inf,
+        delta_f=share * D * problem.drop,
+        d=D,
+        v1_norm=v1_norm,
+        s=problem.s,
+        corrected=corrected,
+    )
+
+
+def _slope(steps: Sequence[int], values: Sequence[float]) -> float:
+    """Of a line through the logarithms of the last values."""
+    return float(np.polyfit(np.log(steps[-len(values) :]), np.log(values), 1)[0])
+
+
+def _with_interval(steps: Sequence[int], samples: Sequence[np.ndarray], draws: int = 2_000) -> dict[str, Any]:
+    random = np.random.default_rng(0)
+    slopes = [_slope(steps, [float(random.choice(row, len(row)).mean()) for row in samples]) for _ in range(draws)]
+    interval = [float(value) for value in np.quantile(slopes, [0.025, 0.975])]
+    return {"slope": _slope(steps, [float(row.mean()) for row in samples]), "interval": interval}
+
+
+def measure_slopes(
+    problem: Problem, runs: int = 32, constant: float = 3.0, steps: Sequence[int] = STEPS
+) -> dict[str, Any]:
+    """Measures a problem at each T, and fits the slope.
+
+    Args:
+      problem: One of `PROBLEMS`.
+      runs: Independent runs for each T, 2 or more.
+      constant: What Remark 4.6's Theta leaves open.
+      steps: Values of T, rising, 4 or more.
+
+    Returns:
+      As JSON has it: `s`; the slopes `predicted_slope`, `bound_slope` (of (4.2) with its constants), `measured` and
+      `measured_late` (over the larger half of T), each with `slope` and `interval`; `measured_s` and
+      `nonzeros_slope`, the growth of gradients and of nonzeros; and `rows`, for each T the measured mean and its
+      standard error, the bound as printed and as corrected, and whether the growth condition holds.
+    """
+    rows: list[dict[str, Any]] = []
+    samples: list[np.ndarray] = []
+    for T in steps:
+        alpha = theory.step_size(T, D, problem.s, constant=constant)
+        means, growth, counts = (np.asarray(x, np.float64) for x in measure(problem, T, runs, alpha))
+        printed, corrected = (bound(problem, T, alpha, corrected=value) for value in (False, True))
+        samples.append(means)
+        rows.append(
+            {
+                "T": T,
+                "alpha": alpha,
+                "measured": float(means.mean()),
+                "standard_error": float(means.std(ddof=1) / math.sqrt(runs)),
+                "bound_printed": printed,
+                "bound_corrected": corrected,
+                "bound_over_measured": printed / float(means.mean()),
+                "largest_growth": float(growth.mean()),
+                "condition_holds": bool(growth.max() <= T**problem.s),
+                "nonzeros": float(counts.mean()),
+            }
+        )
+    return {
+        "s": problem.s,
+        "predicted_slope": -theory.rate_exponent(problem.s),
+        "bound_slope": _slope(steps, [row["bound_printed"] for row in rows]),
+        "measured": _with_interval(steps, samples),
+        "measured_late": _with_interval(steps, samples[len(steps) // 2 :]),
+        "measured_s": _slope(steps, [row["largest_growth"] for row in rows]),
+        "nonzeros_slope": _slope(steps, [row["nonzeros"] for row in rows]),
+        "rows": rows,
+    }
