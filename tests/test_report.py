@@ -9,6 +9,7 @@ import matplotlib.image
 import pytest
 from rich.console import Console
 
+from padam_optax.experiments.paper import TABLES as PAPER_TABLES
 from padam_optax.experiments.records import RunDirectory, read_all
 from padam_optax.experiments.spec import OPTIMIZERS
 from padam_optax.report import figures, page, tables, targets
@@ -293,3 +294,11 @@ def test_readme_shows_the_recorded_runs():
     text = tables.suite_grid(suite).markdown()
     assert text in (root / "README.md").read_text()
     assert text in (root / "benchmarks" / "reproduction" / "results" / "results.md").read_text()
+
+
+def test_readme_quotes_the_paper():
+    """The paper's row beside the recorded one."""
+    row = next(row for row in PAPER_TABLES[1].rows if row.suite == "cifar10-resnet18")
+    cells = [f"**{value:.2f}**" if value == max(row.values) else f"{value:.2f}" for value in row.values]
+    text = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
+    assert f"| Test accuracy (%) | {' | '.join(cells)} |" in text

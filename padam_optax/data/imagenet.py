@@ -196,7 +196,7 @@ def train_batches(
         memory, which must have room for `3 * worker_count` of them.
 
     Returns:
-      An iterator of dictionaries: `images` (batch_size, size, size, 3), uint8, and `labels` (batch_size,), int32.
+      An iterator of dictionaries with `images` (batch_size, size, size, 3), uint8, and `labels` (batch_size,), int32.
 
     Raises:
       DataError: If the images do not fill a batch, here; for a file that is not a readable image, which the message

@@ -23,6 +23,7 @@ def rate_in(experiment: Experiment, epoch: int) -> float:
 
 
 def configuration(experiment: Experiment, seed: int, data: Data) -> dict[str, Any]:
+    """What `config.json` holds of a run: specification, seed, data, versions and device."""
     specification = dataclasses.asdict(
         dataclasses.replace(experiment, hyperparameters=dict(experiment.hyperparameters))
     )

@@ -102,7 +102,7 @@ class Variant:
 
     @property
     def key(self) -> tuple[bool, str, bool, tuple[str, ...]]:
-        """To sort by: the data set's own label first, then whole runs first."""
+        """What to sort by, the data set's own label first, then whole runs first."""
         return not self.own, self.label, not self.full, self.departures
 
 

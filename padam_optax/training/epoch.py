@@ -100,7 +100,7 @@ class ResidentData:
 
     @property
     def position(self) -> str:
-        """Empty: the batches follow from the state."""
+        """Empty, as the batches follow from the state."""
         return ""
 
     def go_to(self, position: str) -> None:

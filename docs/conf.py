@@ -1,0 +1,72 @@
+"""How the documentation is built: `python -m sphinx -W --keep-going docs build/docs`, without a network."""
+
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+import padam_optax
+from padam_optax.experiments.records import read_all
+from padam_optax.report.sweeps import Sweep
+
+HERE = pathlib.Path(__file__).parent
+
+project = "padam_optax"
+author = "The padam_optax authors"
+version = release = padam_optax.__version__
+
+extensions = [
+    "matplotlib.sphinxext.plot_directive",
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+]
+html_theme = "furo"
+html_title = f"padam_optax {release}"
+
+# Every reference must lead somewhere; other libraries' pages are on the network, so that theirs stay text.
+nitpicky = True
+nitpick_ignore_regex = [("py:.*", r"(collections|flax|jax|nnx|numpy|np|optax|pathlib|typing)\..*")]
+
+# Args say what is taken; signatures with the unions that jax's and optax's types stand for cannot be read.
+autodoc_typehints = "none"
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+napoleon_attr_annotations = False
+napoleon_use_ivar = True
+
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3
+
+plot_formats = ["svg"]
+plot_html_show_formats = False
+plot_html_show_source_link = False
+
+
+def generate(app: Any) -> None:
+    """Writes what pages include: the command's help, and the pictures of the recorded search."""
+    folder = HERE / "generated"
+    folder.mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "typer", "padam_optax.cli", "utils", "docs", "--name", "padam"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    (folder / "command.md").write_text(text)
+    trials = [
+        record
+        for record in read_all(HERE.parent / "benchmarks" / "reproduction" / "cifar10-mini-tuning")
+        if record.config["experiment"]["optimizer"] == "padam"
+    ]
+    search = Sweep.of(trials, "test_error")
+    search.heat_map(folder / "search-map.png")
+    search.curves(folder / "search-p.png")
+
+
+def skip_fields(app: Any, what: str, name: str, obj: object, skip: bool, options: Any) -> bool | None:
+    """Leaves out what NamedTuple says of its fields: the class's docstring says it better."""
+    return True if (getattr(obj, "__doc__", None) or "").startswith("Alias for field number") else None
+
+
+def setup(app: Any) -> None:
+    """Called by Sphinx."""
+    app.connect("builder-inited", generate)
+    app.connect("autodoc-skip-member", skip_fields)
