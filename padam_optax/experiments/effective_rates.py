@@ -31,9 +31,9 @@ def observer(experiment: Experiment, threshold: float = 1e-4) -> Callable[[Train
       threshold: Below which rate a coordinate counts as one that has all but stopped.
 
     Returns:
-      A function from the state after an epoch to `{"effective_rates": {"quantiles": ..., "threshold": ...,
-      "share_below": ...}}`: over all coordinates, at that epoch's learning rate, `diagnostics.QUANTILES` as a
-      dictionary from each quantile, written as text, to its value.
+      A function from the state after an epoch to what a record's line gets as "effective_rates", over all coordinates
+      at that epoch's learning rate. That is a dictionary of "quantiles" (from each of `diagnostics.QUANTILES`, written
+      as text, to its value), "threshold" and "share_below".
 
     Raises:
       ValueError: If the experiment's optimizer has no v-hat.

@@ -113,7 +113,10 @@ PROBLEMS = {
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def measure(problem: Problem, T: int, runs: int, alpha: jax.Array | float) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Of each run: the mean of |grad f|^2, the largest |g_{1:T,i}|_2 / G_inf, the mean number of nonzeros; (runs,)."""
+    """Three results of each run, (runs,).
+
+    The mean of ``|grad f|^2``, the largest ``|g_{1:T,i}|_2 / G_inf``, and the mean number of nonzeros.
+    """
     optimizer = padam(alpha, B1, B2, 0.0, p=P)
     share = problem.share(T)
 
@@ -181,7 +184,7 @@ def measure_slopes(
       steps: Values of T, rising, 4 or more.
 
     Returns:
-      As JSON has it: `s`; the slopes `predicted_slope`, `bound_slope` (of (4.2) with its constants), `measured` and
+      A dictionary as JSON has it, with `s`; the slopes `predicted_slope`, `bound_slope` (of (4.2) with its constants), `measured` and
       `measured_late` (over the larger half of T), each with `slope` and `interval`; `measured_s` and
       `nonzeros_slope`, the growth of gradients and of nonzeros; and `rows`, for each T the measured mean and its
       standard error, the bound as printed and as corrected, and whether the growth condition holds.
