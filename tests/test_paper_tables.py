@@ -16,7 +16,7 @@ from padam_optax.report.grid import Cell, Grid, Line
 from padam_optax.report.runs import Paper, collect, distinct, merged, tuning_trials
 
 LOG = pathlib.Path(__file__).parent / "data" / "records"
-TUNING = pathlib.Path(__file__).parents[1] / "benchmarks" / "reproduction" / "cifar10-mini-tuning"
+REPRODUCTION = pathlib.Path(__file__).parents[1] / "benchmarks" / "reproduction"
 
 MARKDOWN = """\
 Table 1: Test accuracy (%) after 3 epochs. Measured: mean ± standard deviation over n seeds at the last epoch; \
@@ -313,12 +313,14 @@ def test_target_of_trials_only(tmp_path):
         targets.target_grids(SMALL, trials(tmp_path), "test_error", 1.0)
 
 
-def test_trials_of_the_mini_suite():
-    """As the page in benchmarks/reproduction says: 29 of Padam's, 5 to 7 of the others."""
-    counts = tuning_trials([*read_all(TUNING), *read_all(TUNING)])
-    assert counts.keys() == {f"cifar10-mini-{optimizer}" for optimizer in OPTIMIZERS}
-    assert counts.pop("cifar10-mini-padam") == 29
-    assert set(counts.values()) <= set(range(5, 8))
+@pytest.mark.parametrize(("suite", "padams", "fewest", "most"), [("cifar10-mini", 29, 5, 7), ("ptb-mini", 25, 4, 6)])
+def test_trials_of_the_mini_suites(suite, padams, fewest, most):
+    """As the page in benchmarks/reproduction says."""
+    folder = REPRODUCTION / f"{suite}-tuning"
+    counts = tuning_trials([*read_all(folder), *read_all(folder)])
+    assert counts.keys() == {f"{suite}-{optimizer}" for optimizer in OPTIMIZERS}
+    assert counts.pop(f"{suite}-padam") == padams
+    assert (min(counts.values()), max(counts.values())) == (fewest, most)
 
 
 class TestPage:

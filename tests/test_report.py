@@ -285,10 +285,11 @@ def test_picture_without_a_curve(tmp_path):
     assert matplotlib.image.imread(figures.training_curves(suite, tmp_path / "curves.png")).shape == (480, 1200, 4)
 
 
-def test_readme_shows_the_recorded_runs():
-    """The table in README is the one that its records make."""
+@pytest.mark.parametrize("name", ["cifar10-mini", "ptb-mini"])
+def test_readme_shows_the_recorded_runs(name):
+    """The tables in README are those that its records make."""
     root = pathlib.Path(__file__).parents[1]
-    records = read_all(root / "benchmarks" / "reproduction" / "cifar10-mini")
+    records = read_all(root / "benchmarks" / "reproduction" / name)
     (suite,) = tables.suites(fake_records.PAPER, records)
     assert {method: len(runs) for method, runs in suite.runs.finished.items()} == dict.fromkeys(OPTIMIZERS, 5)
     text = tables.suite_grid(suite).markdown()

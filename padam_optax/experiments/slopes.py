@@ -1,19 +1,19 @@
-"""The slope in T of E|grad f(x_out)|^2, measured and predicted: (4.3) of the paper, for dense and sparse gradients.
+"""The slope in T of ``E|grad f(x_out)|^2``, measured and predicted: (4.3) of the paper, for dense and sparse gradients.
 
 Padam (p = 1/8, b1 = .9, b2 = .99, no bias correction, eps 0) runs with the step size of Remark 4.6 on problems whose L,
 G_inf and inf f are known in closed form, sums over d = 10 coordinates of one nonconvex function phi of [0, inf f = 0]:
 
 - dense, s = 1/2: phi = 1 - cos, and a gradient with additive noise, x_1 = 2.
-- dead zone, s = 1/6: phi(x) = u^2/(1+u^2) with u = max(|x| - 1, 0), gradients times 1 +- 1/2, x_1 = 2. A coordinate's
-  gradients stop when it is inside. That takes about 1/alpha = T^(1/4+s/2) steps, so that the number of nonzeros grows
-  as T^(2s) for the one s with 2s = 1/4 + s/2.
+- dead zone, s = 1/6: phi(x) = u^2/(1+u^2) with u = max(abs(x) - 1, 0), gradients times 1 +- 1/2, x_1 = 2. A
+  coordinate's gradients stop when it is inside. That takes about 1/alpha = T^(1/4+s/2) steps, so that the number of
+  nonzeros grows as T^(2s) for the one s with 2s = 1/4 + s/2.
 - masked, s = 1/4: the dense problem, of which a coordinate's gradient is there with probability T^(2s-1) only, in the
   first step always. f is then T^(2s-1) times the dense one, another for each T: with f fixed and gradients bounded and
   unbiased, they cannot stay sparse where that of f is not small (see padam_optax.theory).
 
-E|grad f(x_out)|^2 is the mean over x_2, ..., x_T, over independent runs for each T. The slope is that of a line through
-the logarithms, over all T and over the larger half of them; its interval the middle 95% of slopes of runs drawn again
-with replacement.
+``E|grad f(x_out)|^2`` is the mean over x_2, ..., x_T, over independent runs for each T. The slope is that of a line
+through the logarithms, over all T and over the larger half of them; its interval the middle 95% of slopes of runs drawn
+again with replacement.
 """
 
 import functools
@@ -184,10 +184,10 @@ def measure_slopes(
       steps: Values of T, rising, 4 or more.
 
     Returns:
-      A dictionary as JSON has it, with `s`; the slopes `predicted_slope`, `bound_slope` (of (4.2) with its constants), `measured` and
-      `measured_late` (over the larger half of T), each with `slope` and `interval`; `measured_s` and
-      `nonzeros_slope`, the growth of gradients and of nonzeros; and `rows`, for each T the measured mean and its
-      standard error, the bound as printed and as corrected, and whether the growth condition holds.
+      A dictionary as JSON has it. It holds `s`; the slopes `predicted_slope`, `bound_slope` (of (4.2) with its
+      constants), `measured` and `measured_late` (over the larger half of T), each with `slope` and `interval`;
+      `measured_s` and `nonzeros_slope`, the growth of gradients and of nonzeros; and `rows`, for each T the measured
+      mean and its standard error, the bound as printed and as corrected, and whether the growth condition holds.
     """
     rows: list[dict[str, Any]] = []
     samples: list[np.ndarray] = []
