@@ -283,9 +283,9 @@ def test_running_out_of_memory_names_the_number(data, tmp_path, monkeypatch):
 
 
 def test_default_modes():
-    assert default_mode(EXPERIMENTS["ptb-mini-padam"], "cpu", 1) == "mapped"
-    assert default_mode(EXPERIMENTS["ptb-mini-padam"], "gpu", 1) == "vectorized"
-    assert default_mode(EXPERIMENTS["ptb-mini-padam"], "gpu", 8) == "sharded"
+    assert default_mode("cpu", 1) == "mapped"
+    assert default_mode("gpu", 1) == "vectorized"
+    assert default_mode("gpu", 8) == "sharded"
 
 
 PROGRAM = """

@@ -104,17 +104,16 @@ def objective(
     return score
 
 
-def default_mode(experiment: Experiment, backend: str, devices: int) -> Mode:
-    """The mode that benchmarks/sweep.py found the fastest for the kind of network on the backend.
+def default_mode(backend: str, devices: int) -> Mode:
+    """The mode for a backend.
 
-    On a CPU, whose time is bound by arithmetic, lane after lane; on others all lanes at once, or spread over devices
-    where there are several.
+    On a CPU, whose time is bound by arithmetic, lane after lane: benchmarks/sweep.py found that the fastest for every
+    kind of network. On others, where nothing was measured, all lanes at once; spread over devices where there are
+    several.
     """
     if devices > 1:
         return "sharded"
-    if backend == "cpu":
-        return "vectorized" if experiment.model == "small-cnn" else "mapped"
-    return "vectorized"
+    return "mapped" if backend == "cpu" else "vectorized"
 
 
 @dataclasses.dataclass
@@ -348,7 +347,7 @@ def _rungs(epochs: int, configurations: int, halving: int | None) -> list[int]:
 
 def _lanes(experiment: Experiment, data: Data, mode: Mode | None, batch_configs: int | None, pending: int) -> Lanes:
     devices = jax.devices()
-    mode = mode or default_mode(experiment, devices[0].platform, len(devices))
+    mode = mode or default_mode(devices[0].platform, len(devices))
     training, train, held_out = _training(experiment, data)
     size = batch_configs or min(_MOST_LANES, _that_fit(training, train, held_out, experiment))
     shares = len(devices) if mode == "sharded" else 1
