@@ -61,8 +61,18 @@ def main() -> None:
         single = statistics.median(seconds("run", *common, "--checkpoint-every", "0") for _ in range(arguments.singles))
         for mode in arguments.modes.split(","):
             for count in arguments.counts or counts:
+                # As `padam run`: all training images, and the test set.
+                images = [] if kind == "ptb-mini" else ["--held-out", "0"]
                 took = seconds(
-                    "sweep", *common, "--learning-rate", rates(count), "--mode", mode, "--batch-configs", str(count)
+                    "sweep",
+                    *common,
+                    *images,
+                    "--learning-rate",
+                    rates(count),
+                    "--mode",
+                    mode,
+                    "--batch-configs",
+                    str(count),
                 )
                 row = {
                     "kind": kind,
