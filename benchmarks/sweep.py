@@ -63,17 +63,8 @@ def main() -> None:
             for count in arguments.counts or counts:
                 # As `padam run`: all training images, and the test set.
                 images = [] if kind == "ptb-mini" else ["--held-out", "0"]
-                took = seconds(
-                    "sweep",
-                    *common,
-                    *images,
-                    "--learning-rate",
-                    rates(count),
-                    "--mode",
-                    mode,
-                    "--batch-configs",
-                    str(count),
-                )
+                lanes = ["--learning-rate", rates(count), "--mode", mode, "--batch-configs", str(count)]
+                took = seconds("sweep", *common, *images, *lanes)
                 row = {
                     "kind": kind,
                     "mode": mode,
