@@ -282,7 +282,7 @@ def trials(suite: str, name: str) -> list[Record]:
     return [record for record in read_all(folder) if record.config["experiment"]["optimizer"] == name]
 
 
-each_search = pytest.mark.parametrize(("suite", "name"), itertools.product(CHOICES, OPTIMIZERS))
+each_search = pytest.mark.parametrize(("suite", "name"), list(itertools.product(CHOICES, OPTIMIZERS)))
 
 
 DEFAULTS = {
