@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import padam_optax
 from padam_optax import __main__, cli
 from padam_optax.data.cifar import CIFAR10
-from padam_optax.experiments import EXPERIMENTS
+from padam_optax.experiments import EXPERIMENTS, demo
 from padam_optax.experiments.records import read_all
 from padam_optax.experiments.spec import OPTIMIZERS
 
@@ -244,8 +244,8 @@ def test_demo_takes_what_is_there(demonstration, monkeypatch):
 
 def test_demo_on_a_text(tmp_path, monkeypatch):
     """The same with an LSTM: perplexities. One of the seven will do."""
-    (spec,) = (spec for spec in cli.demo.LANGUAGE if spec.optimizer == "padam")
-    monkeypatch.setattr(cli.demo, "LANGUAGE", (spec,))
+    (spec,) = (spec for spec in demo.LANGUAGE if spec.optimizer == "padam")
+    monkeypatch.setattr(demo, "LANGUAGE", (spec,))
     code, output, errors = padam("demo", "--task", "language", "--epochs", 1, "--seeds", 1, "--out", tmp_path)
     assert code == 0
     assert "pydoc on pydoc-topics, 1 of 8 epochs, n = 1" in words(output)

@@ -20,7 +20,7 @@ MODULES = [
     name
     for path in sorted(PACKAGE.rglob("*.py"))
     if not re.search(
-        r"\._|\.cli$", name := ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        r"\._|\.cli(\.|$)", name := ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     )
 ]
 

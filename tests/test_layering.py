@@ -36,10 +36,10 @@ MAY_IMPORT = {
 
 
 def layer(module: str) -> str:
-    """The folder of a module of the package; "core" for its own modules but the command line's."""
+    """The folder of a module of the package; "core" for its own modules but `__main__`."""
     parts = module.split(".")
     is_folder = len(parts) > 1 and (PACKAGE / parts[1]).is_dir()
-    return parts[1] if is_folder or module in ("padam_optax.cli", "padam_optax.__main__") else "core"
+    return parts[1] if is_folder or module == "padam_optax.__main__" else "core"
 
 
 def module_name(path: pathlib.Path) -> str:

@@ -1,0 +1,68 @@
+"""What all commands share: the two consoles, errors in one line, the progress bar, a record's line."""
+
+import contextlib
+import pathlib
+from collections.abc import Generator
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from padam_optax.experiments import DataError
+
+OUT = Console()
+ERRORS = Console(stderr=True)
+
+
+@contextlib.contextmanager
+def clear_errors() -> Generator[None]:
+    """Turns errors that a user can mend into one message, and Ctrl-C into a word on how to go on."""
+    try:
+        yield
+    except (DataError, ValueError) as error:
+        _fail(str(error))
+    except KeyError as error:
+        _fail(str(error.args[0]))
+    except KeyboardInterrupt:
+        ERRORS.print("Stopped at once. The same command goes on from the last checkpoint.")
+        raise typer.Exit(130) from None
+
+
+def _fail(message: str) -> None:
+    ERRORS.print(f"[bold red]Error:[/bold red] {escape(message)}", emoji=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(2)
+
+
+def progress_columns() -> tuple[ProgressColumn, ...]:
+    return (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.1f}/{task.total} epochs"),
+        TimeElapsedColumn(),
+        TextColumn("left:"),
+        TimeRemainingColumn(elapsed_when_finished=False),
+    )
+
+
+def to_line(line: dict[str, Any]) -> str:
+    if "given_up" in line:
+        return f"epoch {line['epoch']}: given up, others did better"
+    if "diverged_step" in line:
+        return f"epoch {line['epoch']}: the loss is not finite at step {line['diverged_step']}: stopped"
+    if "test_perplexity" in line:
+        unit = "tokens"
+        found = f"validation perplexity {line['valid_perplexity']:.2f}, test {line['test_perplexity']:.2f}"
+    else:
+        unit, found = "images", f"test error {100 * line['test_error']:.2f} %"
+    text = f"epoch {line['epoch']}: train loss {line['train_loss']:.4f}, {found}"
+    speed = line["examples_per_second"]
+    return text if speed is None else f"{text}, {speed:.0f} {unit}/s"
+
+
+def write(path: pathlib.Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text(text)
+    part.replace(path)

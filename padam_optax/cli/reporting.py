@@ -1,0 +1,134 @@
+"""`padam report` and `padam check`: what records say."""
+
+import pathlib
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from padam_optax.cli.console import OUT, clear_errors, write
+from padam_optax.cli.select import PAPER
+from padam_optax.experiments.records import Record, read_all
+from padam_optax.report import claims, figures, page, tables, targets
+from padam_optax.report.grid import Grid
+from padam_optax.report.runs import distinct
+
+_Records = Annotated[
+    list[pathlib.Path],
+    typer.Argument(metavar="RECORDS...", help="Folders of recorded runs.", exists=True, file_okay=False),
+]
+
+
+def report(
+    records: _Records,
+    out: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="Folder for results.md, the figures, and a Markdown table and a PNG of each suite found."),
+    ] = None,
+    table: Annotated[int | None, typer.Option(help="Only this table of the paper.")] = None,
+    figure: Annotated[int | None, typer.Option(help="Only this figure of the paper; needs --out.")] = None,
+    time_to_target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="METRIC=VALUE",
+            help="Only the epochs and seconds until a metric, as recorded, is at most a value, such as test_error=0.1;"
+            " trials of a search among the records are counted.",
+        ),
+    ] = None,
+) -> None:
+    """Print the tables of the runs recorded in folders; with --out, write them, the claims and the figures.
+
+    Nothing but the records is read. Of the paper's tables those are printed that have a run.
+    """
+    with clear_errors():
+        found = _read(records)
+        if figure is not None and out is None:
+            raise ValueError("--figure draws a PNG: name a folder for it with --out.")
+        chosen: dict[str, list[Grid]] = {}
+        if table is not None:
+            chosen[f"table-{table}"] = [tables.paper_table(table, PAPER, found)]
+        if time_to_target is not None:
+            chosen["time-to-target"] = targets.target_grids(PAPER, found, *_target(time_to_target))
+        drawn = [] if figure is None else figures.paper_figure(figure, PAPER, found)
+        for name, grids in chosen.items():
+            for grid in grids:
+                OUT.print(grid.rich_table())
+            if out is not None:
+                write(out / f"{name}.md", "\n".join(grid.markdown() for grid in grids))
+        if figure is not None and out is not None:
+            for picture in drawn:
+                path = figures.save(picture.figure, out / f"{picture.name}.png")
+                OUT.print(f"{picture.title}: {path}\n{picture.caption}", highlight=False, markup=False, soft_wrap=True)
+            if not drawn:
+                OUT.print(f"Figure {figure}: not run.", highlight=False)
+        if table is figure is time_to_target is None:
+            _report_all(found, out)
+
+
+def check(records: _Records) -> None:
+    """Say if each claim holds on the paper's own tables; then if recorded runs show it, do not, or cannot tell.
+
+    A verdict on runs needs 3 pairs of them with the same seed; it is that of the 95% interval of their mean difference.
+    The exit code is 0 whatever the verdicts are.
+    """
+    with clear_errors():
+        found = claims.findings(PAPER, _read(records))
+    OUT.rule("The claims on the paper's own tables")
+    for finding in found:
+        _print_finding(finding.claim, finding.on_tables, finding.tables_grid())
+    OUT.print("\n[bold]Inconsistencies in the paper[/bold]")
+    for text in claims.inconsistencies(PAPER):
+        OUT.print(f"- {text}", highlight=False, markup=False)
+    OUT.rule("The claims on recorded runs")
+    for finding in found:
+        _print_finding(finding.claim, finding.on_runs, finding.runs_grid())
+
+
+def _print_finding(claim: claims.Claim, said: str, grid: Grid | None) -> None:
+    OUT.print(f"\n[bold]{escape(claim.statement)}[/bold] ({claim.source})", highlight=False)
+    OUT.print(said, highlight=False)
+    if grid is not None:
+        OUT.print(grid.rich_table())
+
+
+def _read(folders: list[pathlib.Path]) -> list[Record]:
+    """The runs below some folders, each once; refuses folders without any."""
+    found: list[Record] = []
+    for folder in folders:
+        records = read_all(folder)
+        if not records:
+            raise ValueError(f"{folder} holds no recorded runs (config.json, metrics.jsonl).")
+        found += records
+    return distinct(found)
+
+
+def _target(text: str) -> tuple[str, float]:
+    metric, _, value = text.partition("=")
+    try:
+        return metric, float(value)
+    except ValueError:
+        raise ValueError(f"--time-to-target takes METRIC=VALUE, such as test_error=0.1; got {text!r}.") from None
+
+
+def _report_all(records: list[Record], out: pathlib.Path | None) -> None:
+    """Prints what was run; with a folder, writes all that there is to say."""
+    for number in PAPER.tables:
+        if tables.has_runs(number, PAPER, records):
+            OUT.print(tables.paper_table(number, PAPER, records).rich_table())
+        if out is not None:
+            write(out / f"table-{number}.md", tables.paper_table(number, PAPER, records).markdown())
+    curves: dict[str, str] = {}
+    for suite, name in page.suite_files(tables.suites(PAPER, records)):
+        OUT.print(tables.suite_grid(suite).rich_table())
+        if out is not None:
+            write(out / f"{name}.md", tables.suite_grid(suite).markdown())
+            if any(suite.runs.finished.values()):
+                curves[name] = figures.training_curves(suite, out / f"{name}.png").name
+    if out is None:
+        return
+    pictures: dict[str, figures.Picture] = {}
+    for number in figures.NUMBERS:
+        for picture in figures.paper_figure(number, PAPER, records):
+            pictures[figures.save(picture.figure, out / f"{picture.name}.png").name] = picture
+    write(out / "results.md", page.results_page(PAPER, records, pictures, curves))
+    OUT.print(f"Written: {out / 'results.md'}", highlight=False, markup=False, soft_wrap=True)

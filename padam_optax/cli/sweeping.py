@@ -1,0 +1,135 @@
+"""`padam sweep`: many values of hyper-parameters in one compiled program."""
+
+import dataclasses
+import pathlib
+from typing import Annotated, Any
+
+import typer
+from rich.progress import Progress
+
+from padam_optax.cli.console import ERRORS, OUT, clear_errors, progress_columns, to_line, write
+from padam_optax.experiments import find
+from padam_optax.experiments.grid import parse_space, parse_values, product
+from padam_optax.experiments.spec import Experiment
+from padam_optax.report import sweeps
+
+
+def sweep(
+    name: Annotated[str, typer.Argument(help="Experiment; `padam list` shows all.")],
+    learning_rate: Annotated[
+        str | None, typer.Option(metavar="VALUES", help="Such as 1e-3:1e1:log:5 (ends included) or 0.01,0.1.")
+    ] = None,
+    p: Annotated[str | None, typer.Option(metavar="VALUES", help="Such as 1/16,1/8,1/4,2/5,1/2.")] = None,
+    b2: Annotated[str | None, typer.Option(metavar="VALUES", help="Such as .99,.999.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUES", help="Any other hyper-parameter; may be given several times."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds 0 to N-1 of each configuration.")] = 1,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Train so many epochs; the schedule keeps its shape.")
+    ] = None,
+    held_out: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=0.9,
+            help="Images: share of the training set to compare by, by default 0.2; 0 takes the test set, for a"
+            " figure and not for a choice. Text is compared by its validation part.",
+        ),
+    ] = None,
+    mode: Annotated[
+        str | None,
+        typer.Option(help="vectorized, mapped (one after another) or sharded; by default what was measured fastest."),
+    ] = None,
+    batch_configs: Annotated[
+        int | None, typer.Option(min=1, help="Runs that train at once; by default what memory holds, 16 at most.")
+    ] = None,
+    halving: Annotated[
+        int | None, typer.Option(min=2, help="Successive halving: only the best 1/N go on at each stage.")
+    ] = None,
+    search_with: Annotated[
+        str | None,
+        typer.Option("--search", help="optuna: it chooses from ranges (1e-3:1e1:log) or values, and gives up early."),
+    ] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Of a search, earlier ones included.")] = None,
+    data_dir: Annotated[pathlib.Path | None, typer.Option(help="As of `padam run`.")] = None,
+    data_label: Annotated[str, typer.Option(help="As of `padam run`.")] = "",
+    out: Annotated[pathlib.Path, typer.Option(help="Folder for the records, the table and pictures.")] = pathlib.Path(
+        "sweeps"
+    ),
+    deadline: Annotated[float | None, typer.Option(min=0, help="Stop after so many seconds.")] = None,
+) -> None:
+    """Train many values of hyper-parameters in one compiled program: records, a table, pictures.
+
+    By default the product of all values; with --search, what Optuna chooses.
+
+    Each configuration is recorded under OUT/NAME@SETTINGS/seed-SEED; those that are recorded whole are not run again.
+    """
+    with clear_errors():
+        spec = find(name) if epochs is None else find(name).with_epochs(epochs)
+        texts = _by_name(learning_rate=learning_rate, p=p, b2=b2, others=set_ or [])
+        if (trials is None) != (search_with is None):
+            raise ValueError("--search optuna and --trials N go together.")
+        if search_with not in (None, "optuna"):
+            raise ValueError(f"--search must be optuna, got {search_with!r}.")
+        if search_with is not None and halving is not None:
+            raise ValueError("--halving is for grids; a search gives up by itself.")
+        space = {name: parse_space(text) for name, text in texts.items()} if trials is not None else {}
+        configurations = (
+            product(spec, {name: parse_values(text) for name, text in texts.items()}) if trials is None else []
+        )
+        if mode not in (None, "vectorized", "mapped", "sharded"):
+            raise ValueError(f"--mode must be vectorized, mapped or sharded, got {mode!r}.")
+        if spec.language is None:
+            spec = dataclasses.replace(spec, held_out=0.2 if held_out is None else held_out or None)
+        elif held_out is not None:
+            raise ValueError("--held-out is for images: a text has a validation part.")
+        from padam_optax.experiments import sweep as sweeps_of
+        from padam_optax.experiments.datasets import load_data
+        from padam_optax.experiments.queue import Budget
+        from padam_optax.experiments.search import search
+
+        data = load_data(spec, data_dir, data_label)
+        budget = Budget(deadline)
+        count = len(configurations) if trials is None else trials
+        total = count * seeds * spec.epochs
+        with budget.listening(), Progress(*progress_columns(), console=ERRORS) as progress:
+            task = progress.add_task(f"{spec.name}: compiling", total=total)
+
+            def on_epoch(run: Experiment, seed: int, line: dict[str, Any]) -> None:
+                progress.update(task, advance=1, description=spec.name)
+                if not ERRORS.is_terminal and ("train_loss" not in line or line["epoch"] == run.epochs):
+                    ERRORS.print(f"{run.name} seed {seed}: {to_line(line)}", highlight=False, soft_wrap=True)
+
+            def should_stop() -> bool:
+                return budget.reason is not None
+
+            sweeper = sweeps_of.Sweeper(
+                spec, data, out, mode=mode, batch_configs=batch_configs, on_epoch=on_epoch, should_stop=should_stop
+            )
+            if trials is None:
+                records = sweeper.train(configurations, range(seeds), halving=halving)
+            else:
+                records = search(spec, space, trials, range(seeds), sweeper, out, should_stop=should_stop)
+            progress.update(task, completed=total)
+    found = sweeps.Sweep.of(records, sweeps_of.metric_of(spec))
+    OUT.print(found.grid(20).rich_table())
+    write(out / f"{spec.name}.md", found.grid().markdown())
+    for path in (found.heat_map(out / f"{spec.name}-map.png"), found.curves(out / f"{spec.name}-p.png")):
+        if path is not None:
+            OUT.print(f"Written: {path}", highlight=False, markup=False, soft_wrap=True)
+    if not all(record.finished for record in records) or len(records) < count * seeds:
+        OUT.print(f"Stopped by {budget.reason or 'the deadline'}. The same command goes on with what is left.")
+        if budget.interrupted:
+            raise typer.Exit(130)
+
+
+def _by_name(others: list[str], **named: str | None) -> dict[str, str]:
+    texts = {name: text for name, text in named.items() if text is not None}
+    for each in others:
+        name, separator, text = each.partition("=")
+        if not separator:
+            raise ValueError(f"--set takes NAME=VALUES, such as weight_decay=0,1e-4; got {each!r}.")
+        texts[name] = text
+    return texts
