@@ -4,6 +4,8 @@ import math
 import numbers
 from typing import Any
 
+import jax.numpy as jnp
+
 
 def is_python_zero(value: Any) -> bool:
     """Whether `value` is a Python number and 0; False for arrays and schedules, whatever they hold."""
@@ -29,3 +31,9 @@ def check_p(p: Any) -> None:
             f"p must be in [0, 1/2], got {p}: 0 is SGD with momentum, 1/2 is AMSGrad, and above 1/2 the convergence"
             " theorem (Theorem 4.3 of Chen et al., 2020) does not hold."
         )
+
+
+def check_real_dtype(name: str, dtype: Any) -> None:
+    """Raises ValueError unless `dtype` is None or a real floating dtype."""
+    if dtype is not None and not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(f"{name} must be a real floating dtype, such as bfloat16; got {dtype!r}.")

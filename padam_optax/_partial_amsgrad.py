@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from padam_optax import _checks, _moments, _powers
+from padam_optax import _checks, _moments, _powers, _rounding
 
 BiasCorrection: TypeAlias = Literal["none", "official", "debiased"]
 _BIAS_CORRECTIONS = ("none", "official", "debiased")
+Rounding: TypeAlias = Literal["stochastic", "nearest"]
+_ROUNDINGS = ("stochastic", "nearest")
 
 
 class ScaleByPartialAmsgradState(NamedTuple):
@@ -38,6 +40,7 @@ def scale_by_partial_amsgrad(
     bias_correction: BiasCorrection = "none",
     mu_dtype: jax.typing.DTypeLike | None = None,
     nu_dtype: jax.typing.DTypeLike | None = None,
+    nu_rounding: Rounding = "stochastic",
 ) -> optax.GradientTransformationExtraArgs:
     r"""Rescales updates by momentum over a power of AMSGrad's second moment.
 
@@ -65,7 +68,11 @@ def scale_by_partial_amsgrad(
         :math:`(1-\beta_2^t)^p / (1-\beta_1^t)`, which undoes the bias of both moments.
       mu_dtype: Dtype of the first moment; by default each parameter's. Complex parameters keep their own.
       nu_dtype: Dtype of `nu` and `nu_max`, real; by default the parameter's real one, and float32 for 16-bit
-        parameters (a bfloat16 average at b2 = 0.999 stops short of its value).
+        parameters.
+      nu_rounding: How moments are rounded to a `nu_dtype` of bfloat16 (any other dtype is rounded to nearest).
+        "stochastic": `nu` up or down at random, exact in expectation, and `nu_max` up, so that it never falls; a
+        function of the values and of the step, so that runs repeat. "nearest": a bfloat16 average at b2 = 0.999 stops
+        short of its value.
 
     Returns:
       A :class:`optax.GradientTransformationExtraArgs`. The updates have the shapes of the gradients and the dtypes of
@@ -75,7 +82,8 @@ def scale_by_partial_amsgrad(
 
     Raises:
       ValueError: If a Python number b1 or b2 is outside [0, 1), eps is negative or not finite, p is outside [0, 1/2],
-        or `bias_correction` is none of the three names. Traced values and schedules are not checked.
+        `bias_correction` or `nu_rounding` is none of its names, or `nu_dtype` is not a real floating dtype. Traced
+        values and schedules are not checked.
 
     Examples:
       Padam with the paper's schedule for CIFAR-10: the rate is divided by 10 after epochs 100 and 150.
@@ -112,6 +120,9 @@ def scale_by_partial_amsgrad(
     _checks.check_p(p)
     if bias_correction not in _BIAS_CORRECTIONS:
         raise ValueError(f"bias_correction must be one of {', '.join(_BIAS_CORRECTIONS)}; got {bias_correction!r}.")
+    if nu_rounding not in _ROUNDINGS:
+        raise ValueError(f"nu_rounding must be one of {', '.join(_ROUNDINGS)}; got {nu_rounding!r}.")
+    _checks.check_real_dtype("nu_dtype", nu_dtype)
 
     def init_fn(params: optax.Params) -> ScaleByPartialAmsgradState:
         return ScaleByPartialAmsgradState(
@@ -120,6 +131,16 @@ def scale_by_partial_amsgrad(
             nu=_moments.init_nu(params, nu_dtype),
             nu_max=_moments.init_nu(params, nu_dtype),
         )
+
+    def accumulate(new_nu: jax.Array, nu_max: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """`nu` and `nu_max` as they will be kept, in any dtype that holds them."""
+        if nu_rounding == "nearest" or nu_max.dtype != jnp.bfloat16:
+            new_nu = _moments.saturating_cast(new_nu, nu_max.dtype)
+            return new_nu, jnp.maximum(nu_max, new_nu)
+        # Rounded as float32: XLA's CPU backend takes twice as long over 16-bit integers.
+        new_nu = jnp.minimum(new_nu, jnp.asarray(jnp.finfo(jnp.bfloat16).max, new_nu.dtype)).astype(jnp.float32)
+        highest = jnp.maximum(nu_max.astype(jnp.float32), _rounding.upward(new_nu))
+        return _rounding.stochastically(new_nu, count), highest
 
     def update_fn(
         updates: optax.Updates,
@@ -137,15 +158,14 @@ def scale_by_partial_amsgrad(
             dtype = _moments.real_dtype(wide.dtype)
             new_mu = _moments.decay_average(mu, wide, b1)
             new_nu = _moments.decay_average(nu, _moments.squared_magnitude(wide), b2)
-            new_nu = _moments.saturating_cast(new_nu, nu.dtype)
-            new_nu_max = jnp.maximum(nu_max, new_nu)
+            new_nu, new_nu_max = accumulate(new_nu, nu_max, state.count)
             root = jnp.sqrt(new_nu_max.astype(dtype)) + jnp.asarray(eps, dtype)
             update = _powers.divide_by_power(new_mu, root, p_now)
             if bias_correction != "none":
                 correction = _correction(bias_correction, b1, b2, p_now, _moments.step_of(state.count, dtype))
                 update = correction.astype(update.dtype) * update
             update = update.astype(_moments.update_dtype(gradient, mu, param, mu_dtype))
-            return update, new_mu.astype(mu.dtype), new_nu, new_nu_max
+            return update, new_mu.astype(mu.dtype), new_nu.astype(nu.dtype), new_nu_max.astype(nu_max.dtype)
 
         new_updates, mu, nu, nu_max = _moments.map_leaves(
             step, 4, updates, state.mu, state.nu, state.nu_max, params=params
@@ -180,6 +200,7 @@ def padam(
     bias_correction: BiasCorrection = "none",
     mu_dtype: jax.typing.DTypeLike | None = None,
     nu_dtype: jax.typing.DTypeLike | None = None,
+    nu_rounding: Rounding = "stochastic",
 ) -> optax.GradientTransformationExtraArgs:
     r"""Padam with coupled (L2) weight decay, as in the paper's experiments.
 
@@ -203,6 +224,7 @@ def padam(
       bias_correction: "none" (Algorithm 1), "official" (the authors' code) or "debiased".
       mu_dtype: Dtype of the first moment; by default each parameter's.
       nu_dtype: Dtype of the second moment and its maximum; by default float32 at least.
+      nu_rounding: To a `nu_dtype` of bfloat16: "stochastic" or "nearest".
 
     Returns:
       The :class:`optax.GradientTransformationExtraArgs`; its updates are to be added to the parameters.
@@ -236,7 +258,14 @@ def padam(
     return optax.chain(
         _moments.weight_decay_stage(weight_decay, mask),
         scale_by_partial_amsgrad(
-            b1, b2, eps, p=p, bias_correction=bias_correction, mu_dtype=mu_dtype, nu_dtype=nu_dtype
+            b1,
+            b2,
+            eps,
+            p=p,
+            bias_correction=bias_correction,
+            mu_dtype=mu_dtype,
+            nu_dtype=nu_dtype,
+            nu_rounding=nu_rounding,
         ),
         _moments.keeping_dtype(optax.scale_by_learning_rate(learning_rate)),
     )
@@ -254,6 +283,7 @@ def padamw(
     bias_correction: BiasCorrection = "none",
     mu_dtype: jax.typing.DTypeLike | None = None,
     nu_dtype: jax.typing.DTypeLike | None = None,
+    nu_rounding: Rounding = "stochastic",
 ) -> optax.GradientTransformationExtraArgs:
     r"""Padam with decoupled weight decay, as AdamW is to Adam.
 
@@ -277,6 +307,7 @@ def padamw(
       bias_correction: "none" (Algorithm 1), "official" (the authors' code) or "debiased".
       mu_dtype: Dtype of the first moment; by default each parameter's.
       nu_dtype: Dtype of the second moment and its maximum; by default float32 at least.
+      nu_rounding: To a `nu_dtype` of bfloat16: "stochastic" or "nearest".
 
     Returns:
       The :class:`optax.GradientTransformationExtraArgs`; its updates are to be added to the parameters.
@@ -311,7 +342,14 @@ def padamw(
     _checks.check_non_negative("weight_decay", weight_decay)
     return optax.chain(
         scale_by_partial_amsgrad(
-            b1, b2, eps, p=p, bias_correction=bias_correction, mu_dtype=mu_dtype, nu_dtype=nu_dtype
+            b1,
+            b2,
+            eps,
+            p=p,
+            bias_correction=bias_correction,
+            mu_dtype=mu_dtype,
+            nu_dtype=nu_dtype,
+            nu_rounding=nu_rounding,
         ),
         _moments.weight_decay_stage(weight_decay, mask, keep_dtype=True),
         _moments.keeping_dtype(optax.scale_by_learning_rate(learning_rate)),

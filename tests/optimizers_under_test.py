@@ -16,6 +16,7 @@ FACTORIES = {
     "padam-1/2": functools.partial(padam_optax.padam, p=1 / 2),
     "padam-1/5": functools.partial(padam_optax.padam, p=1 / 5),
     "padam-official": functools.partial(padam_optax.padam, bias_correction="official"),
+    "padam-bfloat16": functools.partial(padam_optax.padam, nu_dtype="bfloat16"),
     "padamw": padam_optax.padamw,
     "adabound": functools.partial(padam_optax.adabound, final_learning_rate=RATE, base_learning_rate=RATE),
     "amsbound": functools.partial(
