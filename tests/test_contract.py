@@ -110,7 +110,8 @@ def test_inject_hyperparams(name, dtype):
     assert types(updates) == types(params)
     # Rounded to bfloat16, neighbours may differ by one unit in the last place.
     chex.assert_trees_all_close(updates, expected, rtol=1e-5 if dtype == "float32" else 2**-7)
-    chex.assert_trees_all_close(injected_state.inner_state, state, rtol=1e-5, atol=1e-5)
+    state_rtol = 2**-7 if name == "padam-bfloat16" else 1e-5
+    chex.assert_trees_all_close(injected_state.inner_state, state, rtol=state_rtol, atol=1e-5)
 
 
 @each_optimizer

@@ -60,6 +60,10 @@ def run(
     ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Seeds 0 to N-1, one run each.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16: what activations are computed in.")] = None,
+    moment_dtype: Annotated[
+        str | None,
+        typer.Option(help="float32, bfloat16 or bfloat16-nearest: what Padam and AMSGrad keep their moments in."),
+    ] = None,
     deadline: Annotated[
         float | None,
         typer.Option(min=0, help="Stop after so many seconds, with a checkpoint; begin nothing that cannot finish."),
@@ -87,10 +91,14 @@ def run(
             raise ValueError("--seed and --seeds exclude each other.")
         if dtype not in (None, "float32", "bfloat16"):
             raise ValueError(f"--dtype must be float32 or bfloat16, got {dtype!r}.")
+        if moment_dtype not in (None, "float32", "bfloat16", "bfloat16-nearest"):
+            raise ValueError(f"--moment-dtype must be float32, bfloat16 or bfloat16-nearest, got {moment_dtype!r}.")
         if epochs is not None:
             specs = [spec.with_epochs(epochs) for spec in specs]
         if dtype is not None:
             specs = [dataclasses.replace(spec, compute_dtype=dtype) for spec in specs]
+        if moment_dtype is not None:
+            specs = [dataclasses.replace(spec, moment_dtype=moment_dtype) for spec in specs]
         from padam_optax.experiments.datasets import load_data
         from padam_optax.experiments.queue import Budget
 

@@ -22,6 +22,7 @@ def make_optimizer(
     *,
     bias_correction: BiasCorrection = "official",
     decay_everything: bool = True,
+    moment_dtype: str = "float32",
 ) -> optax.GradientTransformation:
     """Returns one of the seven as the paper's experiments use them.
 
@@ -39,6 +40,7 @@ def make_optimizer(
       total_updates: Updates of the whole training, for AdamW's decay.
       bias_correction: Of Padam and AMSGrad; "official" is the authors' code's.
       decay_everything: Whether decay is on every parameter, or on those of two or more axes only.
+      moment_dtype: Of Padam and AMSGrad: "float32", "bfloat16" (rounded stochastically) or "bfloat16-nearest".
 
     Raises:
       ValueError: If the name is unknown, or a hyper-parameter is missing or not one of the optimizer's.
@@ -61,10 +63,16 @@ def make_optimizer(
         return optax.adamw(learning_rate, **values, weight_decay=decay, mask=mask)
     decay = values.pop("weight_decay")
     match name:
-        case "padam":
-            optimizer = padam_optax.padam(learning_rate, **values, bias_correction=bias_correction)
-        case "amsgrad":
-            optimizer = padam_optax.padam(learning_rate, **values, p=0.5, bias_correction=bias_correction)
+        case "padam" | "amsgrad":
+            dtype = None if moment_dtype == "float32" else jnp.bfloat16
+            optimizer = padam_optax.padam(
+                learning_rate,
+                **({"p": 0.5} | values),
+                bias_correction=bias_correction,
+                mu_dtype=dtype,
+                nu_dtype=dtype,
+                nu_rounding="nearest" if moment_dtype == "bfloat16-nearest" else "stochastic",
+            )
         case "adabound":
             optimizer = padam_optax.adabound(learning_rate, **values, base_learning_rate=base)
         case _:

@@ -75,6 +75,7 @@ def _trainer(program: Program) -> Trainer:
             round(steps * experiment.epochs),
             bias_correction=experiment.bias_correction,
             decay_everything=experiment.decay_everything,
+            moment_dtype=experiment.moment_dtype,
         )
         if experiment.language is None:
             return made

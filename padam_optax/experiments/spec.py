@@ -123,7 +123,9 @@ class Experiment:
       held_out: This share of the training images, the last ones, takes the place of the test set (for choosing
         settings); None for results.
       image_size: Height and width of the network's input where the data set's images differ in size, else None.
-      compute_dtype: Of activations and of the kernels they meet; parameters, statistics and moments stay float32.
+      compute_dtype: Of activations and of the kernels they meet; parameters and statistics stay float32.
+      moment_dtype: Of the state of Padam and AMSGrad: "bfloat16" keeps all three moments in 6 bytes a parameter, the
+        second ones rounded stochastically; "bfloat16-nearest" rounds them to nearest, to compare with.
       keep_last_batch: Whether what does not fill a batch makes a smaller one (CIFAR: the 391st, of 80) or is left out.
       statistics_updates: How often a training batch enters the running batch statistics; the authors' closure runs
         the network twice a step.
@@ -152,6 +154,7 @@ class Experiment:
     held_out: float | None = None
     image_size: int | None = None
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    moment_dtype: Literal["float32", "bfloat16", "bfloat16-nearest"] = "float32"
     keep_last_batch: bool = False
     statistics_updates: int = 1
     reestimate_statistics: bool = False
@@ -161,6 +164,12 @@ class Experiment:
     language: LanguageModel | None = None
     assumed: tuple[str, ...] = ()
     paper: tuple[PaperResult, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.moment_dtype != "float32" and self.optimizer not in ("padam", "amsgrad"):
+            raise ValueError(
+                f"moment_dtype {self.moment_dtype} is for padam and amsgrad; {self.name} trains with {self.optimizer}."
+            )
 
     def with_epochs(self, epochs: int) -> "Experiment":
         """The same with another length, the milestones at the same shares of it, after the first epoch at least.
