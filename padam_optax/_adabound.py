@@ -104,7 +104,7 @@ def scale_by_adabound(
             dtype = _moments.real_dtype(wide.dtype)
             new_mu = _moments.decay_average(mu, wide, b1)
             new_nu = _moments.decay_average(nu, _moments.squared_magnitude(wide), b2)
-            new_nu = _moments.saturating_cast(new_nu, nu.dtype)
+            new_nu = _moments.cast_average(new_nu, nu.dtype)
             new_nu_max = jnp.maximum(nu_max, new_nu) if amsbound else new_nu
             t = _moments.step_of(state.count, dtype)
             ratio = jnp.asarray(final_ratio, dtype)

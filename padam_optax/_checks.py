@@ -12,6 +12,11 @@ def is_python_zero(value: Any) -> bool:
     return isinstance(value, numbers.Real) and float(value) == 0
 
 
+def is_normal(value: Any, dtype: Any) -> bool:
+    """Whether `value` is a positive Python number that `dtype` holds as a normal number, so that a sum keeps it."""
+    return isinstance(value, numbers.Real) and float(value) >= float(jnp.finfo(dtype).tiny)
+
+
 def check_decay(name: str, value: Any) -> None:
     """Raises ValueError unless the Python number `value` lies in [0, 1)."""
     if isinstance(value, numbers.Real) and not 0 <= float(value) < 1:

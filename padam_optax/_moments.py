@@ -76,10 +76,22 @@ def decay_average(average: jax.Array, value: jax.Array, decay: jax.typing.ArrayL
 
 
 def squared_magnitude(value: jax.Array) -> jax.Array:
-    """`|value|^2`, real; a square that overflows saturates at the dtype's maximum, NaN stays NaN."""
+    """`|value|^2`, real; saturates at half the dtype's maximum, NaN stays NaN.
+
+    Half, so that an average of squares cannot overflow, however it is rounded.
+    """
     is_complex = jnp.iscomplexobj(value)
     square = jnp.square(value.real) + jnp.square(value.imag) if is_complex else jnp.square(value)
-    return saturating_cast(square, square.dtype)
+    return jnp.minimum(square, jnp.asarray(jnp.finfo(square.dtype).max / 2, square.dtype))
+
+
+def cast_average(value: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
+    """Casts an average of `squared_magnitude`s; what a narrower `dtype` cannot hold becomes its maximum.
+
+    In its own dtype it stays as it is: a minimum that has two users, XLA's CPU backend computes twice, out of place.
+    """
+    wider = jnp.finfo(dtype).max >= jnp.finfo(value.dtype).max / 2
+    return value.astype(dtype) if wider else saturating_cast(value, dtype)
 
 
 def saturating_cast(value: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:

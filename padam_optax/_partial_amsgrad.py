@@ -135,10 +135,10 @@ def scale_by_partial_amsgrad(
     def accumulate(new_nu: jax.Array, nu_max: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array]:
         """`nu` and `nu_max` as they will be kept, in any dtype that holds them."""
         if nu_rounding == "nearest" or nu_max.dtype != jnp.bfloat16:
-            new_nu = _moments.saturating_cast(new_nu, nu_max.dtype)
+            new_nu = _moments.cast_average(new_nu, nu_max.dtype)
             return new_nu, jnp.maximum(nu_max, new_nu)
         # Rounded as float32: XLA's CPU backend takes twice as long over 16-bit integers.
-        new_nu = jnp.minimum(new_nu, jnp.asarray(jnp.finfo(jnp.bfloat16).max, new_nu.dtype)).astype(jnp.float32)
+        new_nu = _moments.cast_average(new_nu, jnp.float32)
         highest = jnp.maximum(nu_max.astype(jnp.float32), _rounding.upward(new_nu))
         return _rounding.stochastically(new_nu, count), highest
 
@@ -160,7 +160,7 @@ def scale_by_partial_amsgrad(
             new_nu = _moments.decay_average(nu, _moments.squared_magnitude(wide), b2)
             new_nu, new_nu_max = accumulate(new_nu, nu_max, state.count)
             root = jnp.sqrt(new_nu_max.astype(dtype)) + jnp.asarray(eps, dtype)
-            update = _powers.divide_by_power(new_mu, root, p_now)
+            update = _powers.divide_by_power(new_mu, root, p_now, positive=_checks.is_normal(eps, dtype))
             if bias_correction != "none":
                 correction = _correction(bias_correction, b1, b2, p_now, _moments.step_of(state.count, dtype))
                 update = correction.astype(update.dtype) * update

@@ -270,7 +270,7 @@ def scale_by_partial_rms(
             wide = _moments.widened(gradient, nu)
             dtype = _moments.real_dtype(wide.dtype)
             new_nu = _moments.decay_average(nu, _moments.squared_magnitude(wide), decay)
-            new_nu = _moments.saturating_cast(new_nu, nu.dtype)
+            new_nu = _moments.cast_average(new_nu, nu.dtype)
             corrected = _corrected(new_nu.astype(dtype), decay, state.count) if bias_correction else new_nu
             root = _root(corrected.astype(dtype), eps, eps_in_sqrt)
             update = _powers.divide_by_power(wide, root, p_now)
@@ -352,7 +352,7 @@ def scale_by_partial_stddev(
             dtype = _moments.real_dtype(wide.dtype)
             new_mu = _moments.decay_average(mu, wide, decay)
             new_nu = _moments.decay_average(nu, _moments.squared_magnitude(wide), decay)
-            new_nu = _moments.saturating_cast(new_nu, nu.dtype)
+            new_nu = _moments.cast_average(new_nu, nu.dtype)
             mean, square = new_mu, new_nu.astype(dtype)
             if bias_correction:
                 mean, square = (_corrected(moment, decay, state.count) for moment in (mean, square))
@@ -505,13 +505,13 @@ def scale_by_partial_adadelta(
             wide = _moments.widened(gradient, e_g)
             dtype = _moments.real_dtype(wide.dtype)
             new_e_g = _moments.decay_average(e_g, _moments.squared_magnitude(wide), rho)
-            new_e_g = _moments.saturating_cast(new_e_g, e_g.dtype)
+            new_e_g = _moments.cast_average(new_e_g, e_g.dtype)
             below, above = (_root(average.astype(dtype), eps, True) for average in (new_e_g, e_x))
             # 0 on either side gives the update 0, as 0 for the base of the power does.
             ratio = jnp.where(above > 0, below / jnp.where(above > 0, above, 1), 0)
             update = _powers.divide_by_power(wide, ratio, p_now)
             new_e_x = _moments.decay_average(e_x, _moments.squared_magnitude(update), rho)
-            new_e_x = _moments.saturating_cast(new_e_x, e_x.dtype)
+            new_e_x = _moments.cast_average(new_e_x, e_x.dtype)
             return update.astype(_update_dtype(gradient, param)), new_e_g, new_e_x
 
         new_updates, e_g, e_x = _moments.map_leaves(step, 3, updates, state.e_g, state.e_x, params=params)

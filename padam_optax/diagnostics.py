@@ -259,7 +259,7 @@ def measure(
         def step(gradient: jax.Array, nu: jax.Array, nu_max: jax.Array, param: None) -> tuple[jax.Array, jax.Array]:
             del param
             square = _moments.squared_magnitude(_moments.widened(gradient, nu))
-            new_nu = _moments.saturating_cast(_moments.decay_average(nu, square, b2), nu.dtype)
+            new_nu = _moments.cast_average(_moments.decay_average(nu, square, b2), nu.dtype)
             return new_nu, jnp.maximum(nu_max, new_nu)
 
         nu, nu_max = _moments.map_leaves(step, 2, updates, state.nu, state.nu_max, params=None)

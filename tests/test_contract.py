@@ -178,6 +178,22 @@ def test_partition(name):
     chex.assert_trees_all_close(updates, {"w": expected["w"], "b": -0.5 * gradients["b"]})
 
 
+@pytest.mark.parametrize("name", [name for name in FACTORIES if name.startswith(("padam", "adabound"))])
+def test_no_memory_beyond_one_leaf(name):
+    """With donated buffers a step works in place; moments in bfloat16 are copied first, 4 bytes a parameter in all."""
+    optimizer = make(name)
+    params = [jax.ShapeDtypeStruct((1000,), jnp.float32)] * 20
+
+    def step(params, state, gradients):
+        updates, state = optimizer.update(gradients, state, params)
+        return optax.apply_updates(params, updates), state
+
+    lowered = jax.jit(step, donate_argnums=(0, 1)).lower(params, jax.eval_shape(optimizer.init, params), params)
+    one_leaf, all_nu = 4 * 1000, 4 * 20 * 1000
+    limit = all_nu + one_leaf if name == "padam-bfloat16" else one_leaf
+    assert lowered.compile().memory_analysis().temp_size_in_bytes <= limit
+
+
 @each_optimizer
 def test_second_call_does_not_compile(name, caplog):
     optimizer = make(name)

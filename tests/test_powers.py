@@ -60,12 +60,35 @@ def test_a_dyadic_p_costs_square_roots_only(p):
     assert ("sqrt" in used) == (p != 1 / 2)
 
 
+@each_dtype
 @pytest.mark.parametrize("p", OTHERS)
-def test_another_p_costs_an_exponential_and_no_power(p):
-    ones = jnp.ones(8)
-    used = operations(lambda numerator, base: divide_by_power(numerator, base, p), ones, ones)
-    assert {"exponential", "log"} <= used
+def test_another_p_costs_no_power(p, dtype):
+    """In float32 no exponential and no logarithm either."""
+    with jax.enable_x64(True):
+        ones = jnp.ones(8, dtype)
+        used = operations(lambda numerator, base: divide_by_power(numerator, base, p), ones, ones)
     assert "power" not in used
+    assert used & {"exponential", "log"} == (set() if dtype == "float32" else {"exponential", "log"})
+
+
+@pytest.mark.parametrize("p", [1 / 8, 1 / 5, 2 / 5])
+def test_derivatives(p):
+    """Those of base^(-2p): for learned learning rates, and learned p."""
+    with jax.enable_x64(True):
+        base = roots("float32")[::50]
+        by_base = jax.vmap(jax.grad(lambda base: divide_by_power(jnp.float32(1), base, p)))(base)
+        assert largest_error(by_base / (-2 * p), base, p + 0.5) <= 2e-5
+        by_p = jax.vmap(jax.grad(lambda p, base: divide_by_power(jnp.float32(1), base, p)), (None, 0))(
+            jnp.float32(p), base
+        )
+        expected = -2 * np.log(base.astype(np.float64)) * base.astype(np.float64) ** (-2 * p)
+        np.testing.assert_allclose(by_p, expected, rtol=2e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("p", [1 / 8, 1 / 5, jnp.float32(0.3)])
+def test_nan_and_infinity_are_not_hidden(p):
+    quotient = divide_by_power(jnp.ones(2), jnp.array([jnp.nan, jnp.inf]), p, positive=True)
+    np.testing.assert_array_equal(quotient, [np.nan, 0.0])
 
 
 @pytest.mark.parametrize("p", DYADIC)
