@@ -44,21 +44,31 @@ plot_html_show_formats = False
 plot_html_show_source_link = False
 
 
+# Name of the pictures, folder of the records, and what they are compared by.
+SWEEPS = (
+    ("search", "cifar10-mini-tuning", "test_error"),
+    ("digits", "digits-sweep", "test_error"),
+    ("ptb-mini", "ptb-mini-tuning", "valid_perplexity"),
+    ("figure-1", "cifar10-mini-p", "test_error"),
+)
+
+
 def generate(app: Any) -> None:
-    """Writes what pages include: the command's help, and the pictures of the recorded search."""
+    """Writes what pages include: the command's help, and the pictures of the recorded sweeps."""
     folder = HERE / "generated"
     folder.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "typer", "padam_optax.cli", "utils", "docs", "--name", "padam"]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     (folder / "command.md").write_text(text)
-    trials = [
-        record
-        for record in read_all(HERE.parent / "benchmarks" / "reproduction" / "cifar10-mini-tuning")
-        if record.config["experiment"]["optimizer"] == "padam"
-    ]
-    search = Sweep.of(trials, "test_error")
-    search.heat_map(folder / "search-map.png")
-    search.curves(folder / "search-p.png")
+    for name, recorded, metric in SWEEPS:
+        trials = [
+            record
+            for record in read_all(HERE.parent / "benchmarks" / "reproduction" / recorded)
+            if record.config["experiment"]["optimizer"] == "padam"
+        ]
+        found = Sweep.of(trials, metric)
+        found.heat_map(folder / f"{name}-map.png")
+        found.curves(folder / f"{name}-p.png")
 
 
 def skip_fields(app: Any, what: str, name: str, obj: object, skip: bool, options: Any) -> bool | None:
