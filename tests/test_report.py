@@ -235,7 +235,7 @@ def test_terminal_table_fits_80_columns(suite):
     assert "made-up" in text
 
 
-def axes_of(suite, tmp_path, monkeypatch):
+def axes_of(suite, tmp_path, monkeypatch, *methods):
     """The figure's axes, loss and error, and its title, as drawn."""
     import matplotlib.figure
 
@@ -247,9 +247,16 @@ def axes_of(suite, tmp_path, monkeypatch):
         save(figure, *rest, **options)
 
     monkeypatch.setattr(matplotlib.figure.Figure, "savefig", savefig)
-    figures.training_curves(suite, tmp_path / "curves.png")
+    figures.training_curves(suite, tmp_path / "curves.png", *methods)
     (figure,) = drawn
     return (*figure.axes, figure.get_suptitle())
+
+
+def test_picture_of_three(tmp_path, monkeypatch):
+    root = pathlib.Path(__file__).parents[1]
+    (suite,) = tables.suites(fake_records.PAPER, read_all(root / "benchmarks" / "reproduction" / "cifar10-mini"))
+    loss, _, _ = axes_of(suite, tmp_path, monkeypatch, figures.THREE)
+    assert [line.get_label() for line in loss.get_lines()] == ["SGD-Momentum", "Adam", "Padam"]
 
 
 def test_picture(suite, tmp_path):

@@ -124,6 +124,8 @@ def _report_all(records: list[Record], out: pathlib.Path | None) -> None:
             write(out / f"{name}.md", tables.suite_grid(suite).markdown())
             if any(suite.runs.finished.values()):
                 curves[name] = figures.training_curves(suite, out / f"{name}.png").name
+            if all(suite.runs.finished.get(method) for method in figures.THREE):
+                figures.training_curves(suite, out / f"{name}-three.png", figures.THREE)
     if out is None:
         return
     pictures: dict[str, figures.Picture] = {}

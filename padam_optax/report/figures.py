@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -89,7 +89,13 @@ def _plain_ticks(axes: "Axes") -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:g}"))
 
 
-def training_curves(suite: Suite, path: str | pathlib.Path) -> pathlib.Path:
+# What the paper's introduction compares: the fewest curves that show what Padam is for.
+THREE = ("sgdm", "adam", "padam")
+
+
+def training_curves(
+    suite: Suite, path: str | pathlib.Path, methods: Collection[str] = tuple(OPTIMIZERS)
+) -> pathlib.Path:
     """Draws train loss and the test's metric of a suite's methods; writes a PNG to `path`.
 
     Runs that diverged are left out; the title names the data, what departs from the experiments, and n.
@@ -98,6 +104,7 @@ def training_curves(suite: Suite, path: str | pathlib.Path) -> pathlib.Path:
     curves = [
         Curve(OPTIMIZERS[method], _COLORS[method], _WIDTHS[method == "padam"], runs)
         for method, runs in suite.runs.finished.items()
+        if method in methods
     ]
     for axes, metric in zip(figure.subplots(1, 2), ("train_loss", suite.quality), strict=True):
         draw_panel(axes, metric, curves, log=metric == "train_loss")
