@@ -208,7 +208,9 @@ def test_run_summary_and_exit_code(tmp_path, monkeypatch, diverged, code):
     assert exit_code == code
     assert calls == [(f"digits-{name}", 2, seed, tmp_path, False, 0) for name in ("padam", "adam") for seed in (3, 5)]
     text = (
-        "epoch 2: the loss is not finite at step 13" if diverged else "epoch 2: train loss 0.2500, test error 12.50 %"
+        "epoch 2: the loss or a gradient is not finite at step 13"
+        if diverged
+        else "epoch 2: train loss 0.2500, test error 12.50 %"
     )
     for spec, _, seed, *_ in calls:
         assert f"{spec} seed {seed}: {text}" in output

@@ -65,7 +65,7 @@ def to_line(line: dict[str, Any]) -> str:
     if "given_up" in line:
         return f"epoch {line['epoch']}: given up, others did better"
     if "diverged_step" in line:
-        return f"epoch {line['epoch']}: the loss is not finite at step {line['diverged_step']}: stopped"
+        return f"epoch {line['epoch']}: the loss or a gradient is not finite at step {line['diverged_step']}: stopped"
     if "test_perplexity" in line:
         unit = "tokens"
         found = f"validation perplexity {line['valid_perplexity']:.2f}, test {line['test_perplexity']:.2f}"

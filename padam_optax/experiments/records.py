@@ -23,9 +23,9 @@ class Record:
       config: `experiment` (the specification), `seed`, `data` (label, sizes, checksum), `versions`, `device`.
       metrics: One dictionary an epoch: `epoch` (from 1), `train_loss`, `train_error`, `test_loss`, `test_error` (errors
         are shares of 1; text has `train_objective`, `valid_perplexity`, `test_perplexity` and others instead, see
-        `training.tasks`), `learning_rate`, `seconds`, `examples_per_second` (text: tokens). A run that met a NaN or
-        infinite loss ends with `{"epoch", "diverged_step"}` (steps counted from 0 over the whole run), one that a
-        sweep gave up with `{"epoch", "given_up"}`.
+        `training.tasks`), `learning_rate`, `seconds`, `examples_per_second` (text: tokens). A run that met a NaN or an
+        infinity in its loss or gradients ends with `{"epoch", "diverged_step"}` (steps counted from 0 over the whole
+        run), one that a sweep gave up with `{"epoch", "given_up"}`.
     """
 
     config: dict[str, Any]
@@ -38,7 +38,7 @@ class Record:
 
     @property
     def diverged(self) -> bool:
-        """Whether the run stopped at a loss that was not finite."""
+        """Whether the run stopped at a loss or a gradient that was not finite."""
         return bool(self.metrics) and "diverged_step" in self.metrics[-1]
 
     @property

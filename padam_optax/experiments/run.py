@@ -62,8 +62,8 @@ def run(
         and the unfinished record returned.
 
     Returns:
-      The record. A loss that is NaN or infinite ends the run; its last line then holds `diverged_step`, and the last
-      checkpoint before it stays.
+      The record. A NaN or an infinity in the loss or the gradients ends the run; its last line then
+      holds `diverged_step`, and the last checkpoint before it stays.
 
     Raises:
       ValueError: If the folder holds a run of another configuration and `resume` is on.
