@@ -62,26 +62,28 @@ PHASES = {
 
 @dataclasses.dataclass
 class Row:
-    """A line of the table: how often something was tried, and what became of it."""
+    """A line of the table: how often something was tried, how often it ended as it should, and what became of it.
+
+    `epochs_repeated` is the largest number of epochs that one of them made the run train again.
+    """
 
     fault: str
     where: str
     tried: int = 0
     as_expected: int = 0
-    epochs_lost: list[int] = dataclasses.field(default_factory=list)
-    outcomes: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    epochs_repeated: int = 0
+    outcomes: dict[str, int] = dataclasses.field(default_factory=dict)
 
-    def count(self, expected: bool, outcome: str, epochs_lost: int | None = None) -> None:
+    def count(self, expected: bool, outcome: str, epochs_repeated: int = 0) -> None:
         self.tried += 1
         self.as_expected += expected
-        self.outcomes[outcome] += 1
-        if epochs_lost is not None:
-            self.epochs_lost.append(epochs_lost)
+        self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
+        self.epochs_repeated = max(self.epochs_repeated, epochs_repeated)
 
     def __str__(self) -> str:
-        lost = f"at most {max(self.epochs_lost)} epochs repeated" if self.epochs_lost else ""
-        outcomes = ", ".join(f"{outcome} {times}" for outcome, times in self.outcomes.items())
-        return f"{self.fault:12}| {self.where:42}| {self.as_expected:3} of {self.tried:3} | {outcomes}; {lost}"
+        outcomes = "; ".join(f"{times} x {outcome}" for outcome, times in self.outcomes.items())
+        found = f"{self.as_expected:3} of {self.tried:3} | {self.epochs_repeated}"
+        return f"{self.fault:12} | {self.where:42} | {found} | {outcomes}"
 
 
 class Progress:
@@ -328,14 +330,15 @@ def damage(folder: pathlib.Path) -> list[Row]:
 
 
 def by_kind(rows: dict[tuple[str, str], Row]) -> list[Row]:
-    """One row for a kind of file, whatever the damage, where all went as it should."""
+    """One row for a kind of file, whatever the damage."""
     merged: dict[str, Row] = {}
     for (_, kind), row in rows.items():
         total = merged.setdefault(kind, Row("damaged", kind))
         total.tried += row.tried
         total.as_expected += row.as_expected
-        total.outcomes += row.outcomes
-        total.epochs_lost += row.epochs_lost
+        total.epochs_repeated = max(total.epochs_repeated, row.epochs_repeated)
+        for outcome, times in row.outcomes.items():
+            total.outcomes[outcome] = total.outcomes.get(outcome, 0) + times
     return list(merged.values())
 
 
@@ -362,7 +365,7 @@ def fill_up(folder: pathlib.Path, scratch: pathlib.Path) -> list[Row]:
     mounted.mkdir()
     row = Row("disk full", "tmpfs of 4 MB filled by another file")
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", mounted], capture_output=True).returncode:
-        row.outcomes["not tried: no tmpfs could be mounted"] += 1
+        row.outcomes["not tried: no tmpfs could be mounted"] = 1
         return [*rows, row]
     try:
         for left in (0, 100_000, 700_000, 1_300_000):
@@ -406,7 +409,7 @@ def main() -> None:
         }
         for part in arguments.parts.split(","):
             rows += parts[part]()
-    print("\n".join(map(str, rows)))
+    print("fault, where | as it should | at most so many epochs repeated | outcomes", *rows, sep="\n")
     if arguments.out is not None:
         write(arguments.out, seed=arguments.seed, rows=[dataclasses.asdict(row) for row in rows])
     if any(row.as_expected < row.tried for row in rows):
