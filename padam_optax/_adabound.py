@@ -113,7 +113,8 @@ def scale_by_adabound(
             factor = factor / (jnp.sqrt(new_nu_max.astype(dtype)) + jnp.asarray(eps, dtype))
             # Where time is 0 (gamma = 0) the bounds are 0 and infinity: nothing is clipped.
             upper = jnp.where(time > 0, ratio * (1 + 1 / jnp.where(time > 0, time, 1)), jnp.inf)
-            scale = jnp.clip(factor, ratio * (1 - 1 / (time + 1)), upper)
+            # 1 - 1/(time + 1), without its cancellation.
+            scale = jnp.clip(factor, ratio * (time / (time + 1)), upper)
             # eps = 0 and no gradient so far, or none whose square can be told from 0, give an infinite factor.
             unbounded = jnp.logical_or(new_mu == 0, jnp.isinf(scale))
             update = jnp.where(unbounded, 0, scale.astype(new_mu.dtype) * new_mu)

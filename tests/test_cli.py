@@ -4,6 +4,7 @@ import importlib.util
 import json
 import pathlib
 import sys
+import warnings
 
 import matplotlib.image
 import pytest
@@ -15,6 +16,7 @@ from padam_optax.data.cifar import CIFAR10
 from padam_optax.experiments import EXPERIMENTS, demo
 from padam_optax.experiments.records import read_all
 from padam_optax.experiments.spec import OPTIMIZERS
+from padam_optax.training.checkpoint import CheckpointError, CheckpointWarning
 
 MINI = "cifar10-mini-padam"
 
@@ -169,6 +171,22 @@ def test_interrupted(tmp_path, monkeypatch):
     assert "The same command goes on from the last checkpoint" in errors
 
 
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), CheckpointError("No checkpoint is whole.")])
+def test_files_that_cannot_be_used(tmp_path, monkeypatch, error):
+    """A line for the warning before it, one for the error, and no traceback."""
+
+    def fail(*_, **__):
+        warnings.warn("The newest was [damaged].", CheckpointWarning, stacklevel=1)
+        raise error
+
+    monkeypatch.setattr("padam_optax.experiments.queue.run", fail)
+    code, output, errors = padam("run", "digits-padam", "--out", tmp_path)
+    assert (code, output) == (2, "")
+    found = [line for line in errors.splitlines() if line.startswith(("Warning", "Error"))]
+    assert found == ["Warning: The newest was [damaged].", f"Error: {error}"]
+    assert "Traceback" not in errors
+
+
 @pytest.mark.parametrize(("diverged", "code"), [(False, 0), (True, 1)])
 def test_run_summary_and_exit_code(tmp_path, monkeypatch, diverged, code):
     """Each run on a line; a diverged one is a failure for a script. Without --seed the experiment's first is taken."""
@@ -190,7 +208,9 @@ def test_run_summary_and_exit_code(tmp_path, monkeypatch, diverged, code):
     assert exit_code == code
     assert calls == [(f"digits-{name}", 2, seed, tmp_path, False, 0) for name in ("padam", "adam") for seed in (3, 5)]
     text = (
-        "epoch 2: the loss is not finite at step 13" if diverged else "epoch 2: train loss 0.2500, test error 12.50 %"
+        "epoch 2: the loss or a gradient is not finite at step 13"
+        if diverged
+        else "epoch 2: train loss 0.2500, test error 12.50 %"
     )
     for spec, _, seed, *_ in calls:
         assert f"{spec} seed {seed}: {text}" in output

@@ -237,6 +237,46 @@ def test_abstract_init(name, dtype):
     assert types(optimizer.init(abstract)) == types(state)
 
 
+EXTREMES = {
+    "float16": [0.0, 6e-8, 6e4, 65_504.0],
+    "bfloat16": [0.0, 1e-40, 1e-30, 1e30],
+    "float32": [0.0, 1e-45, 1e-40, 1e-30, 1e30],
+}
+
+
+@each_optimizer
+@pytest.mark.parametrize("dtype", EXTREMES)
+def test_an_ordinary_gradient_moves_what_an_extreme_one_met(name, dtype):
+    """Squares of the largest would overflow, those of the smallest underflow; all stays finite, and none is stuck."""
+    optimizer = make(name)
+    extreme = jnp.array([sign * value for value in EXTREMES[dtype] for sign in (1, -1)], dtype)
+    params = jnp.ones_like(extreme)
+    updates, state = optimizer.update(extreme, optimizer.init(params), params)
+    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((updates, state)))
+    updates, state = optimizer.update(jnp.full_like(extreme, 0.5), state, params)
+    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((updates, state)))
+    assert (updates != 0).all()
+
+
+@each_optimizer
+def test_apply_if_finite(name):
+    """One bad coordinate leaves all parameters and moments as they were, and the next step as it would be."""
+    optimizer = optax.apply_if_finite(make(name), max_consecutive_errors=3)
+    params, gradients = params_and_gradients()
+    update = jax.jit(optimizer.update)
+    updates, state = update(gradients, optimizer.init(params), params)
+    params = optax.apply_updates(params, updates)
+    expected, _ = update(gradients, state, params)
+    inner_state = state.inner_state
+    for number, bad in enumerate((jnp.nan, jnp.inf, -jnp.inf), 1):
+        updates, state = update(gradients | {"b": gradients["b"].at[0].set(bad)}, state, params)
+        chex.assert_trees_all_equal(optax.apply_updates(params, updates), params)
+        chex.assert_trees_all_equal(state.inner_state, inner_state)
+        assert state.total_notfinite == number
+    updates, _ = update(gradients, state, params)
+    chex.assert_trees_all_equal(updates, expected)
+
+
 @each_optimizer
 def test_unknown_extra_arguments_are_accepted(name):
     optimizer = make(name)

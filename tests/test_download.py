@@ -16,6 +16,7 @@ import time
 
 import numpy as np
 import pytest
+from full_disk import largest_file
 
 from padam_optax.data import download, marker
 from padam_optax.data.images import DataError
@@ -346,6 +347,20 @@ def test_a_server_that_does_not_answer(monkeypatch, server, cache):
         with pytest.raises(DataError, match="tiny could not be downloaded: the server did not answer in time") as error:
             fetch(cache)
         assert_says_what_to_do(error, server, cache)
+
+
+ZEROS = [("set/data.bin", bytes(len(DATA))), GOOD[2]]
+
+
+@pytest.mark.parametrize("members", [GOOD, ZEROS], ids=["for the archive", "for its files"])
+def test_a_full_disk(monkeypatch, server, cache, members):
+    """Neither half an archive nor half the files are taken for whole; with space again the same call goes on."""
+    server.content = make_archive(members)
+    offer(monkeypatch, server)
+    with largest_file(100_000), pytest.raises(DataError, match="File too large"):
+        fetch(cache)
+    assert download.fetched("tiny", cache) is None
+    assert (fetch(cache) / "data.bin").read_bytes() == members[0][1]
 
 
 def test_an_unknown_name():

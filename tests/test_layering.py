@@ -125,6 +125,52 @@ print(json.dumps(sorted(set(sys.modules) - before)))
     assert top_level <= {*CORE_DEPENDENCIES, "padam_optax", "jaxlib", "numpy"}
 
 
+# What runs code that a file holds.
+UNSAFE_MODULES = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+UNSAFE_CALLS = {"eval", "exec", "compile", "__import__"}
+
+
+def unsafe(source: str) -> set[str]:
+    """What of a module reads a pickle, or could, or runs a text."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+            found.update({name.split(".")[0] for name in names} & UNSAFE_MODULES)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            found.update({node.func.id} & UNSAFE_CALLS)
+        elif isinstance(node, ast.Attribute) and node.attr == "read_pickle":
+            found.add(node.attr)
+        elif isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+            found.update({node.arg} if not (isinstance(node.value, ast.Constant) and node.value.value is False) else {})
+    return found
+
+
+@each_file
+def test_nothing_read_from_a_file_is_run(path):
+    assert unsafe(path.read_text()) == set()
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("import pickle", {"pickle"}),
+        ("import os, joblib.memory", {"joblib"}),
+        ("from pickle import loads", {"pickle"}),
+        ("numpy.load(path, allow_pickle=True)", {"allow_pickle"}),
+        ("numpy.load(path, allow_pickle=flag)", {"allow_pickle"}),
+        ("numpy.load(path, allow_pickle=False)", set()),
+        ("numpy.load(path)", set()),
+        ("pandas.read_pickle(path)", {"read_pickle"}),
+        ("eval(text)", {"eval"}),
+        ("model.eval()", set()),
+        ("re.compile(pattern)", set()),
+    ],
+)
+def test_what_counts_as_unsafe(source, found):
+    assert unsafe(source) == found
+
+
 # Where the two differ: the name of a package in an import, and of what one installs for it.
 DISTRIBUTIONS = {"absl": "absl-py", "PIL": "pillow", "orbax": "orbax-checkpoint", "sklearn": "scikit-learn"}
 

@@ -5,6 +5,7 @@ import pathlib
 import re
 
 import pytest
+from full_disk import largest_file
 
 from padam_optax.experiments import DataError
 from padam_optax.experiments.records import Record, RunDirectory, read_all
@@ -136,17 +137,30 @@ def test_no_part_is_left_behind(tmp_path):
     assert files(tmp_path) == {"some-padam/seed-0/config.json", "some-padam/seed-0/metrics.jsonl"}
 
 
-def test_interrupted_start_leaves_the_old_record(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_old_record(tmp_path):
     """What is written aside never takes the place of a whole file before it is whole itself."""
     run = written(tmp_path, 2)
     before = run.read()
-    write = pathlib.Path.write_text
-
-    def half(path, text, *rest, **options):
-        write(path, text[: len(text) // 2], *rest, **options)
-        raise OSError("no space left")
-
-    monkeypatch.setattr(pathlib.Path, "write_text", half)
-    with pytest.raises(OSError, match="no space left"):
-        run.start(config(9), 1)
+    with (
+        largest_file(50),
+        pytest.raises(DataError, match=r"metrics\.jsonl could not be written: File too large.*intact"),
+    ):
+        run.start(config(9), 2)
     assert run.read() == before
+    run.start(config(9), 2)
+    assert run.read().metrics == [line(1), line(2)]
+
+
+@pytest.mark.parametrize("room", [0, 7])
+def test_a_full_disk_cuts_the_line_that_is_written_only(tmp_path, room):
+    run = written(tmp_path, 2)
+    path = run.path / "metrics.jsonl"
+    with (
+        largest_file(path.stat().st_size + room),
+        pytest.raises(DataError, match=r"metrics\.jsonl could not be written: File too large"),
+    ):
+        run.append(line(3))
+    assert run.read().metrics == [line(1), line(2)]
+    run.start(config(), 2)
+    run.append(line(3))
+    assert run.read().metrics == [line(1), line(2), line(3)]

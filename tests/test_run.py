@@ -1,9 +1,11 @@
 """Runs on the digits: what they record, that they repeat bit for bit, and that stopping them changes nothing."""
 
+import contextlib
 import dataclasses
 import json
 import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from full_disk import largest_file
 
 import padam_optax
 from padam_optax.data.images import DataError
@@ -21,7 +24,7 @@ from padam_optax.experiments.datasets import load_data
 from padam_optax.experiments.programs import trainer_for
 from padam_optax.experiments.records import Record, RunDirectory
 from padam_optax.experiments.run import run
-from padam_optax.training.checkpoint import Checkpoints
+from padam_optax.training.checkpoint import CheckpointError, Checkpoints, CheckpointWarning
 
 ROOT = pathlib.Path(padam_optax.__file__).parents[1]
 EPOCHS = 8
@@ -77,6 +80,10 @@ def stop_after(epoch: int):
 def start_and_stop(epoch: int, data, out: pathlib.Path, spec=SPEC, **options) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(spec, 0, data, out, on_epoch=stop_after(epoch), **options)
+
+
+def starts_anew(epochs: int):
+    return pytest.warns(CheckpointWarning, match=f"holds {epochs} epochs but no checkpoint: the run starts anew")
 
 
 def with_rate(learning_rate: float):
@@ -158,7 +165,8 @@ def test_on_epoch_sees_what_is_recorded(data, tmp_path):
 def test_resumed_equals_never_stopped(never_stopped, data, tmp_path, checkpoint_every, stopped, repeated_from):
     start_and_stop(stopped, data, tmp_path, checkpoint_every=checkpoint_every)
     lines = []
-    record = run(SPEC, 0, data, tmp_path, checkpoint_every=checkpoint_every, on_epoch=lines.append)
+    with starts_anew(stopped) if repeated_from == 1 else contextlib.nullcontext():
+        record = run(SPEC, 0, data, tmp_path, checkpoint_every=checkpoint_every, on_epoch=lines.append)
     assert lines[0]["epoch"] == repeated_from
     assert without_times(record) == without_times(never_stopped)
 
@@ -190,8 +198,83 @@ def test_crash_while_recording(never_stopped, data, tmp_path, monkeypatch, step,
 def test_resumed_with_other_checkpoints(never_stopped, data, tmp_path):
     """Starting anew without checkpoints leaves none from before that a third attempt could take."""
     start_and_stop(5, data, tmp_path, checkpoint_every=1)
-    start_and_stop(2, data, tmp_path, checkpoint_every=0)
-    assert without_times(run(SPEC, 0, data, tmp_path)) == without_times(never_stopped)
+    with starts_anew(5):
+        start_and_stop(2, data, tmp_path, checkpoint_every=0)
+    with starts_anew(2):
+        record = run(SPEC, 0, data, tmp_path)
+    assert without_times(record) == without_times(never_stopped)
+
+
+def newest_checkpoints(out: pathlib.Path) -> list[pathlib.Path]:
+    """The newest first."""
+    return sorted(RunDirectory(out, SPEC.name, 0).checkpoints.iterdir(), key=lambda path: -int(path.name))
+
+
+def test_the_newest_checkpoint_is_damaged(never_stopped, final_state, data, tmp_path):
+    start_and_stop(5, data, tmp_path, checkpoint_every=1)
+    newest, before = newest_checkpoints(tmp_path)
+    (newest / "state" / "manifest.ocdbt").write_bytes(b"")
+    lines = []
+    with pytest.warns(CheckpointWarning) as caught:
+        record = run(SPEC, 0, data, tmp_path, checkpoint_every=1, on_epoch=lines.append)
+    (warning,) = caught
+    assert [path for path in (newest, before) if str(path) not in str(warning.message)] == []
+    assert lines[0]["epoch"] == int(before.name) // STEPS + 1
+    assert without_times(record) == without_times(never_stopped)
+    assert_bit_equal(last_state(tmp_path), final_state)
+
+
+def damage_all_checkpoints(path: pathlib.Path) -> None:
+    for checkpoint in (path / "checkpoints").iterdir():
+        (checkpoint / "state" / "manifest.ocdbt").unlink()
+
+
+def remove_a_line(path: pathlib.Path) -> None:
+    lines = (path / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    (path / "metrics.jsonl").write_bytes(b"".join(lines[:1] + lines[2:]))
+
+
+LOST = {
+    "each checkpoint": (damage_all_checkpoints, CheckpointError, "No checkpoint in .*manifest.ocdbt is missing"),
+    "the folder": (lambda path: shutil.rmtree(path / "checkpoints"), DataError, "5 epochs but no checkpoint"),
+    "config": (lambda path: (path / "config.json").unlink(), DataError, "checkpoints but no config.json"),
+    "a line": (remove_a_line, DataError, "metrics.jsonl lacks epoch 2,"),
+    "metrics": (lambda path: (path / "metrics.jsonl").unlink(), DataError, "metrics.jsonl lacks epoch 1, 2, 3, 4"),
+}
+
+
+@pytest.mark.parametrize("case", LOST)
+def test_what_is_lost_is_never_trained_anew_unasked(never_stopped, data, tmp_path, case):
+    lose, error, message = LOST[case]
+    start_and_stop(5, data, tmp_path, checkpoint_every=1)
+    path = RunDirectory(tmp_path, SPEC.name, 0).path
+    lose(path)
+    left = {file: file.read_bytes() for file in path.glob("*.json*")}
+    with pytest.raises(error, match=message) as caught:
+        run(SPEC, 0, data, tmp_path, checkpoint_every=1)
+    assert "--no-resume" in str(caught.value)
+    assert {file: file.read_bytes() for file in path.glob("*.json*")} == left
+    record = run(SPEC, 0, data, tmp_path, resume=False, checkpoint_every=0)
+    assert without_times(record) == without_times(never_stopped)
+
+
+def test_a_disk_that_is_full_for_a_while(never_stopped, final_state, data, tmp_path):
+    """The checkpoint of epoch 3 does not fit; what there was is intact, and the same call goes on from epoch 2."""
+    with contextlib.ExitStack() as full, pytest.raises(CheckpointError, match="File too large"):
+        run(
+            SPEC,
+            0,
+            data,
+            tmp_path,
+            checkpoint_every=1,
+            on_epoch=lambda line: line["epoch"] == 2 and full.enter_context(largest_file(10_000)),
+        )
+    assert [line["epoch"] for line in RunDirectory(tmp_path, SPEC.name, 0).read().metrics] == [1, 2, 3]
+    lines = []
+    record = run(SPEC, 0, data, tmp_path, checkpoint_every=1, on_epoch=lines.append)
+    assert lines[0]["epoch"] == 3
+    assert without_times(record) == without_times(never_stopped)
+    assert_bit_equal(last_state(tmp_path), final_state)
 
 
 def test_stopped_within_an_epoch_and_resumed(never_stopped, final_state, data, tmp_path, monkeypatch):

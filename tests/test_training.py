@@ -24,10 +24,12 @@ STEPS = EXAMPLES // BATCH
 class Recorder:
     """Fits one weight to 2. The model state keeps the examples and a random number of each step of the last epoch.
 
-    The losses of the steps in `spoilt` are infinite; `traces` counts how often the loss is traced.
+    The losses of the steps in `spoilt` are infinite, the gradients of those in `steep` NaN; `traces` counts how often
+    the loss is traced.
     """
 
     spoilt: tuple[int, ...] = ()
+    steep: tuple[int, ...] = ()
     traces: int = 0
     metrics: tuple[str, ...] = ("loss", "first")
     eval_batch_size: int = 4
@@ -40,7 +42,14 @@ class Recorder:
         self.traces += 1
         step = model_state["step"]
         spoilt = jnp.any(step == jnp.array(self.spoilt, jnp.int32))
-        loss = jnp.mean(batch["weight"]) * (params - 2.0) ** 2 + jnp.where(spoilt, jnp.inf, 0.0)
+        # The root of 0 is 0, and its slope infinite: times 0, NaN.
+        under = jnp.where(jnp.any(step == jnp.array(self.steep, jnp.int32)), 0.0, 1.0)
+        loss = (
+            jnp.sqrt(0 * params + under)
+            - under
+            + jnp.mean(batch["weight"]) * (params - 2.0) ** 2
+            + jnp.where(spoilt, jnp.inf, 0.0)
+        )
         state = {
             "step": step + 1,
             "order": model_state["order"].at[step % STEPS].set(batch["index"]),
@@ -180,6 +189,14 @@ def test_under_vmap(trainer):
 def test_nonfinite_step(spoilt, found):
     _, metrics, _ = epochs(trainer_of(Recorder(spoilt)), 2)
     assert [means["nonfinite_step"] for means in metrics] == found
+
+
+def test_a_gradient_that_is_not_finite_is_told_at_its_step():
+    """The loss of that step is finite, and the epoch has no further one that would not be."""
+    _, (means,), state = epochs(trainer_of(Recorder(steep=(STEPS - 1,))), 1)
+    assert np.isfinite(means["loss"])
+    assert np.isnan(state.params)
+    assert means["nonfinite_step"] == STEPS - 1
 
 
 @pytest.mark.parametrize(("count", "batch"), [(11, 4), (11, 11), (11, 20), (12, 4), (1, 4)])

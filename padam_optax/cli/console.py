@@ -1,8 +1,10 @@
 """What all commands share: the two consoles, errors in one line, the progress bar, a record's line."""
 
 import contextlib
+import functools
 import pathlib
-from collections.abc import Generator
+import warnings
+from collections.abc import Callable, Generator
 from typing import Any
 
 import typer
@@ -18,16 +20,29 @@ ERRORS = Console(stderr=True)
 
 @contextlib.contextmanager
 def clear_errors() -> Generator[None]:
-    """Turns errors that a user can mend into one message, and Ctrl-C into a word on how to go on."""
+    """Turns errors that a user can mend into one message, and Ctrl-C into a word on how to go on; shows warnings."""
     try:
-        yield
-    except (DataError, ValueError) as error:
+        with warnings.catch_warnings():
+            warnings.showwarning = functools.partial(_show_warning, warnings.showwarning)
+            yield
+    except (DataError, OSError, ValueError) as error:
         _fail(str(error))
     except KeyError as error:
         _fail(str(error.args[0]))
     except KeyboardInterrupt:
         ERRORS.print("Stopped at once. The same command goes on from the last checkpoint.")
         raise typer.Exit(130) from None
+
+
+def _show_warning(
+    others: Callable[..., None], message: Warning | str, category: type[Warning], *where: Any, **options: Any
+) -> None:
+    """Shows our own warnings in one line, and those of libraries as Python does."""
+    if category.__module__.startswith("padam_optax."):
+        text = f"[bold yellow]Warning:[/bold yellow] {escape(str(message))}"
+        ERRORS.print(text, emoji=False, highlight=False, soft_wrap=True)
+    else:
+        others(message, category, *where, **options)
 
 
 def _fail(message: str) -> None:
@@ -50,7 +65,7 @@ def to_line(line: dict[str, Any]) -> str:
     if "given_up" in line:
         return f"epoch {line['epoch']}: given up, others did better"
     if "diverged_step" in line:
-        return f"epoch {line['epoch']}: the loss is not finite at step {line['diverged_step']}: stopped"
+        return f"epoch {line['epoch']}: the loss or a gradient is not finite at step {line['diverged_step']}: stopped"
     if "test_perplexity" in line:
         unit = "tokens"
         found = f"validation perplexity {line['valid_perplexity']:.2f}, test {line['test_perplexity']:.2f}"

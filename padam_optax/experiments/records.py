@@ -1,11 +1,12 @@
 """The records of a run: `config.json` and `metrics.jsonl` in `<out>/<experiment>/seed-<seed>/`. One form for all."""
 
+import contextlib
 import dataclasses
 import json
 import os
 import pathlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from typing import Any
 
 from padam_optax.data.images import DataError
@@ -22,9 +23,9 @@ class Record:
       config: `experiment` (the specification), `seed`, `data` (label, sizes, checksum), `versions`, `device`.
       metrics: One dictionary an epoch: `epoch` (from 1), `train_loss`, `train_error`, `test_loss`, `test_error` (errors
         are shares of 1; text has `train_objective`, `valid_perplexity`, `test_perplexity` and others instead, see
-        `training.tasks`), `learning_rate`, `seconds`, `examples_per_second` (text: tokens). A run that met a NaN or
-        infinite loss ends with `{"epoch", "diverged_step"}` (steps counted from 0 over the whole run), one that a
-        sweep gave up with `{"epoch", "given_up"}`.
+        `training.tasks`), `learning_rate`, `seconds`, `examples_per_second` (text: tokens). A run that met a NaN or an
+        infinity in its loss or gradients ends with `{"epoch", "diverged_step"}` (steps counted from 0 over the whole
+        run), one that a sweep gave up with `{"epoch", "given_up"}`.
     """
 
     config: dict[str, Any]
@@ -37,7 +38,7 @@ class Record:
 
     @property
     def diverged(self) -> bool:
-        """Whether the run stopped at a loss that was not finite."""
+        """Whether the run stopped at a loss or a gradient that was not finite."""
         return bool(self.metrics) and "diverged_step" in self.metrics[-1]
 
     @property
@@ -73,12 +74,21 @@ class RunDirectory:
         return Record(_object(self._config.read_bytes(), str(self._config), "experiment"), metrics)
 
     def start(self, config: Mapping[str, Any], epochs_done: int) -> None:
-        """Writes the configuration and keeps the metrics of the first `epochs_done` epochs; both atomically."""
+        """Writes the configuration and keeps the metrics of the first `epochs_done` epochs; both atomically.
+
+        Raises:
+          DataError: If they cannot be written; those before are then intact.
+        """
         record = self.read()
         kept = [] if record is None else [line for line in record.metrics if line["epoch"] <= epochs_done]
-        self.path.mkdir(parents=True, exist_ok=True)
+        with _writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
         _write(self._metrics, "".join(json.dumps(line) + "\n" for line in kept))
         _write(self._config, json.dumps(config, indent=2) + "\n")
+
+    def has_checkpoints(self) -> bool:
+        """Whether there is a checkpoint, or what is left of one."""
+        return self.checkpoints.is_dir() and any(path.name.isdigit() for path in self.checkpoints.iterdir())
 
     def discard_checkpoints(self) -> None:
         """Removes all checkpoints, if there are any."""
@@ -86,11 +96,13 @@ class RunDirectory:
             shutil.rmtree(self.checkpoints)
 
     def append(self, line: Mapping[str, Any]) -> None:
-        """Adds one line to the metrics and has it on disk on return."""
-        with self._metrics.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        """Adds one line to the metrics and has it on disk on return.
+
+        Raises:
+          DataError: If it cannot be written, as on a full disk. The lines before it are intact.
+        """
+        with _writing(self._metrics):
+            _write_out(self._metrics, "a", json.dumps(line) + "\n")
 
 
 def read_all(out: str | pathlib.Path) -> list[Record]:
@@ -117,5 +129,24 @@ def _object(text: bytes, where: str, name: str) -> dict[str, Any]:
 
 def _write(path: pathlib.Path, text: str) -> None:
     part = path.with_name(path.name + ".part")
-    part.write_text(text)
-    part.replace(path)
+    with _writing(path):
+        _write_out(part, "w", text)
+        part.replace(path)
+
+
+def _write_out(path: pathlib.Path, mode: str, text: str) -> None:
+    with path.open(mode) as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def _writing(path: pathlib.Path) -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{path} could not be written: {error.strerror}. What was written before is intact: once this is mended,"
+            " the same command goes on from there."
+        ) from error

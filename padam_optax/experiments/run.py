@@ -4,6 +4,7 @@ import contextlib
 import functools
 import pathlib
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,9 +17,11 @@ from padam_optax.experiments.programs import trainer_for
 from padam_optax.experiments.records import Record, RunDirectory
 from padam_optax.experiments.spec import Experiment
 from padam_optax.experiments.tensorboard import event_writer
-from padam_optax.training.checkpoint import Checkpoints
+from padam_optax.training.checkpoint import Checkpoints, CheckpointWarning
 from padam_optax.training.epoch import Source
 from padam_optax.training.loop import TrainState
+
+_ANEW = "Put back what is missing, or start anew with --no-resume (resume=False)."
 
 
 def run(
@@ -39,7 +42,8 @@ def run(
     """Trains one experiment with one seed and records it under `out`.
 
     On resuming, in this order: a finished run with the same configuration is returned as it is; one with a checkpoint
-    goes on from it, bit-equal on CPU to a run never stopped; anything else starts anew.
+    goes on from the newest that is whole, bit-equal on CPU to a run never stopped; one that was stopped before its
+    first checkpoint starts anew, with a `CheckpointWarning`.
 
     Args:
       experiment: What to run.
@@ -58,18 +62,22 @@ def run(
         and the unfinished record returned.
 
     Returns:
-      The record. A loss that is NaN or infinite ends the run; its last line then holds `diverged_step`, and the last
-      checkpoint before it stays.
+      The record. A NaN or an infinity in the loss or the gradients ends the run; its last line then
+      holds `diverged_step`, and the last checkpoint before it stays.
 
     Raises:
       ValueError: If the folder holds a run of another configuration and `resume` is on.
-      DataError: If the training images do not fill one batch.
+      DataError: If the training images do not fill one batch; or, with `resume`, if the record is damaged, or lacks
+        something that the checkpoints or the other lines say was there.
+      CheckpointError: If a checkpoint cannot be written, or there are some but none can be used.
     """
     if len(data.train) < experiment.batch_size:
         raise DataError(f"{len(data.train)} training examples do not fill one batch of {experiment.batch_size}.")
     directory = RunDirectory(out, experiment.name, seed)
     config = configuration(experiment, seed, data)
     record = directory.read() if resume else None
+    if resume and record is None and directory.has_checkpoints():
+        raise DataError(f"{directory.path} holds checkpoints but no config.json. {_ANEW}")
     if record is not None:
         check_same(directory.path, record.config, config)
         if record.finished:
@@ -91,6 +99,8 @@ def run(
         if restored is not None:
             state, position = restored
             source.go_to(position)
+        if record is not None:
+            _check_start(directory.path, record, int(state.epoch), restored is not None, checkpoint_every)
         directory.start(config, int(state.epoch))
         for epoch in range(int(state.epoch) + 1, experiment.epochs + 1):
             began = time.perf_counter()
@@ -129,6 +139,29 @@ def run(
     record = directory.read()
     assert record is not None
     return record
+
+
+def _check_start(path: pathlib.Path, record: Record, epoch: int, restored: bool, checkpoint_every: int) -> None:
+    """Refuses to start anew, or to go on after `epoch`, where the record says that something is lost."""
+    recorded = [line["epoch"] for line in record.metrics]
+    if restored:
+        missing = [str(number) for number in range(1, epoch + 1) if number not in recorded]
+        if missing:
+            raise DataError(
+                f"{path / 'metrics.jsonl'} lacks epoch {', '.join(missing)}, but the checkpoint is of epoch {epoch}."
+                f" {_ANEW}"
+            )
+    elif checkpoint_every and len(recorded) > checkpoint_every:
+        raise DataError(
+            f"{path} holds {len(recorded)} epochs but no checkpoint, and there should be one of epoch"
+            f" {checkpoint_every}. {_ANEW}"
+        )
+    elif recorded:
+        warnings.warn(
+            f"{path} holds {len(recorded)} epochs but no checkpoint: the run starts anew.",
+            CheckpointWarning,
+            stacklevel=3,
+        )
 
 
 def _write_nothing(line: Mapping[str, Any]) -> None:

@@ -49,8 +49,8 @@ def train_function(experiment: Experiment, data: Data) -> Callable[[jax.Array, H
     Returns:
       A function of a seed, int32 scalar, and hyper-parameters, a dictionary of scalars with all the experiment's names.
       It returns the metrics of each epoch as records have them ("train_loss", "test_error", ...), (epochs,), and
-      "diverged_step", the first step whose loss was not finite, or -1. Under `vmap` all have the same leading axes as
-      the arguments.
+      "diverged_step", the first step whose loss or gradients were not finite, or -1. Under `vmap` all have the same
+      leading axes as the arguments.
 
     Raises:
       ValueError: If the data are a folder that the host reads.

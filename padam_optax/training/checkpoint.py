@@ -1,19 +1,44 @@
-"""Checkpoints of a run through Orbax."""
+"""Checkpoints of a run through Orbax, each with the checksums of its files."""
 
+import contextlib
+import hashlib
+import json
+import logging
+import os
 import pathlib
+import re
+import sys
+import warnings
+from collections.abc import Generator
 
 import jax
 import orbax.checkpoint as ocp
 
 from padam_optax.training.loop import TrainState
 
+# Orbax's own checksums cover what leads to an array's values, not the values.
+_CHECKSUMS = "checksums.json"
+_LONGEST_REASON = 300
+
+
+class CheckpointError(OSError):
+    """A checkpoint that cannot be written, or none that can be used; the message says what to do."""
+
+
+class CheckpointWarning(UserWarning):
+    """A run that goes on from an earlier point than its newest checkpoint or its record."""
+
 
 class Checkpoints:
     """The last two states of a run, named by the steps done. A context manager; saves are complete on return."""
 
     def __init__(self, directory: pathlib.Path):
-        options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
-        self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
+        self._directory = directory.absolute()
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=2, enable_async_checkpointing=False, cleanup_tmp_directories=True
+        )
+        with self._writing():
+            self._manager = ocp.CheckpointManager(self._directory, options=options)
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -28,23 +53,143 @@ class Checkpoints:
           step: Steps since the first epoch began.
           state: What to write.
           position: Where the input stands, for data that the host feeds.
+
+        Raises:
+          CheckpointError: If it cannot be written, as on a full disk.
         """
-        if step not in self._manager.all_steps():
-            items = ocp.args.Composite(
-                state=ocp.args.StandardSave(state), input=ocp.args.JsonSave({"position": position})
-            )
+        if step in self._manager.all_steps():
+            return
+        items = ocp.args.Composite(state=ocp.args.StandardSave(state), input=ocp.args.JsonSave({"position": position}))
+        with self._writing():
             self._manager.save(step, args=items)
+            if jax.process_index() == 0:
+                _write_checksums(self._directory / str(step))
+
+    @contextlib.contextmanager
+    def _writing(self) -> Generator[None]:
+        try:
+            with _quiet():
+                yield
+        except Exception as error:  # Orbax passes on whatever its storage raises.
+            raise CheckpointError(
+                f"No checkpoint could be written to {self._directory}: {_reason(error)}. What was written before is"
+                " intact: once this is mended, the same command goes on from there."
+            ) from error
 
     def restore(self, like: TrainState) -> tuple[TrainState, str] | None:
-        """Returns the newest state, with the shapes, dtypes and shardings of `like`, and the input's position.
+        """Returns the newest state that is whole, with the shapes, dtypes and shardings of `like`.
 
-        None if there is no checkpoint.
+        Newer ones, which are damaged, are removed, with a `CheckpointWarning` that names them and the one used: the
+        run writes them again.
+
+        Args:
+          like: A state, for its structure.
+
+        Returns:
+          The state and the input's position, or None if there is no checkpoint.
+
+        Raises:
+          CheckpointError: If there are checkpoints, but none can be used.
         """
-        step = self._manager.latest_step()
-        if step is None:
+        damaged: dict[int, str] = {}
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            damage = _damage(self._directory / str(step))
+            if damage is None:
+                try:
+                    restored = self._read(step, like)
+                except Exception as error:  # As above.
+                    damage = _reason(error)
+                else:
+                    self._remove(damaged, step)
+                    return restored
+            damaged[step] = damage
+        if not damaged:
             return None
+        raise CheckpointError(
+            f"No checkpoint in {self._directory} can be used: "
+            + "; ".join(f"{step}: {damage}" for step, damage in damaged.items())
+            + ". Put an intact one there, or start anew with --no-resume (resume=False)."
+        )
+
+    def _read(self, step: int, like: TrainState) -> tuple[TrainState, str]:
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), input=ocp.args.JsonRestore())
         restored = self._manager.restore(step, args=items)
         assert isinstance(restored["state"], TrainState)
         return restored["state"], restored["input"]["position"]
+
+    def _remove(self, damaged: dict[int, str], used: int) -> None:
+        for step, damage in damaged.items():
+            self._manager.delete(step)
+            warnings.warn(
+                f"The checkpoint {self._directory / str(step)} was damaged ({damage}) and is removed; the run goes on"
+                f" from the one before, {self._directory / str(used)}.",
+                CheckpointWarning,
+                stacklevel=3,
+            )
+
+
+@contextlib.contextmanager
+def _quiet() -> Generator[None]:
+    """Keeps off standard error what Orbax's threads print of an error that is raised as well, pages of it."""
+    logger = logging.getLogger("absl")
+    level, hook = logger.level, sys.unraisablehook
+    logger.setLevel(logging.CRITICAL)
+    sys.unraisablehook = lambda unraisable: None
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        sys.unraisablehook = hook
+
+
+def _files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != _CHECKSUMS)
+    return {path.relative_to(folder).as_posix(): path for path in paths}
+
+
+def _sha256(path: pathlib.Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_checksums(folder: pathlib.Path) -> None:
+    """Writes size and SHA-256 of each file of a checkpoint into it, whole or not at all."""
+    found = {name: [path.stat().st_size, _sha256(path)] for name, path in _files(folder).items()}
+    part = folder / f"{_CHECKSUMS}.part"
+    with part.open("w") as file:
+        file.write(json.dumps(found, indent=1) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(folder / _CHECKSUMS)
+
+
+def _damage(folder: pathlib.Path) -> str | None:
+    """What of a checkpoint is not as it was written; without checksums, which a kill may prevent, None."""
+    path = folder / _CHECKSUMS
+    if not path.exists():
+        return None
+    try:
+        expected = {
+            str(name): (int(size), str(digest)) for name, (size, digest) in json.loads(path.read_bytes()).items()
+        }
+    except (ValueError, TypeError, AttributeError):
+        return f"{_CHECKSUMS} is not what was written"
+    files = _files(folder)
+    for name, (size, digest) in expected.items():
+        if name not in files:
+            return f"{name} is missing"
+        if (found := files[name].stat().st_size) != size:
+            return f"{name} has {found:,} bytes, expected {size:,}"
+        if _sha256(files[name]) != digest:
+            return f"{name} was altered"
+    return None
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, in one line: the system's word for it if there is one; Orbax tells all that it tried."""
+    text = str(error).strip() or type(error).__name__
+    if code := re.search(r"os_error_code='(\d+)'", text):
+        return os.strerror(int(code[1]))
+    line = text.splitlines()[0]
+    return line if len(line) <= _LONGEST_REASON else f"{line[:_LONGEST_REASON]} ..."

@@ -24,7 +24,7 @@ class EpochResult:
     Attributes:
       state: The new state; at the start of an epoch if `metrics` is not None.
       metrics: Means of the training metrics over the epoch, or None if it was not finished.
-      nonfinite_step: Step of the epoch whose loss was NaN or infinite first, or None.
+      nonfinite_step: First step of the epoch whose loss or gradients were not finite, or None.
       seconds: Time spent training, without compiling.
       examples: Examples trained on in that time.
     """

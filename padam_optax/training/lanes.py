@@ -154,8 +154,8 @@ class Lanes:
         """Trains the lanes `active` for an epoch and evaluates them; `running.states` is replaced.
 
         Returns:
-          Metrics, (lanes,) each, and the first step whose loss was not finite, or -1, (lanes,). Those of other lanes
-          mean nothing.
+          Metrics, (lanes,) each, and the first step whose loss or gradients were not finite, or -1, (lanes,).
+          Those of other lanes mean nothing.
         """
         share = self.size // self._shares
         order = np.zeros((self._shares, share), np.int32)

@@ -27,7 +27,7 @@ class TrainState:
       model_state: What else the model keeps, such as batch statistics.
       opt_state: State of the optimizer.
       totals: Sums of the training metrics over the steps of the epoch under way, float32 scalars.
-      nonfinite_step: First step of that epoch whose loss was NaN or infinite, or -1; int32 scalar.
+      nonfinite_step: First step of that epoch whose loss or gradients held a NaN or infinity, or -1; int32 scalar.
     """
 
     epoch: jax.Array
@@ -204,7 +204,9 @@ class Trainer:
         (objective, (model_state, metrics)), gradients = computed
         optimizer = self._optimizer(hyperparameters, state.epoch, rate)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        is_first = jnp.logical_and(jnp.logical_not(jnp.isfinite(objective)), state.nonfinite_step < 0)
+        # A gradient can be NaN where the loss is not, as that of a root at 0: the loss would be a step later, or never.
+        finite = jax.tree.reduce(jnp.logical_and, jax.tree.map(_all_finite, (objective, gradients)))
+        is_first = jnp.logical_and(jnp.logical_not(finite), state.nonfinite_step < 0)
         return TrainState(
             epoch=state.epoch,
             step=state.step + 1,
@@ -228,6 +230,10 @@ class Trainer:
 
 def _epoch_key(seed: jax.Array, epoch: jax.Array) -> jax.Array:
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 1), epoch)
+
+
+def _all_finite(array: jax.Array) -> jax.Array:
+    return jnp.all(jnp.isfinite(array))
 
 
 def _add(totals: dict[str, jax.Array], values: dict[str, jax.Array]) -> dict[str, jax.Array]:
