@@ -73,11 +73,18 @@ def run(
     unknown_words: Annotated[
         UnknownWords, typer.Option(help="What to do with words that the training text lacks: say so, or take <unk>.")
     ] = UnknownWords.RAISE,
+    devices: Annotated[
+        int | None, typer.Option(min=1, help="Train on so many devices together; by default on all that JAX shows.")
+    ] = None,
+    shard_optimizer: Annotated[
+        bool,
+        typer.Option("--shard-optimizer", help="Divide the optimizer's state among the devices too: less memory each."),
+    ] = False,
 ) -> None:
     """Train experiments and record them under OUT/NAME/seed-SEED.
 
-    A run that was stopped goes on from its last checkpoint; a finished one is not run again. The deadline, SIGTERM and
-    Ctrl-C leave a checkpoint.
+    A run that was stopped goes on from its last checkpoint, on other devices too; a finished one is not run again. The
+    deadline, SIGTERM and Ctrl-C leave a checkpoint. Several devices divide each batch among them.
     """
     with clear_errors():
         specs = selected(names or [], table, figure)
@@ -93,6 +100,9 @@ def run(
             specs = [dataclasses.replace(spec, compute_dtype=dtype) for spec in specs]
         from padam_optax.experiments.datasets import load_data
         from padam_optax.experiments.queue import Budget
+        from padam_optax.experiments.run import across
+
+        placement = across(devices, shard_optimizer=shard_optimizer)
 
         def load(spec: Experiment) -> "Data":
             return load_data(spec, data_dir, data_label, unknown_words=unknown_words.value)
@@ -110,6 +120,7 @@ def run(
             checkpoint_every=checkpoint_every,
             tensorboard=tensorboard,
             workers=workers,
+            placement=placement,
         )
     for record in outcome.records:
         OUT.print(_summary(record), highlight=False, soft_wrap=True)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from padam_optax.data.images import DataError
 from padam_optax.experiments.configuration import check_same, configuration, rate_in
@@ -19,6 +20,9 @@ from padam_optax.experiments.tensorboard import event_writer
 from padam_optax.training.checkpoint import Checkpoints
 from padam_optax.training.epoch import Source
 from padam_optax.training.loop import TrainState
+from padam_optax.training.placement import ONE_DEVICE, Placement, across
+
+__all__ = ["across", "run"]
 
 
 def run(
@@ -31,6 +35,7 @@ def run(
     checkpoint_every: int = 5,
     tensorboard: bool = False,
     workers: int = 0,
+    placement: Placement = ONE_DEVICE,
     on_epoch: Callable[[dict[str, Any]], None] = lambda line: None,
     on_steps: Callable[[int, float], None] = lambda epoch, share: None,
     observe: Callable[[TrainState], Mapping[str, Any]] = lambda state: {},
@@ -50,6 +55,7 @@ def run(
       checkpoint_every: Epochs between checkpoints; 0 writes none.
       tensorboard: Whether to write event files for TensorBoard beside the record too.
       workers: Processes that decode images, for data that the host reads.
+      placement: Devices that train together, as `placement.across` finds them; by default one.
       on_epoch: Called with each line of the metrics once it is recorded.
       on_steps: Called every few seconds of training with the epoch under way and the share of it that is done.
       observe: Maps the state after each epoch to what its line says beside the metrics, as JSON has it; such as
@@ -62,23 +68,31 @@ def run(
       checkpoint before it stays.
 
     Raises:
-      ValueError: If the folder holds a run of another configuration and `resume` is on.
+      ValueError: If the folder holds a run of another configuration and `resume` is on, or there are more devices than
+        examples in a batch.
       DataError: If the training images do not fill one batch.
     """
     if len(data.train) < experiment.batch_size:
         raise DataError(f"{len(data.train)} training examples do not fill one batch of {experiment.batch_size}.")
+    if experiment.batch_size < placement.devices:
+        raise ValueError(
+            f"{experiment.name}: a batch of {experiment.batch_size} cannot be divided among {placement.devices}"
+            " devices; use fewer with --devices."
+        )
     directory = RunDirectory(out, experiment.name, seed)
-    config = configuration(experiment, seed, data)
+    config = configuration(experiment, seed, data, placement)
     record = directory.read() if resume else None
     if record is not None:
         check_same(directory.path, record.config, config)
         if record.finished:
             return record
 
-    trainer = trainer_for(experiment, len(data.train), class_count(experiment, data))
+    trainer = trainer_for(experiment, len(data.train), class_count(experiment, data), placement)
     source = make_source(experiment, data, trainer, seed, workers)
-    hyperparameters = {name: jnp.asarray(value, float) for name, value in experiment.hyperparameters.items()}
-    traced_seed = jnp.asarray(seed, jnp.int32)
+    hyperparameters = placement.put_whole(
+        {name: jnp.asarray(value, float) for name, value in experiment.hyperparameters.items()}
+    )
+    traced_seed = placement.put_whole(np.int32(seed))
     state = trainer.init(traced_seed, hyperparameters)
     if record is None or not checkpoint_every:
         # This run starts anew: a later one must not go on from another's state.

@@ -72,7 +72,7 @@ class Source(Protocol):
 
 
 class ResidentData:
-    """Training and test sets that live on the device whole.
+    """Training and test sets that live whole on the device, or on each of those that train together.
 
     Args:
       trainer: Compiled functions.
@@ -84,8 +84,8 @@ class ResidentData:
 
     def __init__(self, trainer: Trainer, train: PyTree, held_out: Mapping[str, PyTree], *, reestimate: bool = False):
         self._trainer = trainer
-        self._train = jax.tree.map(jnp.asarray, train)
-        self._held_out = {name: jax.tree.map(jnp.asarray, data) for name, data in held_out.items()}
+        self._train = trainer.placement.put_whole(train)
+        self._held_out = {name: trainer.placement.put_whole(data) for name, data in held_out.items()}
         self._reestimate = reestimate
         self._steps_a_call = _FIRST_STEPS
         self._compiled = False
@@ -250,7 +250,7 @@ class StreamedData:
         began = looked = time.perf_counter()
         nonfinite = -1
         while step < self._steps:
-            batch = jax.tree.map(jnp.asarray, next(self._batches))
+            batch = trainer.placement.put_batch(next(self._batches))
             if not self._compiled:
                 jax.block_until_ready(trainer.train_batch(_copy(state), seed, hyperparameters, batch))
                 self._compiled = True
@@ -275,7 +275,7 @@ class StreamedData:
         """As `Source`."""
         totals: dict[str, float] = {}
         for batch, counts in self._open_test():
-            sums = self._trainer.evaluate_batch(state, jax.tree.map(jnp.asarray, batch), jnp.asarray(counts))
+            sums = self._trainer.evaluate_batch(state, *self._trainer.placement.put_batch((batch, counts)))
             for name, value in sums.items():
                 totals[name] = totals.get(name, 0.0) + float(value)
         return {f"test_{name}": total / self._test_examples for name, total in totals.items()}
