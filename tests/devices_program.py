@@ -1,11 +1,14 @@
-"""Run by test_devices.py with 8 fake CPU devices and in float64: prints as JSON what two small trainings come to.
+"""Run by test_devices.py in float64: prints as JSON what small trainings come to on some devices.
 
-A network with a convolution, batch normalisation and augmentation, and an LSTM with all dropouts.
+A network with a convolution, batch normalisation and augmentation, on images that the devices hold or the host reads,
+and an LSTM with all dropouts. Without arguments on 8 fake CPU devices; with a coordinator and a number in 2 processes.
 """
 
 import collections
+import functools
 import json
 import re
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +19,10 @@ from flax import nnx
 import padam_optax
 from padam_optax.models.awd_lstm import AwdLstm
 from padam_optax.models.layers import BatchNorm, Conv, Linear
+from padam_optax.training import epoch as epoch_module
+from padam_optax.training import processes
 from padam_optax.training.batches import Shuffled, Windows
-from padam_optax.training.epoch import ResidentData
+from padam_optax.training.epoch import ResidentData, StreamedData
 from padam_optax.training.loop import Trainer
 from padam_optax.training.placement import Placement, across
 from padam_optax.training.tasks import Classification, LanguageModelling
@@ -56,21 +61,60 @@ def trainer_of(task, batches, placement: Placement) -> Trainer:
     return Trainer(task, optimizer, lambda epoch: jnp.asarray(1.0), batches, placement)
 
 
-def images(placement: Placement) -> tuple[Trainer, ResidentData]:
-    """44 images: batches of 16, 16 and 12; each epoch re-estimates the statistics."""
+def pictures() -> dict[str, np.ndarray]:
     random = np.random.default_rng(0)
-    data = {
+    return {
         "images": random.integers(0, 256, (44, 8, 8, 1), dtype=np.uint8),
         "labels": random.integers(0, 3, 44).astype(np.int32),
     }
+
+
+@functools.lru_cache
+def image_trainer(placement: Placement) -> Trainer:
     task = Classification(
         in_float64(lambda rngs: Network(rngs=rngs)),
         lambda key, images: images + jax.random.uniform(key, images.shape),
         lambda images: images / 255.0,
         eval_batch_size=20,
     )
-    trainer = trainer_of(task, Shuffled(16, keep_last=True), placement)
-    return trainer, ResidentData(trainer, data, {"test": data}, reestimate=True)
+    return trainer_of(task, Shuffled(16, keep_last=True), placement)
+
+
+def images(placement: Placement) -> tuple[Trainer, ResidentData]:
+    """Batches of 16, 16 and 12; each epoch re-estimates the statistics."""
+    trainer = image_trainer(placement)
+    return trainer, ResidentData(trainer, pictures(), {"test": pictures()}, reestimate=True)
+
+
+class Reader:
+    """Batches in order: this process's share of each."""
+
+    def __init__(self):
+        self.next = 0
+
+    def __next__(self) -> dict[str, np.ndarray]:
+        start = self.next % 2 * 16
+        self.next += 1
+        return share(jax.tree.map(lambda array: array[start : start + 16], pictures()))
+
+    def get_position(self) -> str:
+        return str(self.next)
+
+    def set_position(self, position: str) -> None:
+        self.next = int(position)
+
+
+def share(batch):
+    """What this process has of a batch."""
+    size = 16 // jax.process_count()
+    return jax.tree.map(lambda array: array[jax.process_index() * size :][:size], batch)
+
+
+def stream(placement: Placement) -> tuple[Trainer, StreamedData]:
+    """Batches of 16 that the host reads, and a test batch of which 10 images count."""
+    trainer = image_trainer(placement)
+    test = share((jax.tree.map(lambda array: array[:16], pictures()), np.arange(16) < 10))
+    return trainer, StreamedData(trainer, Reader, lambda: [test], batch_size=16, steps_per_epoch=2, test_examples=10)
 
 
 def text(placement: Placement) -> tuple[Trainer, ResidentData]:
@@ -83,12 +127,11 @@ def text(placement: Placement) -> tuple[Trainer, ResidentData]:
         temporal=1.0,
     )
     trainer = trainer_of(task, Windows(20), placement)
-    held_out = {"valid": {"tokens": tokens[:200].reshape(20, 10)}, "test": {"tokens": tokens[:50, None]}}
-    return trainer, ResidentData(trainer, {"tokens": tokens.reshape(60, 10)}, held_out)
+    return trainer, ResidentData(trainer, {"tokens": tokens.reshape(60, 10)}, {"test": {"tokens": tokens[:50, None]}})
 
 
 def train(make, placement: Placement) -> dict:
-    """Metrics, parameters, and where the state lies, from two epochs."""
+    """Metrics, parameters, and where the state lies, from two epochs and one more step."""
     trainer, source = make(placement)
     settings = placement.put_whole({"learning_rate": jnp.asarray(0.3)})
     seed = placement.put_whole(np.int32(0))
@@ -99,29 +142,41 @@ def train(make, placement: Placement) -> dict:
         result = source.train_epoch(state, seed, settings)
         state = result.state
         lines.append({**result.metrics, **source.evaluate(state)})
+    state = source.train_epoch(state, seed, settings, should_stop=lambda: True).state
     bytes_of = collections.Counter()
     for leaf in jax.tree.leaves(state.opt_state):
         for shard in leaf.addressable_shards:
             bytes_of[shard.device.id] += shard.data.nbytes
-    stepped = trainer.train_steps(state, seed, settings, source._train, EPOCHS, 0, 1)
-    compiled = trainer.train_steps.lower(stepped, seed, settings, source._train, EPOCHS, 0, 1).compile()
-    return {
+    found = {
         "metrics": lines,
-        "params": [np.asarray(leaf).tolist() for leaf in jax.tree.leaves(stepped.params)],
-        "stays in place": begun == jax.tree.map(lambda leaf: leaf.sharding, stepped),
-        "params are whole": all(leaf.is_fully_replicated for leaf in jax.tree.leaves(stepped.params)),
+        "params": [np.asarray(leaf).tolist() for leaf in jax.tree.leaves(state.params)],
+        "stays in place": begun == jax.tree.map(lambda leaf: leaf.sharding, state),
+        "params are whole": all(leaf.is_fully_replicated for leaf in jax.tree.leaves(state.params)),
         "bytes": sorted(bytes_of.values()),
-        "sizes": [leaf.shape for leaf in jax.tree.leaves(stepped.opt_state)],
-        "collectives": COLLECTIVES.findall(compiled.as_text()),
-        "flops": compiled.cost_analysis()["flops"],
+        "sizes": [leaf.shape for leaf in jax.tree.leaves(state.opt_state)],
     }
+    if make is images:
+        data = placement.put_whole(pictures())
+        compiled = trainer.train_steps.lower(state, seed, settings, data, 0, 0, 1).compile()
+        found |= {
+            "collectives": sorted(set(COLLECTIVES.findall(compiled.as_text()))),
+            "flops": compiled.cost_analysis()["flops"],
+        }
+    return found
 
 
 if __name__ == "__main__":
-    tasks = {"images": images, "text": text}
-    placements = {f"{count}": across(count) for count in (1, 8)}
-    placements["8, optimizer sharded"] = across(8, shard_optimizer=True)
-    found = {
-        name: {where: train(make, placement) for where, placement in placements.items()} for name, make in tasks.items()
-    }
-    print(json.dumps(found))
+    # Looks up after every step.
+    epoch_module._CALL_SECONDS = 0.0
+    if len(sys.argv) > 1:
+        processes.start(sys.argv[1], int(sys.argv[2]), 2)
+        runs = [(make, "2 processes", across()) for make in (stream, text)]
+    else:
+        one, eight = across(1), across(8)
+        runs = [(make, place, on) for make in (images, text) for place, on in (("1", one), ("8", eight))]
+        runs += [(images, "8, optimizer sharded", across(8, shard_optimizer=True)), (stream, "1", one)]
+    found: dict[str, dict] = {}
+    for make, place, placement in runs:
+        found.setdefault(make.__name__, {})[place] = train(make, placement)
+    if processes.is_first():
+        print(json.dumps(found))

@@ -9,16 +9,16 @@ import sys
 import jax
 import numpy as np
 import pytest
+from two_processes import coordinator, pair
 
 from padam_optax.training.placement import ONE_DEVICE, across
 
 PROGRAM = pathlib.Path(__file__).parent / "devices_program.py"
-PLACES = ["8", "8, optimizer sharded"]
+RUNS = [("images", "8"), ("images", "8, optimizer sharded"), ("text", "8")]
 # The last compiles faster.
 SETTINGS = {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
 
-each_task = pytest.mark.parametrize("task", ["images", "text"])
-each_place = pytest.mark.parametrize("place", PLACES)
+each_run = pytest.mark.parametrize(("task", "place"), RUNS)
 
 
 @pytest.fixture(scope="module")
@@ -39,43 +39,49 @@ def assert_agree(found: dict, expected: dict) -> None:
         np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
 
 
-@each_task
-@each_place
+@each_run
 def test_numbers_do_not_depend_on_the_devices(results, task, place):
     """In float64, where sums in another order differ by 1e-16: batch statistics, gradients, random draws, all."""
     assert_agree(results[task][place], results[task]["1"])
 
 
-@each_task
-@each_place
+def test_numbers_do_not_depend_on_the_processes(results):
+    address = coordinator()
+    both = pair(lambda number: [PROGRAM, address, number], **SETTINGS)
+    (output, errors), _ = (process.communicate() for process in both)
+    assert [process.returncode for process in both] == [0, 0], errors
+    for task, found in json.loads(output.splitlines()[-1]).items():
+        assert_agree(found["2 processes"], results[task]["1"])
+        assert found["2 processes"]["stays in place"]
+
+
+@each_run
 def test_state_stays_in_place(results, task, place):
     """From `init` on: nothing is moved, and nothing compiled twice, because a step leaves it somewhere else."""
     assert results[task][place]["stays in place"]
     assert results[task][place]["params are whole"]
 
 
-@each_task
-def test_each_device_computes_its_part(results, task):
-    """The compiler's count of operations falls, though not to 1/8: each computes the update, and 2 of 10 columns."""
-    assert results[task]["8"]["flops"] < 0.4 * results[task]["1"]["flops"]
+def test_each_device_computes_its_part(results):
+    """The compiler's count of operations falls, though not to 1/8: each device computes the whole update."""
+    assert results["images"]["8"]["flops"] < 0.25 * results["images"]["1"]["flops"]
 
 
 def test_parameters_are_not_communicated(results):
-    """Sums over the devices, and nothing else, where batches can be divided evenly."""
-    assert set(results["images"]["8"]["collectives"]) == {"all-reduce"}
+    """Sums over the devices, and nothing else."""
+    assert results["images"]["8"]["collectives"] == ["all-reduce"]
 
 
-@each_task
-def test_optimizer_state_is_divided(results, task):
+def test_optimizer_state_is_divided(results):
     """Each device has an eighth of what has an axis that 8 divides, and the rest whole."""
-    whole, divided = results[task]["8"], results[task]["8, optimizer sharded"]
+    whole, divided = results["images"]["8"], results["images"]["8, optimizer sharded"]
     sizes = [(int(np.prod(shape)), any(size % 8 == 0 for size in shape)) for shape in whole["sizes"]]
     share = sum(size / 8 if divides else size for size, divides in sizes) / sum(size for size, _ in sizes)
-    assert share < 0.5
+    assert share < 0.2
     assert len(set(divided["bytes"])) == len(set(whole["bytes"])) == 1
     # The step counters have 4 bytes instead of 8.
     assert divided["bytes"][0] == pytest.approx(share * whole["bytes"][0], rel=0.01)
-    assert results[task]["1"]["bytes"] == whole["bytes"][:1]
+    assert results["images"]["1"]["bytes"] == whole["bytes"][:1]
 
 
 def test_one_device_is_no_mesh():

@@ -14,6 +14,7 @@ from padam_optax.experiments.datasets import Data
 from padam_optax.experiments.records import Record, RunDirectory, read_all
 from padam_optax.experiments.run import run
 from padam_optax.experiments.spec import Experiment
+from padam_optax.training import processes
 from padam_optax.training.placement import ONE_DEVICE, Placement
 
 # What the time of an epoch depends on, above all.
@@ -109,7 +110,8 @@ def run_queue(
     for experiment, seed in runs:
         begun = RunDirectory(out, experiment.name, seed).read()
         done = 0 if begun is None else begun.epochs
-        if budget.reason is not None or (done == 0 and _too_long(experiment, out, budget, placement.devices)):
+        too_late = budget.reason is not None or (done == 0 and _too_long(experiment, out, budget, placement.devices))
+        if processes.anywhere(too_late):
             left.append((experiment, seed, done))
             continue
         on_start(experiment, seed)

@@ -17,12 +17,11 @@ from padam_optax.experiments.programs import trainer_for
 from padam_optax.experiments.records import Record, RunDirectory
 from padam_optax.experiments.spec import Experiment
 from padam_optax.experiments.tensorboard import event_writer
+from padam_optax.training import processes
 from padam_optax.training.checkpoint import Checkpoints
 from padam_optax.training.epoch import Source
 from padam_optax.training.loop import TrainState
-from padam_optax.training.placement import ONE_DEVICE, Placement, across
-
-__all__ = ["across", "run"]
+from padam_optax.training.placement import ONE_DEVICE, Placement
 
 
 def run(
@@ -46,6 +45,9 @@ def run(
     On resuming, in this order: a finished run with the same configuration is returned as it is; one with a checkpoint
     goes on from it, bit-equal on CPU to a run never stopped; anything else starts anew.
 
+    Where several processes train together, all call this. The first one writes the record; `out` is a folder that all
+    of them see.
+
     Args:
       experiment: What to run.
       seed: Of the initial parameters, the shuffling and the augmentation.
@@ -60,8 +62,8 @@ def run(
       on_steps: Called every few seconds of training with the epoch under way and the share of it that is done.
       observe: Maps the state after each epoch to what its line says beside the metrics, as JSON has it; such as
         `effective_rates.observer(experiment)`.
-      should_stop: Asked every few seconds; once it says so, a checkpoint is written (unless `checkpoint_every` is 0)
-        and the unfinished record returned.
+      should_stop: Asked every few seconds; once it says so, in any process, a checkpoint is written (unless
+        `checkpoint_every` is 0) and the unfinished record returned.
 
     Returns:
       The record. A loss that is NaN or infinite ends the run; its last line then holds `diverged_step`, and the last
@@ -86,6 +88,12 @@ def run(
         check_same(directory.path, record.config, config)
         if record.finished:
             return record
+    # None writes before all have read.
+    processes.wait_for_all("record read")
+    first = processes.is_first()
+
+    def stopping() -> bool:
+        return processes.anywhere(should_stop())
 
     trainer = trainer_for(experiment, len(data.train), class_count(experiment, data), placement)
     source = make_source(experiment, data, trainer, seed, workers)
@@ -96,25 +104,31 @@ def run(
     state = trainer.init(traced_seed, hyperparameters)
     if record is None or not checkpoint_every:
         # This run starts anew: a later one must not go on from another's state.
-        directory.discard_checkpoints()
+        if first:
+            directory.discard_checkpoints()
+        processes.wait_for_all("checkpoints discarded")
     with (
         Checkpoints(directory.checkpoints) if checkpoint_every else contextlib.nullcontext() as checkpoints,
-        event_writer(directory.path) if tensorboard else contextlib.nullcontext(_write_nothing) as write_events,
+        event_writer(directory.path)
+        if tensorboard and first
+        else contextlib.nullcontext(_write_nothing) as write_events,
     ):
         restored = None if record is None or checkpoints is None else checkpoints.restore(state)
         if restored is not None:
             state, position = restored
             source.go_to(position)
-        directory.start(config, int(state.epoch))
+        if first:
+            directory.start(config, int(state.epoch))
         for epoch in range(int(state.epoch) + 1, experiment.epochs + 1):
             began = time.perf_counter()
             trained = source.train_epoch(
-                state, traced_seed, hyperparameters, functools.partial(on_steps, epoch), should_stop
+                state, traced_seed, hyperparameters, functools.partial(on_steps, epoch), stopping
             )
             state = trained.state
             if trained.nonfinite_step is not None:
                 line = {"epoch": epoch, "diverged_step": source.steps_before(epoch - 1) + trained.nonfinite_step}
-                directory.append(line)
+                if first:
+                    directory.append(line)
                 on_epoch(line)
                 break
             if trained.metrics is None:
@@ -131,15 +145,17 @@ def run(
                 "seconds": round(time.perf_counter() - began, 4),
                 "examples_per_second": round(trained.examples / trained.seconds, 1) if trained.seconds else None,
             }
-            stopping = should_stop() and epoch < experiment.epochs
+            stop = stopping() and epoch < experiment.epochs
             # The metrics come first: on resuming, lines beyond the checkpoint are cut, but none could be added.
-            directory.append(line)
-            if checkpoints is not None and (stopping or epoch % checkpoint_every == 0 or epoch == experiment.epochs):
+            if first:
+                directory.append(line)
+            if checkpoints is not None and (stop or epoch % checkpoint_every == 0 or epoch == experiment.epochs):
                 checkpoints.save(_steps_done(state, source), state, source.position)
             write_events(line)
             on_epoch(line)
-            if stopping:
+            if stop:
                 break
+    processes.wait_for_all("record written")
     record = directory.read()
     assert record is not None
     return record
