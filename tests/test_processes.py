@@ -37,8 +37,10 @@ run(spec, 0, data, sys.argv[1], placement=placement, on_epoch=lines.append, shou
 TALKING = """
 import sys
 from padam_optax.experiments.devices import choose_devices, ending_together
+from padam_optax.training import processes
 from padam_optax.training.processes import agreed
 
+processes._PATIENCE_SECONDS = 20
 choose_devices(coordinator=sys.argv[1], process=sys.argv[2])
 with ending_together(lambda message: print("lost:", message, file=sys.stderr, flush=True)):
     agreed(0)
