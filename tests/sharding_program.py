@@ -24,12 +24,14 @@ def explicit(optimizer: optax.GradientTransformation) -> dict:
         sharding = jax.sharding.NamedSharding(mesh, jax.P(None, "x"))
         params = jnp.ones((2, 8, 4), jnp.float16, out_sharding=sharding)
         state = optimizer.init(params)
+        updates, new_state = optimizer.update(params, state, params)
         return {
             "params": types(params),
+            "updates": types(updates),
             "moments": [str(jax.typeof(leaf)) for _, leaf in moments(state)],
             "init": types(state),
             "jit(init)": types(jax.jit(optimizer.init)(params)),
-            "update": types(optimizer.update(params, state, params)[1]),
+            "update": types(new_state),
             "jit(update)": types(jax.jit(optimizer.update)(params, state, params)[1]),
         }
 

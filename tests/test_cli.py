@@ -44,7 +44,19 @@ def test_help_names_the_commands():
 @pytest.mark.parametrize(
     ("command", "shown"),
     [
-        ("run", ["--data-dir", "--data-label", "--epochs", "--seed", "--no-resume", "--checkpoint-every", "--out"]),
+        (
+            "run",
+            [
+                "--data-dir",
+                "--data-label",
+                "--epochs",
+                "--seed",
+                "--no-resume",
+                "--checkpoint-every",
+                "--out",
+                "--devices",
+            ],
+        ),
         ("demo", ["--epochs", "--seeds", "--out", "No download"]),
         ("list", ["List the experiments"]),
         ("report", ["--out", "--table", "--figure", "--time-to-target", "RECORDS"]),

@@ -139,8 +139,9 @@ def test_the_sample_is_an_iterate_and_the_updates_are_the_optimizers():
     chex.assert_trees_all_equal(state.inner_state, inner_state)
     x_out = sampled_iterate(state)
     chex.assert_trees_all_equal_shapes_and_dtypes(x_out, parameters())
-    equal = [jax.tree.all(jax.tree.map(lambda x, y: bool((x == y).all()), x_out, iterate)) for iterate in iterates]
-    assert sum(equal) == 1
+    # But for the last bit: the compiler may add the update to the parameters before it rounds it.
+    close = [optax.tree.allclose(x_out, iterate, rtol=1e-6) for iterate in iterates]
+    assert sum(map(bool, close)) == 1
 
 
 def through_pickle(state, path):

@@ -38,6 +38,12 @@ def test_projection_ignores_runs_of_another_cost(tmp_path, other):
     assert projected_seconds(SPEC, tmp_path) is None
 
 
+def test_projection_ignores_runs_on_another_number_of_devices(tmp_path):
+    recorded(tmp_path, [20.0, 1.0])
+    assert projected_seconds(SPEC, tmp_path, devices=1) is not None
+    assert projected_seconds(SPEC, tmp_path, devices=2) is None
+
+
 @pytest.fixture
 def begun(monkeypatch) -> list[int]:
     """The seeds that were begun; a run takes no time and is finished."""

@@ -25,6 +25,7 @@ from padam_optax.experiments.programs import trainer_for
 from padam_optax.experiments.records import Record, RunDirectory
 from padam_optax.experiments.run import run
 from padam_optax.training.checkpoint import CheckpointError, Checkpoints, CheckpointWarning
+from padam_optax.training.placement import Placement
 
 ROOT = pathlib.Path(padam_optax.__file__).parents[1]
 EPOCHS = 8
@@ -135,6 +136,7 @@ def test_config(never_stopped, data):
     assert config["device"]["platform"] == jax.devices()[0].platform
     assert config["device"]["kind"]
     assert config["device"]["cpu_count"] >= 1
+    assert (config["device"]["count"], config["device"]["processes"]) == (1, 1)
 
 
 def test_same_seed_same_metrics(never_stopped, data, tmp_path):
@@ -398,6 +400,13 @@ def test_other_numbers_compile_nothing(data, tmp_path, monkeypatch):
 def test_batch_must_be_filled(data, tmp_path):
     with pytest.raises(DataError, match="1000 training examples do not fill one batch of 1001"):
         run(dataclasses.replace(SPEC, batch_size=1_001), 0, data, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_batch_must_be_divisible_among_devices(data, tmp_path):
+    mesh = jax.sharding.AbstractMesh((129,), ("data",))
+    with pytest.raises(ValueError, match=r"a batch of 128 cannot be divided among 129 devices.*--devices"):
+        run(SPEC, 0, data, tmp_path, placement=Placement(mesh))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -33,6 +33,11 @@ def test_moments_take_the_type_of_the_parameters(results, name):
 
 
 @each_optimizer
+def test_updates_take_the_type_of_the_parameters(results, name):
+    assert results[name]["explicit"]["updates"] == results[name]["explicit"]["params"]
+
+
+@each_optimizer
 def test_state_type_is_the_same_after_an_update(results, name):
     found = results[name]["explicit"]
     assert found["update"] == found["init"]

@@ -32,6 +32,7 @@ class Recorder:
     steep: tuple[int, ...] = ()
     traces: int = 0
     metrics: tuple[str, ...] = ("loss", "first")
+    batch_axis: int = 0
     eval_batch_size: int = 4
 
     def init(self, key):
@@ -60,11 +61,11 @@ class Recorder:
     def next_epoch(self, model_state):
         return model_state
 
-    def evaluate(self, params, model_state, data):
+    def evaluate(self, params, model_state, data, split):
         def metrics(batch):
             return {"index": batch["index"].astype(float), "one": jnp.ones(len(batch["index"])), "params": params}
 
-        return mean_over_examples(metrics, data, self.eval_batch_size)
+        return mean_over_examples(metrics, data, self.eval_batch_size, split)
 
 
 def trainer_of(task: Recorder, *, keep_last_batch: bool = False) -> Trainer:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.progress import Progress
 
 from padam_optax.cli.console import ERRORS, OUT, clear_errors, progress_columns, to_line
@@ -77,11 +78,34 @@ def run(
     unknown_words: Annotated[
         UnknownWords, typer.Option(help="What to do with words that the training text lacks: say so, or take <unk>.")
     ] = UnknownWords.RAISE,
+    devices: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Train on so many devices (of each process) together; by default on all that JAX shows."
+        ),
+    ] = None,
+    shard_optimizer: Annotated[
+        bool,
+        typer.Option("--shard-optimizer", help="Divide the optimizer's state among the devices too: less memory each."),
+    ] = False,
+    distributed: Annotated[
+        bool,
+        typer.Option(
+            "--distributed", help="Train together with the processes that SLURM, Cloud TPU, Kubernetes or MPI started."
+        ),
+    ] = False,
+    coordinator: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Of process 0, if the processes were started by hand.")
+    ] = None,
+    process: Annotated[
+        str | None, typer.Option(metavar="I/N", help="This is process I, from 0, of N that were started by hand.")
+    ] = None,
 ) -> None:
     """Train experiments and record them under OUT/NAME/seed-SEED.
 
-    A run that was stopped goes on from its last checkpoint; a finished one is not run again. The deadline, SIGTERM and
-    Ctrl-C leave a checkpoint.
+    A run that was stopped goes on from its last checkpoint, on other devices too; a finished one is not run again. The
+    deadline, SIGTERM and Ctrl-C leave a checkpoint. Several devices divide each batch among them. Of several processes
+    each runs this command; OUT is a folder that all of them see, and process 0 writes and prints.
     """
     with clear_errors():
         specs = selected(names or [], table, figure)
@@ -100,7 +124,17 @@ def run(
         if moment_dtype is not None:
             specs = [dataclasses.replace(spec, moment_dtype=moment_dtype) for spec in specs]
         from padam_optax.experiments.datasets import load_data
+        from padam_optax.experiments.devices import choose_devices, is_first
         from padam_optax.experiments.queue import Budget
+
+        placement = choose_devices(
+            devices,
+            shard_optimizer=shard_optimizer,
+            distributed=distributed,
+            coordinator=coordinator,
+            process=process,
+        )
+        OUT.quiet = not is_first()
 
         def load(spec: Experiment) -> "Data":
             return load_data(spec, data_dir, data_label, unknown_words=unknown_words.value)
@@ -118,11 +152,13 @@ def run(
             checkpoint_every=checkpoint_every,
             tensorboard=tensorboard,
             workers=workers,
+            placement=placement,
         )
     for record in outcome.records:
         OUT.print(_summary(record), highlight=False, soft_wrap=True)
     if outcome.left:
-        OUT.print(f"Stopped by {budget.reason or 'the deadline'}. Left, for the same command:", highlight=False)
+        other = "the deadline" if budget.seconds is not None else "another process"
+        OUT.print(f"Stopped by {budget.reason or other}. Left, for the same command:", highlight=False)
         for spec, number, done in outcome.left:
             OUT.print(f"  {spec.name} seed {number}: {done} of {spec.epochs} epochs done", highlight=False)
     if budget.interrupted:
@@ -184,9 +220,10 @@ def _run_all(
     **options: Any,
 ) -> "Outcome":
     """Runs one after another under a progress bar that says what runs and how long is left."""
+    from padam_optax.experiments.devices import ending_together, is_first
     from padam_optax.experiments.queue import run_queue
 
-    with Progress(*progress_columns(), console=ERRORS) as progress:
+    with Progress(*progress_columns(), console=ERRORS, disable=not is_first()) as progress:
         task = progress.add_task("", total=sum(spec.epochs for spec, _ in runs))
         epochs_before, total = {}, 0
         for spec, seed in runs:
@@ -205,13 +242,22 @@ def _run_all(
 
         def on_epoch(line: dict[str, Any]) -> None:
             progress.update(task, completed=before + line["epoch"], description=name)
-            if not ERRORS.is_terminal:
+            if not ERRORS.is_terminal and is_first():
                 ERRORS.print(f"{name}: {to_line(line)}", highlight=False, soft_wrap=True)
 
         def on_signal(name: str) -> None:
             progress.console.print(f"{name}: stopping with a checkpoint.")
 
-        with budget.listening(on_signal):
+        def on_failure(message: str) -> None:
+            ERRORS.print(
+                "[bold red]Error:[/bold red] A computation with the other processes failed; one may have ended. The"
+                f" same commands go on from the last checkpoint. JAX said: {escape(message)}",
+                emoji=False,
+                highlight=False,
+                soft_wrap=True,
+            )
+
+        with budget.listening(on_signal), ending_together(on_failure):
             outcome = run_queue(
                 runs, load, out, budget, on_start=on_start, on_steps=on_steps, on_epoch=on_epoch, **options
             )

@@ -11,6 +11,7 @@ import jax
 
 from padam_optax.experiments.datasets import Data
 from padam_optax.experiments.spec import Experiment
+from padam_optax.training.placement import ONE_DEVICE, Placement
 
 # What may differ between a run and its continuation: it does not change what is trained.
 _MAY_DIFFER = ("seeds", "assumed", "paper")
@@ -22,8 +23,8 @@ def rate_in(experiment: Experiment, epoch: int) -> float:
     return experiment.hyperparameters["learning_rate"] * experiment.factor**passed
 
 
-def configuration(experiment: Experiment, seed: int, data: Data) -> dict[str, Any]:
-    """What `config.json` holds of a run: specification, seed, data, versions and device."""
+def configuration(experiment: Experiment, seed: int, data: Data, placement: Placement = ONE_DEVICE) -> dict[str, Any]:
+    """What `config.json` holds of a run: specification, seed, data, versions and devices."""
     specification = dataclasses.asdict(
         dataclasses.replace(experiment, hyperparameters=dict(experiment.hyperparameters))
     )
@@ -39,7 +40,13 @@ def configuration(experiment: Experiment, seed: int, data: Data) -> dict[str, An
             "sha256": data.sha256,
         },
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in packages}},
-        "device": {"platform": device.platform, "kind": device.device_kind, "cpu_count": os.cpu_count()},
+        "device": {
+            "platform": device.platform,
+            "kind": device.device_kind,
+            "cpu_count": os.cpu_count(),
+            "count": placement.devices,
+            "processes": jax.process_count(),
+        },
     }
 
 

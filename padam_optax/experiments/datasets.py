@@ -3,10 +3,12 @@
 import dataclasses
 import functools
 import json
+import math
 import pathlib
 from collections.abc import Generator
 from typing import Any, Literal, TypeAlias
 
+import jax
 import numpy as np
 
 from padam_optax.data.cifar import read_cifar10, read_cifar100
@@ -130,7 +132,8 @@ def make_source(experiment: Experiment, data: Data, trainer: Trainer, seed: int,
       workers: Processes that decode images, where the host does.
 
     Raises:
-      ValueError: If the experiment asks of a folder what only a set on the device can do.
+      ValueError: If the experiment asks of a folder what only a set on the device can do, or its batches cannot be
+        divided evenly among the devices.
     """
     if not isinstance(data, ImageFolder):
         return ResidentData(trainer, *arrays(experiment, data), reestimate=experiment.reestimate_statistics)
@@ -141,21 +144,35 @@ def make_source(experiment: Experiment, data: Data, trainer: Trainer, seed: int,
     size = experiment.image_size
     assert size is not None, "an experiment on a folder names its image size"
 
-    def open_train() -> _Positions:
-        return _Positions(
-            train_batches(data, batch_size=experiment.batch_size, seed=seed, size=size, worker_count=workers)
+    devices, processes = trainer.placement.devices, jax.process_count()
+    if experiment.batch_size % devices:
+        raise ValueError(
+            f"{experiment.name}: a batch of {experiment.batch_size} cannot be divided evenly among {devices} devices,"
+            " as data from a folder must be; use fewer with --devices."
         )
+    train_share = experiment.batch_size // processes
+    a_device = -(-_EVAL_BATCH * processes // devices)
+    test_share = a_device * devices // processes
+
+    def open_train() -> _Positions:
+        return _Positions(train_batches(data, batch_size=train_share, seed=seed, size=size, worker_count=workers))
 
     def open_test() -> Generator[tuple[dict[str, Any], np.ndarray]]:
-        with eval_batches(data, batch_size=_EVAL_BATCH, size=size, worker_count=workers) as batches:
+        padded: dict[str, Any] = {}
+        steps = math.ceil(math.ceil(len(data.test) / processes) / test_share)
+        with eval_batches(data, batch_size=test_share, size=size, worker_count=workers) as batches:
             for batch in batches:
                 count = len(batch["labels"])
                 # Always the same shape: one program.
                 padded = {
-                    name: np.concatenate([array, np.repeat(array[-1:], _EVAL_BATCH - count, axis=0)])
+                    name: np.concatenate([array, np.repeat(array[-1:], test_share - count, axis=0)])
                     for name, array in batch.items()
                 }
-                yield padded, np.arange(_EVAL_BATCH) < count
+                yield padded, np.arange(test_share) < count
+                steps -= 1
+        # A process whose share is smaller by one image may have a batch less: all take equally many.
+        if steps:
+            yield padded, np.zeros(test_share, bool)
 
     return StreamedData(
         trainer,

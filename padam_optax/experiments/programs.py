@@ -21,6 +21,7 @@ from padam_optax.models.vgg import imagenet_vgg16_bn, vgg16
 from padam_optax.models.wide_resnet import wrn16_4
 from padam_optax.training.batches import Batches, Shuffled, Windows
 from padam_optax.training.loop import Trainer
+from padam_optax.training.placement import ONE_DEVICE, Placement
 from padam_optax.training.tasks import Classification, LanguageModelling, Task
 
 MODELS: dict[str, Callable[..., nnx.Module]] = {
@@ -45,17 +46,20 @@ class Program:
     experiment: Experiment = dataclasses.field(compare=False)
     classes: int
     train_examples: int
+    placement: Placement
     static: tuple[Any, ...]
 
 
-def trainer_for(experiment: Experiment, train_examples: int, classes: int) -> Trainer:
+def trainer_for(
+    experiment: Experiment, train_examples: int, classes: int, placement: Placement = ONE_DEVICE
+) -> Trainer:
     """The trainer of `experiment` on so many training images of so many classes, or tokens of so many words.
 
     Experiments that differ only in the values of hyper-parameters and in seeds share one, and so its compiled programs.
     """
     fields = (field.name for field in dataclasses.fields(experiment) if field.name not in _NOT_COMPILED)
     static = (tuple(experiment.hyperparameters), *(getattr(experiment, name) for name in fields))
-    return _trainer(Program(experiment, classes, train_examples, static))
+    return _trainer(Program(experiment, classes, train_examples, placement, static))
 
 
 @functools.lru_cache(maxsize=8)
@@ -81,7 +85,7 @@ def _trainer(program: Program) -> Trainer:
             return made
         return optax.chain(optax.clip_by_global_norm(experiment.language.gradient_clip), made)
 
-    return Trainer(task=task, make_optimizer=optimizer, rate_factor=rate_factor, batches=batches)
+    return Trainer(task, optimizer, rate_factor, batches, program.placement)
 
 
 def _image_parts(program: Program) -> tuple[Task, Batches, float]:

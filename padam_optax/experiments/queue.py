@@ -14,6 +14,8 @@ from padam_optax.experiments.datasets import Data
 from padam_optax.experiments.records import Record, RunDirectory, read_all
 from padam_optax.experiments.run import run
 from padam_optax.experiments.spec import Experiment
+from padam_optax.training import processes
+from padam_optax.training.placement import ONE_DEVICE, Placement
 
 # What the time of an epoch depends on, above all.
 _COST = ("model", "dataset", "train_examples", "image_size", "compute_dtype", "reestimate_statistics", "language")
@@ -85,6 +87,7 @@ def run_queue(
     out: str | pathlib.Path,
     budget: Budget,
     *,
+    placement: Placement = ONE_DEVICE,
     on_start: Callable[[Experiment, int], None] = lambda experiment, seed: None,
     **options: Any,
 ) -> Outcome:
@@ -98,6 +101,7 @@ def run_queue(
       load: Gives an experiment's data.
       out: Folder of all records.
       budget: When to stop.
+      placement: Devices that train each.
       on_start: Called before each run.
       **options: For `run`.
     """
@@ -106,11 +110,20 @@ def run_queue(
     for experiment, seed in runs:
         begun = RunDirectory(out, experiment.name, seed).read()
         done = 0 if begun is None else begun.epochs
-        if budget.reason is not None or (done == 0 and _too_long(experiment, out, budget)):
+        too_late = budget.reason is not None or (done == 0 and _too_long(experiment, out, budget, placement.devices))
+        if processes.anywhere(too_late):
             left.append((experiment, seed, done))
             continue
         on_start(experiment, seed)
-        record = run(experiment, seed, load(experiment), out, should_stop=lambda: budget.reason is not None, **options)
+        record = run(
+            experiment,
+            seed,
+            load(experiment),
+            out,
+            placement=placement,
+            should_stop=lambda: budget.reason is not None,
+            **options,
+        )
         if record.finished:
             records.append(record)
         else:
@@ -118,18 +131,18 @@ def run_queue(
     return Outcome(records, left)
 
 
-def _too_long(experiment: Experiment, out: str | pathlib.Path, budget: Budget) -> bool:
+def _too_long(experiment: Experiment, out: str | pathlib.Path, budget: Budget, devices: int) -> bool:
     if budget.seconds is None:
         return False
-    seconds = projected_seconds(experiment, out)
+    seconds = projected_seconds(experiment, out, devices)
     return seconds is not None and budget.left < seconds <= budget.seconds
 
 
-def projected_seconds(experiment: Experiment, out: str | pathlib.Path) -> float | None:
+def projected_seconds(experiment: Experiment, out: str | pathlib.Path, devices: int = 1) -> float | None:
     """How long the whole experiment takes, by the records under `out` of runs that cost the same an epoch.
 
     Returns:
-      Seconds, or None if no such run was recorded on this kind of device.
+      Seconds, or None if no such run was recorded on as many devices of this kind.
     """
     import jax
 
@@ -140,6 +153,7 @@ def projected_seconds(experiment: Experiment, out: str | pathlib.Path) -> float 
         [line["seconds"] for line in record.metrics if "seconds" in line]
         for record in (read_all(out) if pathlib.Path(out).is_dir() else [])
         if record.config["device"]["kind"] == device
+        and record.config["device"].get("count", 1) == devices
         and all(record.config["experiment"].get(name) == wanted[name] for name in _COST)
     ]
     times = [seconds for seconds in times if len(seconds) > 1]

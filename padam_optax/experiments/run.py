@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from padam_optax.data.images import DataError
 from padam_optax.experiments.configuration import check_same, configuration, rate_in
@@ -17,9 +18,11 @@ from padam_optax.experiments.programs import trainer_for
 from padam_optax.experiments.records import Record, RunDirectory
 from padam_optax.experiments.spec import Experiment
 from padam_optax.experiments.tensorboard import event_writer
+from padam_optax.training import processes
 from padam_optax.training.checkpoint import Checkpoints, CheckpointWarning
 from padam_optax.training.epoch import Source
 from padam_optax.training.loop import TrainState
+from padam_optax.training.placement import ONE_DEVICE, Placement
 
 _ANEW = "Put back what is missing, or start anew with --no-resume (resume=False)."
 
@@ -34,6 +37,7 @@ def run(
     checkpoint_every: int = 5,
     tensorboard: bool = False,
     workers: int = 0,
+    placement: Placement = ONE_DEVICE,
     on_epoch: Callable[[dict[str, Any]], None] = lambda line: None,
     on_steps: Callable[[int, float], None] = lambda epoch, share: None,
     observe: Callable[[TrainState], Mapping[str, Any]] = lambda state: {},
@@ -45,6 +49,9 @@ def run(
     goes on from the newest that is whole, bit-equal on CPU to a run never stopped; one that was stopped before its
     first checkpoint starts anew, with a `CheckpointWarning`.
 
+    Where several processes train together, all call this. The first one writes the record; `out` is a folder that all
+    of them see.
+
     Args:
       experiment: What to run.
       seed: Of the initial parameters, the shuffling and the augmentation.
@@ -54,27 +61,34 @@ def run(
       checkpoint_every: Epochs between checkpoints; 0 writes none.
       tensorboard: Whether to write event files for TensorBoard beside the record too.
       workers: Processes that decode images, for data that the host reads.
+      placement: Devices that train together, as `placement.across` finds them; by default one.
       on_epoch: Called with each line of the metrics once it is recorded.
       on_steps: Called every few seconds of training with the epoch under way and the share of it that is done.
       observe: Maps the state after each epoch to what its line says beside the metrics, as JSON has it; such as
         `effective_rates.observer(experiment)`.
-      should_stop: Asked every few seconds; once it says so, a checkpoint is written (unless `checkpoint_every` is 0)
-        and the unfinished record returned.
+      should_stop: Asked every few seconds; once it says so, in any process, a checkpoint is written (unless
+        `checkpoint_every` is 0) and the unfinished record returned.
 
     Returns:
       The record. A NaN or an infinity in the loss or the gradients ends the run; its last line then
       holds `diverged_step`, and the last checkpoint before it stays.
 
     Raises:
-      ValueError: If the folder holds a run of another configuration and `resume` is on.
+      ValueError: If the folder holds a run of another configuration and `resume` is on, or there are more devices than
+        examples in a batch.
       DataError: If the training images do not fill one batch; or, with `resume`, if the record is damaged, or lacks
         something that the checkpoints or the other lines say was there.
       CheckpointError: If a checkpoint cannot be written, or there are some but none can be used.
     """
     if len(data.train) < experiment.batch_size:
         raise DataError(f"{len(data.train)} training examples do not fill one batch of {experiment.batch_size}.")
+    if experiment.batch_size < placement.devices:
+        raise ValueError(
+            f"{experiment.name}: a batch of {experiment.batch_size} cannot be divided among {placement.devices}"
+            " devices; use fewer with --devices."
+        )
     directory = RunDirectory(out, experiment.name, seed)
-    config = configuration(experiment, seed, data)
+    config = configuration(experiment, seed, data, placement)
     record = directory.read() if resume else None
     if resume and record is None and directory.has_checkpoints():
         raise DataError(f"{directory.path} holds checkpoints but no config.json. {_ANEW}")
@@ -82,18 +96,30 @@ def run(
         check_same(directory.path, record.config, config)
         if record.finished:
             return record
+    # None writes before all have read.
+    processes.wait_for_all("record read")
+    first = processes.is_first()
 
-    trainer = trainer_for(experiment, len(data.train), class_count(experiment, data))
+    def stopping() -> bool:
+        return processes.anywhere(should_stop())
+
+    trainer = trainer_for(experiment, len(data.train), class_count(experiment, data), placement)
     source = make_source(experiment, data, trainer, seed, workers)
-    hyperparameters = {name: jnp.asarray(value, float) for name, value in experiment.hyperparameters.items()}
-    traced_seed = jnp.asarray(seed, jnp.int32)
+    hyperparameters = placement.put_whole(
+        {name: jnp.asarray(value, float) for name, value in experiment.hyperparameters.items()}
+    )
+    traced_seed = placement.put_whole(np.int32(seed))
     state = trainer.init(traced_seed, hyperparameters)
     if record is None or not checkpoint_every:
         # This run starts anew: a later one must not go on from another's state.
-        directory.discard_checkpoints()
+        if first:
+            directory.discard_checkpoints()
+        processes.wait_for_all("checkpoints discarded")
     with (
         Checkpoints(directory.checkpoints) if checkpoint_every else contextlib.nullcontext() as checkpoints,
-        event_writer(directory.path) if tensorboard else contextlib.nullcontext(_write_nothing) as write_events,
+        event_writer(directory.path)
+        if tensorboard and first
+        else contextlib.nullcontext(_write_nothing) as write_events,
     ):
         restored = None if record is None or checkpoints is None else checkpoints.restore(state)
         if restored is not None:
@@ -101,16 +127,18 @@ def run(
             source.go_to(position)
         if record is not None:
             _check_start(directory.path, record, int(state.epoch), restored is not None, checkpoint_every)
-        directory.start(config, int(state.epoch))
+        if first:
+            directory.start(config, int(state.epoch))
         for epoch in range(int(state.epoch) + 1, experiment.epochs + 1):
             began = time.perf_counter()
             trained = source.train_epoch(
-                state, traced_seed, hyperparameters, functools.partial(on_steps, epoch), should_stop
+                state, traced_seed, hyperparameters, functools.partial(on_steps, epoch), stopping
             )
             state = trained.state
             if trained.nonfinite_step is not None:
                 line = {"epoch": epoch, "diverged_step": source.steps_before(epoch - 1) + trained.nonfinite_step}
-                directory.append(line)
+                if first:
+                    directory.append(line)
                 on_epoch(line)
                 break
             if trained.metrics is None:
@@ -127,15 +155,17 @@ def run(
                 "seconds": round(time.perf_counter() - began, 4),
                 "examples_per_second": round(trained.examples / trained.seconds, 1) if trained.seconds else None,
             }
-            stopping = should_stop() and epoch < experiment.epochs
+            stop = stopping() and epoch < experiment.epochs
             # The metrics come first: on resuming, lines beyond the checkpoint are cut, but none could be added.
-            directory.append(line)
-            if checkpoints is not None and (stopping or epoch % checkpoint_every == 0 or epoch == experiment.epochs):
+            if first:
+                directory.append(line)
+            if checkpoints is not None and (stop or epoch % checkpoint_every == 0 or epoch == experiment.epochs):
                 checkpoints.save(_steps_done(state, source), state, source.position)
             write_events(line)
             on_epoch(line)
-            if stopping:
+            if stop:
                 break
+    processes.wait_for_all("record written")
     record = directory.read()
     assert record is not None
     return record

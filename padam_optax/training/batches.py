@@ -139,7 +139,7 @@ class Windows:
         starts, drawn = plan
         start, wanted = starts[step], drawn[step]
         length = jnp.minimum(wanted, _count(data) - 1 - start)
-        rate = wanted / self.length if self.random else None
+        rate = wanted.astype(float) / self.length if self.random else None
 
         def cut(size: int) -> _Result:
             # Beyond the end of the text, steps that do not count.

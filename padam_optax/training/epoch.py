@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 
+from padam_optax.training import processes
 from padam_optax.training.loop import Hyperparameters, Trainer, TrainState
 
 PyTree = Any
@@ -72,7 +73,7 @@ class Source(Protocol):
 
 
 class ResidentData:
-    """Training and test sets that live on the device whole.
+    """Training and test sets that live whole on the device, or on each of those that train together.
 
     Args:
       trainer: Compiled functions.
@@ -84,8 +85,8 @@ class ResidentData:
 
     def __init__(self, trainer: Trainer, train: PyTree, held_out: Mapping[str, PyTree], *, reestimate: bool = False):
         self._trainer = trainer
-        self._train = jax.tree.map(jnp.asarray, train)
-        self._held_out = {name: jax.tree.map(jnp.asarray, data) for name, data in held_out.items()}
+        self._train = trainer.placement.put_whole(train)
+        self._held_out = {name: trainer.placement.put_whole(data) for name, data in held_out.items()}
         self._reestimate = reestimate
         self._steps_a_call = _FIRST_STEPS
         self._compiled = False
@@ -133,7 +134,7 @@ class ResidentData:
             state = trainer.train_steps(state, seed, hyperparameters, data, epoch, step, stop)
             nonfinite = int(state.nonfinite_step)
             a_step = (time.perf_counter() - call_began) / (stop - step)
-            self._steps_a_call = max(1, min(full, int(_CALL_SECONDS / a_step)))
+            self._steps_a_call = _steps_before_looking(a_step, full)
             step = stop
             on_steps(step / steps)
             # With all steps done the epoch is finished first: both states would be checkpoints of the same step.
@@ -248,9 +249,10 @@ class StreamedData:
                 self._batches.set_position(self._go_to)
         self._go_to = ""
         began = looked = time.perf_counter()
+        last_look, next_look = step, step + 1
         nonfinite = -1
         while step < self._steps:
-            batch = jax.tree.map(jnp.asarray, next(self._batches))
+            batch = trainer.placement.put_batch(next(self._batches))
             if not self._compiled:
                 jax.block_until_ready(trainer.train_batch(_copy(state), seed, hyperparameters, batch))
                 self._compiled = True
@@ -258,9 +260,11 @@ class StreamedData:
             state = trainer.train_batch(state, seed, hyperparameters, batch)
             step += 1
             # Looking waits for the device, so that it is done now and then only.
-            if step == self._steps or time.perf_counter() - looked > _CALL_SECONDS:
+            if step in (next_look, self._steps):
                 nonfinite = int(state.nonfinite_step)
-                looked = time.perf_counter()
+                now = time.perf_counter()
+                next_look = step + _steps_before_looking((now - looked) / (step - last_look), self._steps)
+                last_look, looked = step, now
                 on_steps(step / self._steps)
                 if nonfinite >= 0 or should_stop():
                     break
@@ -275,10 +279,15 @@ class StreamedData:
         """As `Source`."""
         totals: dict[str, float] = {}
         for batch, counts in self._open_test():
-            sums = self._trainer.evaluate_batch(state, jax.tree.map(jnp.asarray, batch), jnp.asarray(counts))
+            sums = self._trainer.evaluate_batch(state, *self._trainer.placement.put_batch((batch, counts)))
             for name, value in sums.items():
                 totals[name] = totals.get(name, 0.0) + float(value)
         return {f"test_{name}": total / self._test_examples for name, total in totals.items()}
+
+
+def _steps_before_looking(seconds_a_step: float, most: int) -> int:
+    """Steps until the host looks up again: in all processes the same, or one would wait for another for ever."""
+    return processes.agreed(max(1, min(most, int(_CALL_SECONDS / seconds_a_step))))
 
 
 def _copy(state: TrainState) -> TrainState:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from padam_optax.training.batches import Batches
+from padam_optax.training.placement import ONE_DEVICE, Placement
 from padam_optax.training.tasks import StreamedTask, Task
 
 PyTree = Any
@@ -55,12 +56,14 @@ class Trainer:
         an optimizer.
       rate_factor: Maps the epoch under way, counted from 0, to the factor of the learning rate.
       batches: How the data make the steps of an epoch.
+      placement: Devices that train together; by default one.
     """
 
     task: Task
     make_optimizer: Callable[[Hyperparameters, jax.Array], optax.GradientTransformation]
     rate_factor: Callable[[jax.Array], jax.Array]
     batches: Batches
+    placement: Placement = ONE_DEVICE
 
     def __post_init__(self) -> None:
         # Bound once: a new jit object for each access would compile anew.
@@ -90,7 +93,7 @@ class Trainer:
         params, model_state = self.task.init(jax.random.fold_in(jax.random.key(seed), 0))
         zero = jnp.zeros([], jnp.int32)
         opt_state = self._optimizer(hyperparameters, zero).init(params)
-        return TrainState(zero, zero + 0, params, model_state, opt_state, self._no_totals(), zero - 1)
+        return self._placed(TrainState(zero, zero + 0, params, model_state, opt_state, self._no_totals(), zero - 1))
 
     def _no_totals(self) -> dict[str, jax.Array]:
         return {name: jnp.zeros([], jnp.float32) for name in self.task.metrics}
@@ -120,6 +123,8 @@ class Trainer:
         plan = self.batches.plan(key, epoch, data)
 
         def body(step: jax.Array, state: TrainState) -> TrainState:
+            state = self._placed(state)
+
             def gradients(batch: PyTree, rate: jax.Array | None) -> tuple[Any, jax.Array | None]:
                 return self._gradients(state, batch, key), rate
 
@@ -160,10 +165,12 @@ class Trainer:
         state = dataclasses.replace(state, totals=self._no_totals())
 
         def forward(step: jax.Array, state: TrainState, batch: PyTree) -> TrainState:
+            state = self._placed(state)
             _, (model_state, metrics) = self.task.loss(
-                state.params, state.model_state, batch, jax.random.fold_in(key, step), updates=1
+                state.params, state.model_state, self._split(batch), jax.random.fold_in(key, step), updates=1
             )
-            return dataclasses.replace(state, model_state=model_state, totals=_add(state.totals, metrics))
+            state = dataclasses.replace(state, model_state=model_state, totals=_add(state.totals, metrics))
+            return self._placed(state)
 
         def body(step: jax.Array, state: TrainState) -> TrainState:
             return self.batches.at(plan, step, data, lambda batch, rate: forward(step, state, batch))
@@ -185,7 +192,18 @@ class Trainer:
             totals=self._no_totals(),
             nonfinite_step=zero - 1,
         )
-        return state, means
+        return self._placed(state), means
+
+    def _split(self, batch: PyTree) -> PyTree:
+        """Divides a batch among the devices."""
+        return self.placement.split(batch, self.task.batch_axis)
+
+    def _placed(self, state: TrainState) -> TrainState:
+        """Keeps the state where it belongs: said before and after each step, or the compiler chooses otherwise."""
+        opt_state = self.placement.optimizer_state(state.opt_state)
+        return dataclasses.replace(
+            self.placement.whole(dataclasses.replace(state, opt_state=None)), opt_state=opt_state
+        )
 
     def _optimizer(
         self, hyperparameters: Hyperparameters, epoch: jax.Array, rate: jax.Array | None = None
@@ -196,7 +214,10 @@ class Trainer:
     def _gradients(self, state: TrainState, batch: PyTree, epoch_key: jax.Array) -> Any:
         """Returns (objective, (model state, metrics)) and the gradients."""
         key = jax.random.fold_in(epoch_key, state.step)
-        return jax.value_and_grad(self.task.loss, has_aux=True)(state.params, state.model_state, batch, key)
+        computed = jax.value_and_grad(self.task.loss, has_aux=True)(
+            state.params, state.model_state, self._split(batch), key
+        )
+        return self.placement.whole(computed)
 
     def _update(
         self, state: TrainState, hyperparameters: Hyperparameters, computed: Any, rate: jax.Array | None = None
@@ -207,7 +228,7 @@ class Trainer:
         # A gradient can be NaN where the loss is not, as that of a root at 0: the loss would be a step later, or never.
         finite = jax.tree.reduce(jnp.logical_and, jax.tree.map(_all_finite, (objective, gradients)))
         is_first = jnp.logical_and(jnp.logical_not(finite), state.nonfinite_step < 0)
-        return TrainState(
+        new_state = TrainState(
             epoch=state.epoch,
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),
@@ -216,10 +237,11 @@ class Trainer:
             totals=_add(state.totals, metrics),
             nonfinite_step=jnp.where(is_first, state.step, state.nonfinite_step),
         )
+        return self._placed(new_state)
 
     def _evaluate(self, state: TrainState, data: PyTree) -> dict[str, jax.Array]:
         """Returns the task's metrics over all of `data`."""
-        return self.task.evaluate(state.params, state.model_state, data)
+        return self.task.evaluate(state.params, state.model_state, data, self._split)
 
     def _evaluate_batch(self, state: TrainState, batch: PyTree, counts: jax.Array) -> dict[str, jax.Array]:
         """Returns the sum of each metric over the examples of a batch where `counts` (N,), bool, is true."""

@@ -10,6 +10,8 @@ import optax
 from flax import nnx
 
 PyTree = Any
+# Divides a batch among devices.
+Split = Callable[[PyTree], PyTree]
 
 
 class Task(Protocol):
@@ -18,6 +20,11 @@ class Task(Protocol):
     @property
     def metrics(self) -> tuple[str, ...]:
         """Names of the scalars that `loss` returns; "loss" is among them."""
+        ...
+
+    @property
+    def batch_axis(self) -> int:
+        """The axis of a batch's arrays along which devices divide it."""
         ...
 
     def init(self, key: jax.Array) -> tuple[PyTree, PyTree]:
@@ -37,8 +44,8 @@ class Task(Protocol):
         """The model's state at the start of the next epoch, from that at the end of one."""
         ...
 
-    def evaluate(self, params: PyTree, model_state: PyTree, data: PyTree) -> dict[str, jax.Array]:
-        """Returns metrics over all of `data`."""
+    def evaluate(self, params: PyTree, model_state: PyTree, data: PyTree, split: Split) -> dict[str, jax.Array]:
+        """Returns metrics over all of `data`; `split` divides each batch among devices."""
         ...
 
 
@@ -55,7 +62,10 @@ class StreamedTask(Task, Protocol):
 
 
 def mean_over_examples(
-    evaluate: Callable[[PyTree], dict[str, jax.Array]], data: PyTree, batch_size: int
+    evaluate: Callable[[PyTree], dict[str, jax.Array]],
+    data: PyTree,
+    batch_size: int,
+    split: Split = lambda batch: batch,
 ) -> dict[str, jax.Array]:
     """Means of metrics with one entry an example, over all examples of `data`, each counted once.
 
@@ -63,13 +73,15 @@ def mean_over_examples(
       evaluate: Maps a batch to metrics.
       data: Tree of arrays with one leading axis, the examples.
       batch_size: Examples of a batch; the last one is filled up with what does not count.
+      split: Divides a batch among devices.
     """
     examples = jax.tree.leaves(data)[0].shape[0]
     steps = -(-examples // batch_size)
     indices = jnp.arange(steps * batch_size).reshape(steps, batch_size)
 
     def sums(batch_indices: jax.Array) -> dict[str, jax.Array]:
-        metrics = evaluate(jax.tree.map(lambda array: array[jnp.minimum(batch_indices, examples - 1)], data))
+        batch = jax.tree.map(lambda array: array[jnp.minimum(batch_indices, examples - 1)], data)
+        metrics = evaluate(split(batch))
         return jax.tree.map(lambda values: jnp.sum(jnp.where(batch_indices < examples, values, 0)), metrics)
 
     return jax.tree.map(lambda values: jnp.sum(values) / examples, jax.lax.map(sums, indices))
@@ -103,6 +115,10 @@ class Classification:
     def metrics(self) -> tuple[str, ...]:
         return ("loss", "error", "error_top5") if self.top5 else ("loss", "error")
 
+    @property
+    def batch_axis(self) -> int:
+        return 0
+
     def init(self, key: jax.Array) -> tuple[PyTree, PyTree]:
         _, params, model_state = nnx.split(self.build(nnx.Rngs(key)), nnx.Param, nnx.BatchStat)
         return params, model_state
@@ -121,10 +137,10 @@ class Classification:
     def next_epoch(self, model_state: PyTree) -> PyTree:
         return model_state
 
-    def evaluate(self, params: PyTree, model_state: PyTree, data: PyTree) -> dict[str, jax.Array]:
+    def evaluate(self, params: PyTree, model_state: PyTree, data: PyTree, split: Split) -> dict[str, jax.Array]:
         """The means over all examples."""
         return mean_over_examples(
-            lambda batch: self.evaluate_examples(params, model_state, batch), data, self.eval_batch_size
+            lambda batch: self.evaluate_examples(params, model_state, batch), data, self.eval_batch_size, split
         )
 
     def evaluate_examples(self, params: PyTree, model_state: PyTree, batch: PyTree) -> dict[str, jax.Array]:
@@ -183,6 +199,10 @@ class LanguageModelling:
     def metrics(self) -> tuple[str, ...]:
         return ("loss", "objective")
 
+    @property
+    def batch_axis(self) -> int:
+        return 1
+
     def init(self, key: jax.Array) -> tuple[PyTree, PyTree]:
         model: Any = self.build(nnx.Rngs(key))
         return nnx.state(model, nnx.Param), model.initial_hidden(self.columns)
@@ -209,7 +229,7 @@ class LanguageModelling:
     def next_epoch(self, model_state: PyTree) -> PyTree:
         return jax.tree.map(jnp.zeros_like, model_state)
 
-    def evaluate(self, params: PyTree, model_state: PyTree, data: PyTree) -> dict[str, jax.Array]:
+    def evaluate(self, params: PyTree, model_state: PyTree, data: PyTree, split: Split) -> dict[str, jax.Array]:
         """Reads `data["tokens"]` (rows, columns) from a zero state on, dropouts off.
 
         Returns:
@@ -225,7 +245,7 @@ class LanguageModelling:
         def window(hidden: PyTree, start: jax.Array) -> tuple[PyTree, jax.Array]:
             times = start + jnp.arange(self.eval_length + 1)
             length = jnp.minimum(self.eval_length, rows - 1 - start)
-            part = tokens[jnp.minimum(times, rows - 1)]
+            part = split(tokens[jnp.minimum(times, rows - 1)])
             out = model(part[:-1], hidden, train=False, length=length)
             losses = optax.losses.softmax_cross_entropy_with_integer_labels(out.logits, part[1:])
             return out.hidden, jnp.sum(jnp.where((times[:-1] < rows - 1)[:, None], losses, 0))

@@ -1,0 +1,179 @@
+"""How far the numbers of a training depend on its devices: the mini CIFAR recipe and the small LSTM.
+
+On 1, 2 and 8 fake CPU devices and in 2 processes that talk over loopback, in float32 and in float64: the first ten
+steps, and the metrics after some epochs. Differences are those from one device: of a tree of parameters the norm of the
+difference over the norm, and the same of the leaf in which it is greatest.
+
+    python benchmarks/agreement.py --cifar DIR --cifar-label NAME --ptb DIR --out FILE
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import tempfile
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from measuring import write
+
+from padam_optax.experiments import find
+from padam_optax.experiments.datasets import arrays, class_count, load_data
+from padam_optax.experiments.devices import choose_devices
+from padam_optax.experiments.programs import trainer_for
+from padam_optax.training.epoch import ResidentData
+from padam_optax.training.loop import Trainer
+
+TASKS = ("cifar10-mini-padam", "ptb-mini-padam")
+STEPS = 10
+
+
+def in_float64(trainer: Trainer) -> Trainer:
+    """The same with parameters in float64."""
+    task: Any = trainer.task
+    build = task.build
+
+    def built(rngs: nnx.Rngs) -> nnx.Module:
+        model = build(rngs)
+        nnx.update(model, jax.tree.map(lambda value: value.astype(jnp.float64), nnx.state(model)))
+        return model
+
+    return dataclasses.replace(trainer, task=dataclasses.replace(task, build=built))
+
+
+def train(name: str, options: argparse.Namespace, devices: int | None, path: pathlib.Path) -> None:
+    """Writes what a training comes to: losses, metrics, parameters."""
+    experiment = find(name)
+    folder, label = (options.cifar, options.cifar_label) if experiment.language is None else (options.ptb, "")
+    data = load_data(experiment, folder, label)
+    placement = choose_devices(devices)
+    trainer = trainer_for(experiment, len(data.train), class_count(experiment, data), placement)
+    if options.float64:
+        trainer = in_float64(trainer)
+    train_set, held_out = arrays(experiment, data)
+    if experiment.language is None:
+        held_out = jax.tree.map(lambda array: array[: options.test_images], held_out)
+    settings = placement.put_whole(
+        {key: jnp.asarray(value, float) for key, value in experiment.hyperparameters.items()}
+    )
+    seed = placement.put_whole(np.int32(0))
+    on_devices = placement.put_whole(train_set)
+
+    state, losses = trainer.init(seed, settings), []
+    for step in range(STEPS):
+        before = float(state.totals["loss"])
+        state = trainer.train_steps(state, seed, settings, on_devices, 0, step, step + 1)
+        losses.append(float(state.totals["loss"]) - before)
+    first = [np.asarray(leaf) for leaf in jax.tree.leaves(state.params)]
+
+    source = ResidentData(trainer, train_set, held_out)
+    state, lines = trainer.init(seed, settings), []
+    for _ in range(options.epochs):
+        result = source.train_epoch(state, seed, settings)
+        state = result.state
+        lines.append({"train_loss": result.metrics["loss"] if result.metrics else None, **source.evaluate(state)})
+    last = [np.asarray(leaf) for leaf in jax.tree.leaves(state.params)]
+    if jax.process_index() == 0:
+        np.savez(path.with_suffix(".first.npz"), *first)
+        np.savez(path.with_suffix(".last.npz"), *last)
+        path.write_text(json.dumps({"losses": losses, "metrics": lines}))
+        print(f"{path.stem}: {lines[-1]}", flush=True)
+
+
+def distance(one: list[np.ndarray], other: list[np.ndarray]) -> dict[str, float]:
+    """Of two trees of parameters."""
+    differences = [float(np.linalg.norm(a - b)) for a, b in zip(one, other, strict=True)]
+    norms = [float(np.linalg.norm(b)) for b in other]
+    return {
+        "relative": float(np.linalg.norm(differences) / np.linalg.norm(norms)),
+        "relative_of_worst_leaf": max(difference / norm for difference, norm in zip(differences, norms, strict=True)),
+    }
+
+
+def leaves(path: pathlib.Path) -> list[np.ndarray]:
+    with np.load(path) as file:
+        return [file[name] for name in file.files]
+
+
+def compare(folder: pathlib.Path, name: str) -> dict[str, Any]:
+    """Each place's numbers, and how far they are from those of one device."""
+    expected = json.loads((folder / f"{name}--1").with_suffix(".json").read_text())
+    found: dict[str, Any] = {}
+    for place in ("1", "2", "8", "processes"):
+        path = (folder / f"{name}--{place}").with_suffix(".json")
+        result = json.loads(path.read_text())
+        apart = {
+            key: abs(value / expected["metrics"][-1][key] - 1)
+            for key, value in result["metrics"][-1].items()
+            if expected["metrics"][-1][key]
+        }
+        found[place] = {
+            "first_losses": max(abs(a / b - 1) for a, b in zip(result["losses"], expected["losses"], strict=True)),
+            "first_parameters": distance(*(leaves(folder / f"{name}--{which}.first.npz") for which in (place, "1"))),
+            "last_parameters": distance(*(leaves(folder / f"{name}--{which}.last.npz") for which in (place, "1"))),
+            "last_metrics": apart,
+            "metrics": result["metrics"],
+        }
+    return found
+
+
+def run_all(arguments: list[str], folder: pathlib.Path, float64: bool) -> dict[str, Any]:
+    """Starts the trainings, in processes of their own as the number of devices has to be set before JAX starts."""
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": str(int(float64))}
+    command = [sys.executable, __file__, *arguments, "--folder", str(folder), *(["--float64"] if float64 else [])]
+    one_process = environment | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    subprocess.run(command, env=one_process, check=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    both = [
+        subprocess.Popen([*command, "--coordinator", address, "--process", f"{number}/2"], env=environment)
+        for number in range(2)
+    ]
+    codes = [process.wait() for process in both]
+    if any(codes):
+        raise RuntimeError("a process failed.")
+    return {name: compare(folder, name) for name in TASKS}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cifar", required=True, help="folder of CIFAR-10's binary files")
+    parser.add_argument("--cifar-label", required=True)
+    parser.add_argument("--ptb", required=True, help="folder of train.txt, valid.txt, test.txt")
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--test-images", type=int, default=2_000)
+    parser.add_argument("--out", type=pathlib.Path)
+    parser.add_argument("--folder", type=pathlib.Path, help=argparse.SUPPRESS)
+    parser.add_argument("--float64", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--coordinator", help=argparse.SUPPRESS)
+    parser.add_argument("--process", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.folder is None:
+        arguments = sys.argv[1:]
+        with tempfile.TemporaryDirectory() as folder:
+            found = {}
+            for dtype in ("float32", "float64"):
+                (pathlib.Path(folder) / dtype).mkdir()
+                found[dtype] = run_all(arguments, pathlib.Path(folder) / dtype, dtype == "float64")
+                if options.out is not None:
+                    settings = {"epochs": options.epochs, "test_images": options.test_images, "first_steps": STEPS}
+                    write(options.out, **settings, results=found)
+        return
+    if options.coordinator is not None:
+        choose_devices(coordinator=options.coordinator, process=options.process)
+    places = {"processes": None} if options.coordinator else {"1": 1, "2": 2, "8": 8}
+    for name in TASKS:
+        for place, devices in places.items():
+            train(name, options, devices, (options.folder / f"{name}--{place}").with_suffix(".json"))
+
+
+if __name__ == "__main__":
+    main()
