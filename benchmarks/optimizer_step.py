@@ -112,7 +112,6 @@ class JaxStep:
     """A compiled step, its arrays, and what the compiler says of it."""
 
     def __init__(self, make: Callable[[jax.Array], optax.GradientTransformation] | None, shapes: list[tuple[int, ...]]):
-        self.shapes = shapes
         if make is None:
             self.init, step = Limit.init, Limit.step
         else:
@@ -135,10 +134,8 @@ class JaxStep:
         entry = self.program.as_text().split("\nENTRY ")[1]
         self.kernels = entry.count(" fusion(") + entry.count(" custom-call(") + entry.count(" call(")
 
-    def turn(self, steps: int) -> list[float]:
-        keys = jax.random.split(jax.random.key(0), len(self.shapes))
-        gradients = [1e-2 * jax.random.normal(key, shape) for key, shape in zip(keys, self.shapes, strict=True)]
-        params = [jnp.zeros(shape) for shape in self.shapes]
+    def turn(self, gradients: list[jax.Array], steps: int) -> list[float]:
+        params = [jnp.zeros(gradient.shape) for gradient in gradients]
         state = self.init(params)
         p = jnp.float32(0.2)
         seconds = []
@@ -154,12 +151,12 @@ class JaxStep:
 class TorchStep:
     """PyTorch's own AMSGrad, or Padam as a plain loop of its operations, in the way of the authors' code."""
 
-    def __init__(self, kind: str, shapes: list[tuple[int, ...]]):
-        self.kind, self.shapes = kind, shapes
+    def __init__(self, kind: str):
+        self.kind = kind
 
-    def turn(self, steps: int) -> list[float]:
+    def turn(self, gradients: list[jax.Array], steps: int) -> list[float]:
         device = "cuda" if torch.cuda.is_available() and jax.default_backend() == "gpu" else "cpu"
-        params = [torch.zeros(shape, device=device, requires_grad=True) for shape in self.shapes]
+        params = [torch.zeros(gradient.shape, device=device, requires_grad=True) for gradient in gradients]
         for param in params:
             param.grad = 1e-2 * torch.randn(param.shape, device=device)
         if self.kind == "loop":
@@ -211,7 +208,7 @@ def programs(tree: str, shapes: list[tuple[int, ...]], only: str | None) -> dict
             "foreach": "torch Adam(amsgrad), foreach",
             "loop": "torch Padam, plain",
         }
-        found |= {name: TorchStep(kind, shapes) for kind, name in names.items() if only is None or only in name}
+        found |= {name: TorchStep(kind) for kind, name in names.items() if only is None or only in name}
     return found
 
 
@@ -219,10 +216,12 @@ def measure(tree: str, shapes: list[tuple[int, ...]], turns: int, steps: int, on
     parameters = sum(map(math.prod, shapes))
     print(f"{tree}: {len(shapes)} leaves, {parameters:,} parameters", flush=True)
     found = programs(tree, shapes, only)
+    keys = jax.random.split(jax.random.key(0), len(shapes))
+    gradients = [1e-2 * jax.random.normal(key, shape) for key, shape in zip(keys, shapes, strict=True)]
     seconds: dict[str, list[float]] = {name: [] for name in found}
     for _ in range(turns):
         for name, program in found.items():
-            seconds[name].append(statistics.median(program.turn(steps)))
+            seconds[name].append(statistics.median(program.turn(gradients, steps)))
     rows = []
     for name, program in found.items():
         median = statistics.median(seconds[name])
@@ -300,10 +299,14 @@ between = time.perf_counter()
 import padam_optax
 print(between - began, time.perf_counter() - between)
 """
+    # An installed package has its bytecode: the first process, which may have to write it, is not counted.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    command = [sys.executable, "-c", code]
     pairs = []
-    for _ in range(repeats):
-        out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    for _ in range(repeats + 1):
+        out = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
         pairs.append(tuple(map(float, out.split())))
+    del pairs[0]
     shares = [ours / theirs for theirs, ours in pairs]
     return {
         "optax_seconds": statistics.median(theirs for theirs, _ in pairs),
