@@ -2,7 +2,8 @@
 
 On 1, 2 and 8 fake CPU devices and in 2 processes that talk over loopback, in float32 and in float64: the first ten
 steps, and the metrics after some epochs. Differences are those from one device: of a tree of parameters the norm of the
-difference over the norm, and the same of the leaf in which it is greatest.
+difference over the norm, and the same of the leaf in which it is greatest. "perturbed" is one device again, its initial
+parameters multiplied by 1 + e n, where n is normal and e half of the dtype's last bit: what rounding alone does.
 
     python benchmarks/agreement.py --cifar DIR --cifar-label NAME --ptb DIR --out FILE
 """
@@ -29,7 +30,7 @@ from padam_optax.experiments.datasets import arrays, class_count, load_data
 from padam_optax.experiments.devices import choose_devices
 from padam_optax.experiments.programs import trainer_for
 from padam_optax.training.epoch import ResidentData
-from padam_optax.training.loop import Trainer
+from padam_optax.training.loop import Trainer, TrainState
 
 TASKS = ("cifar10-mini-padam", "ptb-mini-padam")
 STEPS = 10
@@ -48,12 +49,24 @@ def in_float64(trainer: Trainer) -> Trainer:
     return dataclasses.replace(trainer, task=dataclasses.replace(task, build=built))
 
 
-def train(name: str, options: argparse.Namespace, devices: int | None, path: pathlib.Path) -> None:
+def perturbed(state: TrainState) -> TrainState:
+    """The same with parameters that differ in about their last bit."""
+    random = np.random.default_rng(0)
+
+    def change(leaf: jax.Array) -> jax.Array:
+        noise = random.standard_normal(leaf.shape) * float(jnp.finfo(leaf.dtype).eps) / 2
+        return leaf * jnp.asarray(1 + noise, leaf.dtype)
+
+    return dataclasses.replace(state, params=jax.tree.map(change, state.params))
+
+
+def train(name: str, options: argparse.Namespace, place: str, path: pathlib.Path) -> None:
     """Writes what a training comes to: losses, metrics, parameters."""
+    devices = {"processes": None, "perturbed": 1}.get(place, place)
     experiment = find(name)
     folder, label = (options.cifar, options.cifar_label) if experiment.language is None else (options.ptb, "")
     data = load_data(experiment, folder, label)
-    placement = choose_devices(devices)
+    placement = choose_devices(None if devices is None else int(devices))
     trainer = trainer_for(experiment, len(data.train), class_count(experiment, data), placement)
     if options.float64:
         trainer = in_float64(trainer)
@@ -66,7 +79,9 @@ def train(name: str, options: argparse.Namespace, devices: int | None, path: pat
     seed = placement.put_whole(np.int32(0))
     on_devices = placement.put_whole(train_set)
 
-    state, losses = trainer.init(seed, settings), []
+    start = perturbed if place == "perturbed" else lambda state: state
+
+    state, losses = start(trainer.init(seed, settings)), []
     for step in range(STEPS):
         before = float(state.totals["loss"])
         state = trainer.train_steps(state, seed, settings, on_devices, 0, step, step + 1)
@@ -74,7 +89,7 @@ def train(name: str, options: argparse.Namespace, devices: int | None, path: pat
     first = [np.asarray(leaf) for leaf in jax.tree.leaves(state.params)]
 
     source = ResidentData(trainer, train_set, held_out)
-    state, lines = trainer.init(seed, settings), []
+    state, lines = start(trainer.init(seed, settings)), []
     for _ in range(options.epochs):
         result = source.train_epoch(state, seed, settings)
         state = result.state
@@ -106,7 +121,7 @@ def compare(folder: pathlib.Path, name: str) -> dict[str, Any]:
     """Each place's numbers, and how far they are from those of one device."""
     expected = json.loads((folder / f"{name}--1").with_suffix(".json").read_text())
     found: dict[str, Any] = {}
-    for place in ("1", "2", "8", "processes"):
+    for place in ("1", "2", "8", "processes", "perturbed"):
         path = (folder / f"{name}--{place}").with_suffix(".json")
         result = json.loads(path.read_text())
         apart = {
@@ -169,10 +184,10 @@ def main() -> None:
         return
     if options.coordinator is not None:
         choose_devices(coordinator=options.coordinator, process=options.process)
-    places = {"processes": None} if options.coordinator else {"1": 1, "2": 2, "8": 8}
+    places = ("processes",) if options.coordinator else ("1", "2", "8", "perturbed")
     for name in TASKS:
-        for place, devices in places.items():
-            train(name, options, devices, (options.folder / f"{name}--{place}").with_suffix(".json"))
+        for place in places:
+            train(name, options, place, (options.folder / f"{name}--{place}").with_suffix(".json"))
 
 
 if __name__ == "__main__":
