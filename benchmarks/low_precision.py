@@ -1,6 +1,6 @@
 """What moments in bfloat16 cost in quality: paired differences from float32 moments, over recorded runs.
 
-    python benchmarks/low_precision.py benchmarks/reproduction [--out benchmarks/results/low_precision.json]
+    python benchmarks/low_precision.py benchmarks/reproduction benchmarks/results/low-precision [--out FILE]
 
 Runs are paired by experiment and seed. A difference is that of the last epoch's test error, in points, or test
 perplexity; above 0 is worse than float32. The interval is the 95% one of the mean difference, by Student's t; it is to
