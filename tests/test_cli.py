@@ -296,7 +296,13 @@ def test_report(demonstration, tmp_path):
     assert output.startswith(table)
     assert rest.strip() == str(tmp_path / "tables" / "results.md")
     written = {path.name for path in (tmp_path / "tables").iterdir()}
-    assert written == {"digits.md", "digits.png", "results.md", *(f"table-{number}.md" for number in (1, 2, 3, 4))}
+    assert written == {
+        "digits.md",
+        "digits.png",
+        "digits-three.png",
+        "results.md",
+        *(f"table-{number}.md" for number in (1, 2, 3, 4)),
+    }
     text = (tmp_path / "tables" / "digits.md").read_text()
     assert "| Test accuracy (%) |" in text
     assert "n = 1" in text
