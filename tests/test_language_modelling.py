@@ -104,8 +104,8 @@ def test_perplexity(columns):
     losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, data["tokens"][1:])
     for length in (5, 23, 70):
         # Dropouts are off in the evaluation; the training state and its columns play no part.
-        evaluate = task(Dropouts(), eval_length=length).evaluate
-        found = jax.jit(lambda *arguments: evaluate(*arguments, split=lambda batch: batch))(params, hidden, data)
+        evaluate = functools.partial(task(Dropouts(), eval_length=length).evaluate, split=lambda batch: batch)
+        found = jax.jit(evaluate)(params, hidden, data)
         assert float(found["loss"]) == pytest.approx(float(losses.mean()), rel=1e-5)
         assert float(found["perplexity"]) == pytest.approx(math.exp(losses.mean()), rel=1e-5)
         assert float(found["perplexity_rows"]) == pytest.approx(math.exp(losses.sum() / (24 * columns)), rel=1e-5)
