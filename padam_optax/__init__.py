@@ -32,6 +32,7 @@ from padam_optax._partial_family import (
     scale_by_partial_rss,
     scale_by_partial_stddev,
 )
+from padam_optax._rates import convert_learning_rate
 
 if typing.TYPE_CHECKING:
     from padam_optax import diagnostics as diagnostics
@@ -50,6 +51,7 @@ __all__ = [
     "ScaleByPartialStddevState",
     "__version__",
     "adabound",
+    "convert_learning_rate",
     "padam",
     "padamw",
     "partial_adadelta",

@@ -29,13 +29,22 @@ def check_non_negative(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be finite and at least 0, got {value}.")
 
 
-def check_p(p: Any) -> None:
-    """Raises ValueError unless the Python number `p` lies in [0, 1/2]."""
-    if isinstance(p, numbers.Real) and not 0 <= float(p) <= 0.5:
-        raise ValueError(
-            f"p must be in [0, 1/2], got {p}: 0 is SGD with momentum, 1/2 is AMSGrad, and above 1/2 the convergence"
-            " theorem (Theorem 4.3 of Chen et al., 2020) does not hold."
-        )
+def check_positive(name: str, value: Any) -> None:
+    """Raises ValueError unless the Python number `value` is finite and above 0."""
+    if isinstance(value, numbers.Real) and not 0 < float(value) < math.inf:
+        raise ValueError(f"{name} must be finite and above 0, got {value}.")
+
+
+def check_p(p: Any, *, highest: float = 0.5, hint: str = "") -> None:
+    """Raises ValueError, `hint` at its end, unless the Python number `p` lies in [0, highest]; that is 1/2 or 1."""
+    if not isinstance(p, numbers.Real) or 0 <= float(p) <= highest:
+        return
+    if highest > 0.5:
+        raise ValueError(f"p must be in [0, 1], got {p}: 0 is SGD with momentum, 1/2 is AMSGrad, 1 has no root.")
+    raise ValueError(
+        f"p must be in [0, 1/2], got {p}: 0 is SGD with momentum, 1/2 is AMSGrad, and above 1/2 the convergence"
+        f" theorem (Theorem 4.3 of Chen et al., 2020) does not hold.{hint}"
+    )
 
 
 def check_real_dtype(name: str, dtype: Any) -> None:

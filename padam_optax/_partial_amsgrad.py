@@ -41,6 +41,7 @@ def scale_by_partial_amsgrad(
     mu_dtype: jax.typing.DTypeLike | None = None,
     nu_dtype: jax.typing.DTypeLike | None = None,
     nu_rounding: Rounding = "stochastic",
+    allow_unproven_p: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Rescales updates by momentum over a power of AMSGrad's second moment.
 
@@ -81,9 +82,9 @@ def scale_by_partial_amsgrad(
       overflows saturates at the dtype's maximum. Works element by element, so that the state takes any sharding.
 
     Raises:
-      ValueError: If a Python number b1 or b2 is outside [0, 1), eps is negative or not finite, p is outside [0, 1/2],
-        `bias_correction` or `nu_rounding` is none of its names, or `nu_dtype` is not a real floating dtype. Traced
-        values and schedules are not checked.
+      ValueError: If a Python number b1 or b2 is outside [0, 1), eps is negative or not finite, p is outside [0, 1/2]
+        ([0, 1] with `allow_unproven_p`), `bias_correction` or `nu_rounding` is none of its names, or `nu_dtype` is not
+        a real floating dtype. Traced values and schedules are not checked.
 
     Examples:
       Padam with the paper's schedule for CIFAR-10: the rate is divided by 10 after epochs 100 and 150.
@@ -112,12 +113,17 @@ def scale_by_partial_amsgrad(
       Chen et al., `Closing the Generalization Gap of Adaptive Gradient Methods in Training Deep Neural Networks
       <https://arxiv.org/abs/1806.06763>`_, IJCAI 2020, Algorithm 1.
 
+      Lin et al., `Can We Remove the Square-Root in Adaptive Gradient Methods? A Second-Order Perspective
+      <https://arxiv.org/abs/2402.03496>`_, ICML 2024.
+
     .. seealso:: :func:`padam_optax.padam`, :func:`padam_optax.padamw`, :func:`optax.scale_by_amsgrad`
     """
     _checks.check_decay("b1", b1)
     _checks.check_decay("b2", b2)
     _checks.check_non_negative("eps", eps)
-    _checks.check_p(p)
+    _checks.check_p(
+        p, highest=1 if allow_unproven_p else 0.5, hint=" allow_unproven_p=True takes p up to 1 nevertheless."
+    )
     if bias_correction not in _BIAS_CORRECTIONS:
         raise ValueError(f"bias_correction must be one of {', '.join(_BIAS_CORRECTIONS)}; got {bias_correction!r}.")
     if nu_rounding not in _ROUNDINGS:
@@ -160,7 +166,9 @@ def scale_by_partial_amsgrad(
             new_nu = _moments.decay_average(nu, _moments.squared_magnitude(wide), b2)
             new_nu, new_nu_max = accumulate(new_nu, nu_max, state.count)
             root = jnp.sqrt(new_nu_max.astype(dtype)) + jnp.asarray(eps, dtype)
-            update = _powers.divide_by_power(new_mu, root, p_now, positive=_checks.is_normal(eps, dtype))
+            update = _powers.divide_by_power(
+                new_mu, root, p_now, positive=_checks.is_normal(eps, dtype), up_to_one=allow_unproven_p
+            )
             if bias_correction != "none":
                 correction = _correction(bias_correction, b1, b2, p_now, _moments.step_of(state.count, dtype))
                 update = correction.astype(update.dtype) * update
@@ -201,6 +209,7 @@ def padam(
     mu_dtype: jax.typing.DTypeLike | None = None,
     nu_dtype: jax.typing.DTypeLike | None = None,
     nu_rounding: Rounding = "stochastic",
+    allow_unproven_p: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Padam with coupled (L2) weight decay, as in the paper's experiments.
 
@@ -225,6 +234,7 @@ def padam(
       mu_dtype: Dtype of the first moment; by default each parameter's.
       nu_dtype: Dtype of the second moment and its maximum; by default float32 at least.
       nu_rounding: To a `nu_dtype` of bfloat16: "stochastic" or "nearest".
+      allow_unproven_p: Whether p may be above 1/2, up to 1.
 
     Returns:
       The :class:`optax.GradientTransformationExtraArgs`; its updates are to be added to the parameters.
@@ -266,6 +276,7 @@ def padam(
             mu_dtype=mu_dtype,
             nu_dtype=nu_dtype,
             nu_rounding=nu_rounding,
+            allow_unproven_p=allow_unproven_p,
         ),
         _moments.keeping_dtype(optax.scale_by_learning_rate(learning_rate)),
     )
@@ -284,6 +295,7 @@ def padamw(
     mu_dtype: jax.typing.DTypeLike | None = None,
     nu_dtype: jax.typing.DTypeLike | None = None,
     nu_rounding: Rounding = "stochastic",
+    allow_unproven_p: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Padam with decoupled weight decay, as AdamW is to Adam.
 
@@ -308,6 +320,7 @@ def padamw(
       mu_dtype: Dtype of the first moment; by default each parameter's.
       nu_dtype: Dtype of the second moment and its maximum; by default float32 at least.
       nu_rounding: To a `nu_dtype` of bfloat16: "stochastic" or "nearest".
+      allow_unproven_p: Whether p may be above 1/2, up to 1.
 
     Returns:
       The :class:`optax.GradientTransformationExtraArgs`; its updates are to be added to the parameters.
@@ -350,6 +363,7 @@ def padamw(
             mu_dtype=mu_dtype,
             nu_dtype=nu_dtype,
             nu_rounding=nu_rounding,
+            allow_unproven_p=allow_unproven_p,
         ),
         _moments.weight_decay_stage(weight_decay, mask, keep_dtype=True),
         _moments.keeping_dtype(optax.scale_by_learning_rate(learning_rate)),

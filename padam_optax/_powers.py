@@ -47,7 +47,12 @@ _SQRT_HALF_BITS = 0x3F3504F3
 
 
 def divide_by_power(
-    numerator: jax.Array, base: jax.Array, p: jax.typing.ArrayLike, *, positive: bool = False
+    numerator: jax.Array,
+    base: jax.Array,
+    p: jax.typing.ArrayLike,
+    *,
+    positive: bool = False,
+    up_to_one: bool = False,
 ) -> jax.Array:
     """Returns `numerator / base^(2p)`, and 0 where `base` is 0 and p is not.
 
@@ -56,10 +61,15 @@ def divide_by_power(
       base: Real, non-negative array of the same shape and precision.
       p: The partially adaptive parameter: a Python number, or a scalar array, traced or not.
       positive: Whether no `base` is 0. Then it is used once, so that XLA need not keep it in memory.
+      up_to_one: Whether p may be above 1/2. Such a p, and any that is not a Python number, divides twice by
+        `base^p`: a power above 1 leaves the range of float32 where the quotient does not.
 
     Returns:
       An array of `numerator`'s shape and dtype.
     """
+    if up_to_one and not (isinstance(p, numbers.Real) and float(p) <= 0.5):
+        half = p / 2
+        return divide_by_power(divide_by_power(numerator, base, half, positive=positive), base, half, positive=positive)
     if _checks.is_python_zero(p):
         return numerator
     if positive:

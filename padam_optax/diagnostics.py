@@ -4,12 +4,12 @@ The rate that Padam applies to a coordinate's momentum is `alpha_t / v_hat_t^p`.
 large, which forces a small `alpha_t`; after a few decays most of them are too small to matter. The functions here
 compute the rates from the state of any optimizer that holds `nu_max`, inside chains, masks, partitions and
 `optax.inject_hyperparams`: `effective_learning_rates` all of them, `summarize` their quantiles and the share below a
-threshold, `measure` the same inside `optax.monitor`.
+threshold, `measure` the same inside `optax.monitor`; `median_root` is what `padam_optax.convert_learning_rate` needs.
 
     from padam_optax import diagnostics
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +18,7 @@ import optax
 
 from padam_optax import _checks, _moments, _powers
 
-__all__ = ["QUANTILES", "MeasureState", "Summary", "effective_learning_rates", "measure", "summarize"]
+__all__ = ["QUANTILES", "MeasureState", "Summary", "effective_learning_rates", "measure", "median_root", "summarize"]
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
@@ -67,7 +67,7 @@ def effective_learning_rates(
     Raises:
       ValueError: If no state has `nu_max`, two have it for one leaf, an argument is neither given nor injected, or it
         is injected more than once (give it then, or take the states of a partition one by one); if a Python number p is
-        outside [0, 1/2] or eps is negative or not finite.
+        outside [0, 1] or eps is negative or not finite.
 
     Examples:
       >>> import jax.numpy as jnp, optax, padam_optax
@@ -88,7 +88,7 @@ def effective_learning_rates(
     learning_rate = _given_or_injected("learning_rate", learning_rate, state)
     p = _given_or_injected("p", p, state)
     eps = _given_or_injected("eps", eps, state, default=1e-8)
-    _checks.check_p(p)
+    _checks.check_p(p, highest=1)
     _checks.check_non_negative("eps", eps)
     rates: dict[str, jax.Array] = {}
     for node in _states_with_nu_max(state):
@@ -100,7 +100,7 @@ def effective_learning_rates(
                 raise ValueError(f"state must hold one nu_max for each leaf, got two for {name!r}.")
             dtype = _moments.compute_dtype(nu_max.dtype)
             root = jnp.sqrt(nu_max.astype(dtype)) + jnp.asarray(eps, dtype)
-            rates[name] = _powers.divide_by_power(jnp.full_like(root, alpha), root, p_now)
+            rates[name] = _powers.divide_by_power(jnp.full_like(root, alpha), root, p_now, up_to_one=True)
     if not rates:
         raise ValueError("state must hold nu_max, as those of padam and optax.amsgrad do, got none.")
     return rates
@@ -179,6 +179,47 @@ def summarize(
     )
 
 
+def median_root(
+    state: optax.OptState,
+    leaves: Callable[[str], bool] = lambda name: True,
+    *,
+    eps: jax.typing.ArrayLike | None = None,
+) -> jax.Array:
+    r"""The median of :math:`\sqrt{\hat{v}_t} + \varepsilon` over the coordinates: what an effective rate divides by.
+
+    Args:
+      state: As for :func:`padam_optax.diagnostics.effective_learning_rates`.
+      leaves: Says by a leaf's name whether its coordinates count: those of one group of a partition, for instance.
+      eps: As there.
+
+    Returns:
+      A scalar, float32 at least; the root that :func:`padam_optax.convert_learning_rate` takes. The maximum only grows,
+      and little after the first epochs.
+
+    Raises:
+      ValueError: As :func:`padam_optax.diagnostics.effective_learning_rates`, and if no coordinate counts.
+
+    Examples:
+      >>> import jax.numpy as jnp, padam_optax
+      >>> from padam_optax import diagnostics
+      >>> optimizer = padam_optax.padam(0.1, b2=0.75)
+      >>> params = {'w': jnp.array([2., 8., 32.])}
+      >>> _, state = optimizer.update(params, optimizer.init(params))  # nu_max is 1, 16, 256
+      >>> print(f'{diagnostics.median_root(state):.4f}')
+      4.0000
+    """
+    # At p = 1/2 and the rate 1, an effective rate is 1 over the root.
+    inverse = [
+        jnp.ravel(rates)
+        for name, rates in effective_learning_rates(state, 1.0, p=0.5, eps=eps).items()
+        if leaves(name) and rates.size
+    ]
+    if not inverse:
+        raise ValueError("state must hold nu_max of at least one coordinate that counts, got none.")
+    dtype = _moments.common_dtype(*(leaf.dtype for leaf in inverse))
+    return 1 / jnp.median(jnp.concatenate([leaf.astype(dtype) for leaf in inverse]))
+
+
 class MeasureState(NamedTuple):
     """State of `measure`: what it needs of Padam's second moment, beside the optimizer's own.
 
@@ -241,7 +282,7 @@ def measure(
     """
     _checks.check_decay("b2", b2)
     _checks.check_non_negative("eps", eps)
-    _checks.check_p(p)
+    _checks.check_p(p, highest=1)
     _check_quantiles(quantiles)
 
     def init_fn(params: optax.Params) -> MeasureState:

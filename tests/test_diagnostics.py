@@ -242,14 +242,14 @@ def test_arguments():
     for name, settings in (("learning_rate", {"p": P}), ("p", {"learning_rate": 0.1})):
         with pytest.raises(ValueError, match=rf"^{name} must be given .*got None\.$"):
             diagnostics.effective_learning_rates(state, **settings)
-    for name, bad in (("p", 0.6), ("eps", -1.0), ("eps", math.nan)):
+    for name, bad in (("p", 1.1), ("eps", -1.0), ("eps", math.nan)):
         with pytest.raises(ValueError, match=rf"^{name} must .*got {bad}"):
             diagnostics.effective_learning_rates(state, 0.1, **{"p": P, name: bad})
     with pytest.raises(ValueError, match=re.escape("quantiles must be in [0, 1], got (0, 1.5).")):
         diagnostics.summarize(state, 0.1, p=P, quantiles=(0, 1.5))
     with pytest.raises(ValueError, match="empty leaves only"):
         diagnostics.summarize(padam(0.1).init(jnp.ones(0)), 0.1, p=P)
-    for name, bad in (("b2", 1.0), ("eps", -1.0), ("p", 0.6)):
+    for name, bad in (("b2", 1.0), ("eps", -1.0), ("p", 1.1)):
         with pytest.raises(ValueError, match=rf"^{name} must .*got {bad}"):
             diagnostics.measure(0.1, **{name: bad})
 

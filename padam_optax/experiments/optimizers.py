@@ -1,5 +1,6 @@
 """The seven optimizers that the paper compares, behind one signature."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,6 +24,7 @@ def make_optimizer(
     bias_correction: BiasCorrection = "official",
     decay_everything: bool = True,
     moment_dtype: str = "float32",
+    allow_unproven_p: bool = False,
 ) -> optax.GradientTransformation:
     """Returns one of the seven as the paper's experiments use them.
 
@@ -30,6 +32,11 @@ def make_optimizer(
     as PyTorch and the paper do. AdamW's decay is Loshchilov and Hutter's normalised one: each step subtracts the
     schedule's factor times `normalized_weight_decay / sqrt(total_updates)` times the parameter, whatever the rate is.
     Yogi's moments start at 1e-6.
+
+    Padam may have more than the paper's, for `experiments.beyond`: with `final_p` its p moves from `p` to that,
+    linearly in the updates; with `group_p` the leaves that `in_group` finds have a p of their own; with `rate_p` and
+    `root` (and `group_root` for the group) the learning rate is meant for that p, and converted to the one in use
+    (`convert_learning_rate`); `normalized_weight_decay` in the place of `weight_decay` is AdamW's.
 
     Args:
       name: A key of `OPTIMIZERS`.
@@ -41,14 +48,16 @@ def make_optimizer(
       bias_correction: Of Padam and AMSGrad; "official" is the authors' code's.
       decay_everything: Whether decay is on every parameter, or on those of two or more axes only.
       moment_dtype: Of Padam and AMSGrad: "float32", "bfloat16" (rounded stochastically) or "bfloat16-nearest".
+      allow_unproven_p: Whether Padam's p may be above 1/2.
 
     Raises:
       ValueError: If the name is unknown, or a hyper-parameter is missing or not one of the optimizer's.
     """
     if name not in _NAMES:
         raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}; got {name!r}.")
-    if set(hyperparameters) != _NAMES[name]:
-        expected, given = (", ".join(sorted(names)) for names in (_NAMES[name], set(hyperparameters)))
+    needed, known = _needed(name, hyperparameters), set(hyperparameters)
+    if known != needed:
+        expected, given = (", ".join(sorted(names)) for names in (needed, known))
         raise ValueError(f"{name} takes the hyper-parameters {expected}; got {given}.")
     values = dict(hyperparameters)
     base = values.pop("learning_rate")
@@ -57,27 +66,77 @@ def make_optimizer(
         return jnp.asarray(base) * schedule(count)
 
     mask = None if decay_everything else _matrices
+    decoupled = "normalized_weight_decay" in values
+    # A decoupled decay is multiplied by the rate, base rate included; dividing by it leaves the schedule's factor.
+    decay = (
+        values.pop("normalized_weight_decay") / total_updates**0.5 / base if decoupled else values.pop("weight_decay")
+    )
     if name == "adamw":
-        # optax.adamw multiplies the decay by the rate, base rate included; dividing by it leaves the schedule's factor.
-        decay = values.pop("normalized_weight_decay") / total_updates**0.5 / base
         return optax.adamw(learning_rate, **values, weight_decay=decay, mask=mask)
-    decay = values.pop("weight_decay")
     match name:
         case "padam" | "amsgrad":
             dtype = None if moment_dtype == "float32" else jnp.bfloat16
-            optimizer = padam_optax.padam(
-                learning_rate,
-                **({"p": 0.5} | values),
+            make = functools.partial(
+                functools.partial(padam_optax.padamw, weight_decay=decay, mask=mask)
+                if decoupled
+                else padam_optax.padam,
                 bias_correction=bias_correction,
                 mu_dtype=dtype,
                 nu_dtype=dtype,
                 nu_rounding="nearest" if moment_dtype == "bfloat16-nearest" else "stochastic",
+                allow_unproven_p=allow_unproven_p,
             )
+            optimizer = _padam(make, learning_rate, {"p": 0.5} | values, total_updates)
         case "adabound":
             optimizer = padam_optax.adabound(learning_rate, **values, base_learning_rate=base)
         case _:
             optimizer = {"sgdm": optax.sgd, "adam": optax.adam, "yogi": optax.yogi}[name](learning_rate, **values)
-    return optax.chain(optax.add_decayed_weights(decay, mask), optimizer)
+    return optimizer if decoupled else optax.chain(optax.add_decayed_weights(decay, mask), optimizer)
+
+
+def _padam(
+    make: Callable[..., optax.GradientTransformation],
+    learning_rate: Callable[[jax.typing.ArrayLike], jax.Array],
+    values: dict[str, Any],
+    total_updates: int,
+) -> optax.GradientTransformation:
+    """`make(rate, p=..., **values)`, with what experiments beyond the paper add to it."""
+    first, last, group_p, rate_p, root, group_root = (
+        values.pop(name, None) for name in ("p", "final_p", "group_p", "rate_p", "root", "group_root")
+    )
+
+    def falling(count: jax.typing.ArrayLike) -> Any:
+        return first + (last - first) * jnp.minimum(jnp.asarray(count) / total_updates, 1)
+
+    def with_p(p: Any, root: Any) -> optax.GradientTransformation:
+        rate = learning_rate if rate_p is None else padam_optax.convert_learning_rate(learning_rate, rate_p, p, root)
+        return make(rate, p=p, **values)
+
+    rest = with_p(first if last is None else falling, root)
+    if group_p is None:
+        return rest
+    return optax.partition({True: with_p(group_p, group_root), False: rest}, in_group)
+
+
+def in_group(params: optax.Params) -> Any:
+    """What has the p of the group: embeddings; in a network without any the leaves of fewer than two axes."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    embeddings = any("embedding" in jax.tree_util.keystr(path) for path, _ in leaves)
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: "embedding" in jax.tree_util.keystr(path) if embeddings else leaf.ndim < 2, params
+    )
+
+
+def _needed(name: str, given: Hyperparameters) -> set[str]:
+    """The hyper-parameters of an optimizer; for Padam, those of the forms of `given`."""
+    needed = set(_NAMES[name])
+    if name == "padam":
+        needed |= given.keys() & {"final_p", "group_p"}
+        if given.keys() & {"rate_p", "root", "group_root"}:
+            needed |= {"rate_p", "root"} | ({"group_root"} if "group_p" in given else set())
+        if "normalized_weight_decay" in given:
+            needed = needed - {"weight_decay"} | {"normalized_weight_decay"}
+    return needed
 
 
 def _matrices(params: optax.Params) -> Any:

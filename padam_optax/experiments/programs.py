@@ -80,6 +80,7 @@ def _trainer(program: Program) -> Trainer:
             bias_correction=experiment.bias_correction,
             decay_everything=experiment.decay_everything,
             moment_dtype=experiment.moment_dtype,
+            allow_unproven_p=experiment.allow_unproven_p,
         )
         if experiment.language is None:
             return made

@@ -134,6 +134,7 @@ class Experiment:
       norm_scale_init: Initial scale of batch normalisation, "ones" or "uniform" (U(0, 1), PyTorch's up to 1.1).
       decay_everything: Whether weight decay is on every parameter, or on those of two or more axes only.
       bias_correction: Of Padam and AMSGrad: "official", "none" or "debiased".
+      allow_unproven_p: Whether Padam's p may be above 1/2, up to 1.
       language: Of experiments on text.
       assumed: Names of fields and hyper-parameters that no source gives.
       paper: The paper's numbers for this cell.
@@ -161,6 +162,7 @@ class Experiment:
     norm_scale_init: Literal["ones", "uniform"] = "ones"
     decay_everything: bool = True
     bias_correction: Literal["official", "none", "debiased"] = "official"
+    allow_unproven_p: bool = False
     language: LanguageModel | None = None
     assumed: tuple[str, ...] = ()
     paper: tuple[PaperResult, ...] = ()
