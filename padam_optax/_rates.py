@@ -1,10 +1,8 @@
 """Learning rates for one p from those for another."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from padam_optax import _checks, _moments
