@@ -62,7 +62,7 @@ def divide_by_power(
       p: The partially adaptive parameter: a Python number, or a scalar array, traced or not.
       positive: Whether no `base` is 0. Then it is used once, so that XLA need not keep it in memory.
       up_to_one: Whether p may be above 1/2. Such a p, and any that is not a Python number, divides twice by
-        `base^p`: a power above 1 leaves the range of float32 where the quotient does not.
+        `base^p`, as the inverse of a power above 1 can leave the range of float32 where the quotient does not.
 
     Returns:
       An array of `numerator`'s shape and dtype.

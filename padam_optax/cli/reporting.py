@@ -9,7 +9,7 @@ from rich.markup import escape
 from padam_optax.cli.console import OUT, clear_errors, write
 from padam_optax.cli.select import PAPER
 from padam_optax.experiments.records import Record, read_all
-from padam_optax.report import claims, figures, page, tables, targets
+from padam_optax.report import claims, figures, page, tables, targets, variants
 from padam_optax.report.grid import Grid
 from padam_optax.report.runs import distinct
 
@@ -126,6 +126,8 @@ def _report_all(records: list[Record], out: pathlib.Path | None) -> None:
                 curves[name] = figures.training_curves(suite, out / f"{name}.png").name
             if all(suite.runs.finished.get(method) for method in figures.THREE):
                 figures.training_curves(suite, out / f"{name}-three.png", figures.THREE)
+    for grid in variants.variant_grids(PAPER, records):
+        OUT.print(grid.rich_table())
     if out is None:
         return
     pictures: dict[str, figures.Picture] = {}

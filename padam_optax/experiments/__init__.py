@@ -3,13 +3,13 @@
 import difflib
 
 from padam_optax.data.images import DataError
-from padam_optax.experiments import cifar, demo, imagenet, ptb
+from padam_optax.experiments import beyond, cifar, demo, imagenet, ptb
 from padam_optax.experiments.spec import Experiment
 
 __all__ = ["EXPERIMENTS", "DataError", "Experiment", "figure", "find", "table"]
 
 EXPERIMENTS: dict[str, Experiment] = {
-    spec.name: spec for spec in (*cifar.EXPERIMENTS, *imagenet.EXPERIMENTS, *ptb.EXPERIMENTS, *demo.EXPERIMENTS)
+    spec.name: spec for module in (cifar, imagenet, ptb, demo, beyond) for spec in module.EXPERIMENTS
 }
 
 

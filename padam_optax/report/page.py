@@ -7,6 +7,7 @@ from padam_optax.report.claims import MINIMUM, findings, inconsistencies
 from padam_optax.report.figures import Picture
 from padam_optax.report.runs import Paper, file_name, is_trial
 from padam_optax.report.tables import Suite, paper_table, suite_grid, suites
+from padam_optax.report.variants import variant_grids
 
 
 def suite_files(found: Sequence[Suite]) -> list[tuple[Suite, str]]:
@@ -43,6 +44,10 @@ def results_page(
         parts.append(suite_grid(suite).markdown())
         if curves and name in curves:
             parts.append(f"![Curves of {suite.title}]({curves[name]})")
+    variants = variant_grids(paper, records)
+    if variants:
+        parts.append("## Beyond the paper")
+    parts += [grid.markdown() for grid in variants]
     found = findings(paper, records)
     parts.append("## The claims on the paper's own tables")
     for finding in found:

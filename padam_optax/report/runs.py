@@ -2,6 +2,7 @@
 
 import dataclasses
 import fractions
+import itertools
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -47,8 +48,20 @@ class Paper:
     @property
     def own_suites(self) -> list[str]:
         """The suites of the other experiments, each once."""
-        theirs = {*self.suites, *(spec.suite for spec in self.sweep)}
+        theirs = {*self.suites, *(spec.suite for spec in (*self.sweep, *itertools.chain(*self.variants.values())))}
         return list(dict.fromkeys(spec.suite for spec in self.experiments.values() if spec.suite not in theirs))
+
+    @property
+    def variants(self) -> dict[str, list[Experiment]]:
+        """Experiments that are called `<suite>-<optimizer>-<what>`, by the name of the one without `-<what>`."""
+        sweep = {spec.name for spec in self.sweep}
+        found: dict[str, list[Experiment]] = {}
+        for name, base in self.experiments.items():
+            for spec in self.experiments.values():
+                changed = spec.name.startswith(f"{base.suite}-{base.optimizer}-") and spec.name not in sweep
+                if changed and spec.optimizer == base.optimizer:
+                    found.setdefault(name, []).append(spec)
+        return found
 
     def with_recorded(self, records: Iterable[Record]) -> "Paper":
         """With the experiments that only the records know, as first recorded at their greatest length.

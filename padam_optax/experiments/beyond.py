@@ -1,0 +1,57 @@
+"""Further than the paper: what else p can do, on the two recipes for a CPU core.
+
+Each experiment is a recipe's Padam with one thing changed, all else as chosen there:
+
+    padam run cifar10-mini-padam-falling-p ptb-mini-padam-falling-p
+
+- `falling-p`: p goes from 1/2 to 0 in the course of the training, from AMSGrad to momentum SGD, at AMSGrad's rate.
+- `falling-p-converted`: the same, with Padam's rate converted to the p of each step.
+- `group-p-converted`: p = 2/5 for a group, 1/8 for the rest, rates converted. The group is the embedding, or, in the
+  network for images, what has fewer than two axes: scales and biases.
+- `debiased`: that bias correction, in the place of the authors' code's.
+- `p1-converted`: no root, p = 1, beyond what the paper proves, the rate converted.
+- `decoupled`: AdamW's decay, normalised as in the paper, in the place of the coupled one.
+
+A rate is converted by `padam_optax.convert_learning_rate`, from the p that it was chosen for.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+
+from padam_optax.experiments import cifar, ptb
+from padam_optax.experiments.spec import Experiment
+
+# The medians of sqrt(v_hat) + eps at the end of a run of the recipe's Padam, of all coordinates and of the group's:
+# benchmarks/results/effective-rates.
+ROOTS: dict[str, tuple[float, float]] = {"cifar10-mini": (5.1e-4, 5.5e-3), "ptb-mini": (1.2e-4, 1.1e-4)}
+
+
+def _variants() -> Iterator[Experiment]:
+    for recipe, settings in ((cifar.MINI, cifar.PAPER_SETTINGS), (ptb.MINI, ptb.PAPER_SETTINGS[2])):
+        by_optimizer = {spec.optimizer: spec for spec in recipe}
+        base = by_optimizer["padam"]
+        own = base.hyperparameters
+        root, group_root = ROOTS[base.suite]
+        converted = {"rate_p": own["p"], "root": root}
+        amsgrad = by_optimizer["amsgrad"].hyperparameters["learning_rate"]
+        coupled = {name: value for name, value in own.items() if name != "weight_decay"}
+        decay = settings["adamw"]["normalized_weight_decay"]
+        for name, changed in {
+            "falling-p": {**own, "learning_rate": amsgrad, "p": 0.5, "final_p": 0.0},
+            "falling-p-converted": {**own, "p": 0.5, "final_p": 0.0, **converted},
+            "group-p-converted": {**own, "p": 0.125, "group_p": 0.4, **converted, "group_root": group_root},
+            "debiased": own,
+            "p1-converted": {**own, "p": 1.0, **converted},
+            "decoupled": {**coupled, "normalized_weight_decay": decay},
+        }.items():
+            yield dataclasses.replace(
+                base,
+                name=f"{base.name}-{name}",
+                hyperparameters=changed,
+                seeds=(0, 1, 2),
+                bias_correction="debiased" if name == "debiased" else base.bias_correction,
+                allow_unproven_p=changed["p"] > 0.5,
+            )
+
+
+EXPERIMENTS = tuple(_variants())
