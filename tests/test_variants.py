@@ -1,6 +1,9 @@
 """Experiments beyond the paper: what they change, and the report's table of them beside the recipe."""
 
 import dataclasses
+import functools
+import math
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +11,7 @@ import numpy as np
 import pytest
 from fake_records import PAPER, flat, small, write
 
-from padam_optax import padam, padamw
+from padam_optax import convert_learning_rate, padam, padamw
 from padam_optax.experiments import EXPERIMENTS, beyond, find
 from padam_optax.experiments.optimizers import in_group, make_optimizer
 from padam_optax.experiments.records import read_all
@@ -16,6 +19,7 @@ from padam_optax.report.runs import Paper
 from padam_optax.report.tables import suites
 from padam_optax.report.variants import changes, variant_grids
 
+REPRODUCTION = pathlib.Path(__file__).parents[1] / "benchmarks" / "reproduction"
 SETTINGS = {"learning_rate": 0.1, "b1": 0.9, "b2": 0.999, "eps": 1e-8, "p": 0.25, "weight_decay": 0.0}
 PARAMS = {"embedding": jnp.ones((2, 3)), "kernel": jnp.full((3, 2), 2.0), "bias": jnp.full(2, 3.0)}
 UPDATES = 8
@@ -133,3 +137,33 @@ def test_report(tmp_path):
 
 def test_the_papers_figure_1_is_no_variant():
     assert set(PAPER.variants) == {"cifar10-mini-padam", "ptb-mini-padam"}
+
+
+@functools.cache
+def best_rates(suite: str, metric: str) -> dict[float, float]:
+    """The best learning rate of each p in the recorded search for a recipe's settings."""
+    scores: dict[float, dict[float, float]] = {}
+    for record in read_all(REPRODUCTION / f"{suite}-tuning"):
+        settings = record.config["experiment"]["hyperparameters"]
+        if "p" in settings:
+            score = math.inf if record.diverged else record.metrics[-1][metric]
+            scores.setdefault(settings["p"], {})[settings["learning_rate"]] = score
+    return {p: min(by_rate, key=by_rate.get) for p, by_rate in scores.items()}
+
+
+@pytest.mark.parametrize(
+    ("suite", "metric", "half_decades"),
+    [("ptb-mini", "valid_perplexity", dict.fromkeys((1 / 16, 1 / 8, 1 / 5, 1 / 4, 2 / 5), 0)),
+     ("cifar10-mini", "test_error", {1 / 16: 1, 1 / 8: 1, 1 / 5: 1, 1 / 4: 0, 2 / 5: 0})],
+)  # fmt: skip
+def test_conversion_foretells_the_best_rates(suite, metric, half_decades):
+    """As docs/beyond.md says: from the recipe's setting and one measured root to the search's best rate of each p.
+
+    The searches tried rates half a decade apart; a prediction is as far from the best as so many of these steps.
+    """
+    settings, (root, _) = find(f"{suite}-padam").hyperparameters, beyond.ROOTS[suite]
+    found = best_rates(suite, metric)
+    assert set(found) == set(half_decades)
+    for p, best in found.items():
+        predicted = convert_learning_rate(settings["learning_rate"], settings["p"], p, root)
+        assert round(2 * math.log10(predicted / best)) == half_decades[p], (p, predicted, best)
