@@ -126,10 +126,13 @@ def _report_all(records: list[Record], out: pathlib.Path | None) -> None:
                 curves[name] = figures.training_curves(suite, out / f"{name}.png").name
             if all(suite.runs.finished.get(method) for method in figures.THREE):
                 figures.training_curves(suite, out / f"{name}-three.png", figures.THREE)
-    for grid in variants.variant_grids(PAPER, records):
+    changed = variants.variant_grids(PAPER, records)
+    for grid in changed:
         OUT.print(grid.rich_table())
     if out is None:
         return
+    if changed:
+        write(out / "variants.md", "\n".join(grid.markdown() for grid in changed))
     pictures: dict[str, figures.Picture] = {}
     for number in figures.NUMBERS:
         for picture in figures.paper_figure(number, PAPER, records):
