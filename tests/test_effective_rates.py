@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from fake_records import small, write
 
-from padam_optax.experiments import find
+from padam_optax.experiments import find, ptb
 from padam_optax.experiments.cifar import MINI_CHOICES
 from padam_optax.experiments.datasets import load_data
-from padam_optax.experiments.effective_rates import MINI_RATES, observer
+from padam_optax.experiments.effective_rates import MINI_RATES, PTB_MINI_RATES, observer
 from padam_optax.experiments.records import read_all
 from padam_optax.experiments.run import run
 from padam_optax.report import effective_rates as report
@@ -76,6 +76,9 @@ def test_rates_are_those_that_the_mini_recipe_was_given():
     assert MINI_RATES[1 / 2] == MINI_CHOICES["amsgrad"]["learning_rate"]
     assert MINI_CHOICES["padam"] == {"learning_rate": MINI_RATES[1 / 4], "p": 1 / 4}
     assert math.isclose(MINI_RATES[0.0], MINI_CHOICES["sgdm"]["learning_rate"] / (1 - 0.9))
+    assert PTB_MINI_RATES[1 / 2] == ptb.MINI_CHOICES["amsgrad"]["learning_rate"]
+    assert ptb.MINI_CHOICES["padam"] == {"learning_rate": PTB_MINI_RATES[1 / 5], "p": 1 / 5}
+    assert math.isclose(PTB_MINI_RATES[0.0], ptb.MINI_CHOICES["sgdm"]["learning_rate"] / (1 - 0.9))
 
 
 def with_rates(epoch):
