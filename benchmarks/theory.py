@@ -1,4 +1,4 @@
-"""Measures the slopes of `padam_optax.experiments.slopes`, whose documentation says of what and how.
+"""Measures the slopes of slopes.py, which says of what and how.
 
     python benchmarks/theory.py [--out benchmarks/results]
 
@@ -9,9 +9,7 @@ import argparse
 import pathlib
 
 from measuring import write
-
-from padam_optax.experiments.slopes import B1, B2, PROBLEMS, D, P, measure_slopes
-from padam_optax.report.slopes import slope_figure, slope_text
+from slopes import B1, B2, PROBLEMS, D, P, measure_slopes, slope_figure, slope_text
 
 
 def main() -> None:

@@ -152,13 +152,13 @@ def adabound(
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
       eps: Added to the root of the second moment; at least 0.
-      final_learning_rate: The (SGD) learning rate on which the bounds close, for an undecayed rate.
+      final_learning_rate: The (SGD) learning rate on which the bounds close, before any decay.
       base_learning_rate: The undecayed learning rate; by default `learning_rate`, or a schedule's value at 0.
         Required where that is traced or 0.
       gamma: How fast the bounds close; at least 0.
       weight_decay: Coupled (L2) decay. A Python 0 leaves it out, and then `update` needs no parameters; any other
         value, traced ones included, and schedules always keep it.
-      amsbound: Whether the second moment is replaced by the maximum of its past values (AMSBound).
+      amsbound: Whether :math:`v_t` is replaced by the maximum of its past values (AMSBound).
 
     Returns:
       The :class:`optax.GradientTransformationExtraArgs`; its updates are to be added to the parameters.
@@ -173,19 +173,16 @@ def adabound(
       >>> optimizer = padam_optax.adabound(0.1, final_learning_rate=0.5)
       >>> params = jnp.array([1., 2., 3.])
       >>> state = optimizer.init(params)
-      >>> for _ in range(5):
+      >>> for _ in range(3):
       ...     updates, state = optimizer.update(jax.grad(f)(params), state)
       ...     params = optax.apply_updates(params, updates)
       ...     print(f'{f(params):.2f}')
       12.83
       11.72
       10.68
-      9.69
-      8.78
 
     References:
-      Luo et al., `Adaptive Gradient Methods with Dynamic Bound of Learning Rate <https://arxiv.org/abs/1902.09843>`_,
-      ICLR 2019.
+      Luo et al., ICLR 2019.
 
     .. seealso:: :func:`padam_optax.scale_by_adabound`
     """

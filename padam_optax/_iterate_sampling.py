@@ -40,12 +40,11 @@ def with_sampled_iterate(
 
       P(x_{\text{out}} = x_t) = \alpha_{t-1} \Big/ \sum_{i=1}^{T-1} \alpha_i, \qquad 2 \le t \le T
 
-    After n updates the sample is one of :math:`x_2, \dots, x_{n+1}` (T = n + 1), the parameters after each update. It
-    is a weighted reservoir of size 1: iterate :math:`x_{t+1}` replaces the sample with probability
-    :math:`\alpha_t / \sum_{i \le t} \alpha_i`, so that T need not be known. The updates are those of `tx`.
+    A weighted reservoir of size 1: iterate :math:`x_{t+1}`, the parameters after update t, replaces the sample with
+    probability :math:`\alpha_t / \sum_{i \le t} \alpha_i`, so that T need not be known. The updates are those of `tx`.
 
-    Wrap outermost: what `update` returns must be what is added to the parameters. :class:`optax.MultiSteps` and
-    :func:`optax.apply_if_finite`, which leave parameters as they are at some calls, go around this.
+    Wrap outermost; only :class:`optax.MultiSteps` and :func:`optax.apply_if_finite`, which leave parameters as they are
+    at some calls, go around this.
 
     Args:
       tx: The optimizer, learning rate included.
@@ -54,10 +53,9 @@ def with_sampled_iterate(
       key: A random key, typed or not (`jax.random.key` or `jax.random.PRNGKey`).
 
     Returns:
-      A :class:`optax.GradientTransformationExtraArgs`, whose `update` needs the parameters. Its state holds one copy of
-      them beside `tx`'s state, with their shapes, dtypes and shardings: :func:`padam_optax.sampled_iterate` returns it.
-      Until an update with a rate above 0 it is that of the initial parameters. The draw of update n depends on the key
-      and on n alone, so that a run resumed from its state draws the same.
+      A :class:`optax.GradientTransformationExtraArgs`, whose `update` needs the parameters. Its state holds the sample,
+      with their shapes, dtypes and shardings, beside `tx`'s state; :func:`padam_optax.sampled_iterate` returns it. The
+      draw of update n depends on the key and on n alone: a run resumed from its state draws the same.
 
     Raises:
       ValueError: If a Python number `learning_rate` is negative or not finite; by `update`, if it is called without
@@ -78,8 +76,7 @@ def with_sampled_iterate(
       True
 
     References:
-      Chen et al., `Closing the Generalization Gap of Adaptive Gradient Methods in Training Deep Neural Networks
-      <https://arxiv.org/abs/1806.06763>`_, IJCAI 2020, Algorithm 1.
+      Chen et al., IJCAI 2020, Algorithm 1.
 
       Chao, `A general purpose unequal probability sampling plan <https://doi.org/10.1093/biomet/69.3.653>`_, 1982.
 

@@ -4,6 +4,7 @@ Each takes Optax's arguments in Optax's order and, keyword-only, p: what Optax d
 magnitude, is raised to the power 2p. p = 1/2 is Optax's own method, p = 0 divides by nothing.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -127,32 +128,20 @@ def scale_by_partial_rss(
     _checks.check_non_negative("eps", eps)
     _checks.check_p(p)
 
-    def init_fn(params: optax.Params) -> ScaleByPartialRssState:
-        return ScaleByPartialRssState(
-            count=jnp.zeros([], jnp.int32),
-            sum_of_squares=_moments.init_nu(params, None, initial_accumulator_value),
-        )
+    def init_moments(params: optax.Params) -> tuple[optax.Updates, ...]:
+        return (_moments.init_nu(params, None, initial_accumulator_value),)
 
-    def update_fn(
-        updates: optax.Updates, state: Any, params: optax.Params | None = None, **extra_args: Any
-    ) -> tuple[optax.Updates, ScaleByPartialRssState]:
-        del extra_args
-        p_now = _moments.value_at(p, state.count)
+    def step(now: _Now, gradient: jax.Array, total: jax.Array, param: jax.Array | None) -> tuple[jax.Array, ...]:
+        wide = _moments.widened(gradient, total)
+        dtype = _moments.real_dtype(wide.dtype)
+        new_total = total.astype(dtype) + _moments.squared_magnitude(wide)
+        new_total = _moments.saturating_cast(new_total, total.dtype)
+        # As in Optax, eps does not move a coordinate whose squares all underflowed.
+        root = jnp.where(new_total > 0, jnp.sqrt(new_total.astype(dtype) + jnp.asarray(eps, dtype)), 0)
+        update = _powers.divide_by_power(wide, root, now.p)
+        return update.astype(_update_dtype(gradient, param)), new_total
 
-        def step(gradient: jax.Array, total: jax.Array, param: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-            wide = _moments.widened(gradient, total)
-            dtype = _moments.real_dtype(wide.dtype)
-            new_total = total.astype(dtype) + _moments.squared_magnitude(wide)
-            new_total = _moments.saturating_cast(new_total, total.dtype)
-            # As in Optax, eps does not move a coordinate whose squares all underflowed.
-            root = jnp.where(new_total > 0, jnp.sqrt(new_total.astype(dtype) + jnp.asarray(eps, dtype)), 0)
-            update = _powers.divide_by_power(wide, root, p_now)
-            return update.astype(_update_dtype(gradient, param)), new_total
-
-        new_updates, totals = _moments.map_leaves(step, 2, updates, state.sum_of_squares, params=params)
-        return new_updates, ScaleByPartialRssState(_incremented(state.count), totals)
-
-    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+    return _elementwise(ScaleByPartialRssState, init_moments, step, p)
 
 
 def partial_adagrad(
@@ -257,29 +246,20 @@ def scale_by_partial_rms(
     """
     _check_rms(decay, eps, initial_scale, p)
 
-    def init_fn(params: optax.Params) -> ScaleByPartialRmsState:
-        return ScaleByPartialRmsState(jnp.zeros([], jnp.int32), _moments.init_nu(params, None, initial_scale))
+    def init_moments(params: optax.Params) -> tuple[optax.Updates, ...]:
+        return (_moments.init_nu(params, None, initial_scale),)
 
-    def update_fn(
-        updates: optax.Updates, state: Any, params: optax.Params | None = None, **extra_args: Any
-    ) -> tuple[optax.Updates, ScaleByPartialRmsState]:
-        del extra_args
-        p_now = _moments.value_at(p, state.count)
+    def step(now: _Now, gradient: jax.Array, nu: jax.Array, param: jax.Array | None) -> tuple[jax.Array, ...]:
+        wide = _moments.widened(gradient, nu)
+        dtype = _moments.real_dtype(wide.dtype)
+        new_nu = _moments.decay_average(nu, _moments.squared_magnitude(wide), decay)
+        new_nu = _moments.cast_average(new_nu, nu.dtype)
+        corrected = _corrected(new_nu.astype(dtype), decay, now.count) if bias_correction else new_nu
+        root = _root(corrected.astype(dtype), eps, eps_in_sqrt)
+        update = _powers.divide_by_power(wide, root, now.p)
+        return update.astype(_update_dtype(gradient, param)), new_nu
 
-        def step(gradient: jax.Array, nu: jax.Array, param: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-            wide = _moments.widened(gradient, nu)
-            dtype = _moments.real_dtype(wide.dtype)
-            new_nu = _moments.decay_average(nu, _moments.squared_magnitude(wide), decay)
-            new_nu = _moments.cast_average(new_nu, nu.dtype)
-            corrected = _corrected(new_nu.astype(dtype), decay, state.count) if bias_correction else new_nu
-            root = _root(corrected.astype(dtype), eps, eps_in_sqrt)
-            update = _powers.divide_by_power(wide, root, p_now)
-            return update.astype(_update_dtype(gradient, param)), new_nu
-
-        new_updates, nu = _moments.map_leaves(step, 2, updates, state.nu, params=params)
-        return new_updates, ScaleByPartialRmsState(_incremented(state.count), nu)
-
-    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+    return _elementwise(ScaleByPartialRmsState, init_moments, step, p)
 
 
 def scale_by_partial_stddev(
@@ -332,38 +312,25 @@ def scale_by_partial_stddev(
     """
     _check_rms(decay, eps, initial_scale, p)
 
-    def init_fn(params: optax.Params) -> ScaleByPartialStddevState:
-        return ScaleByPartialStddevState(
-            count=jnp.zeros([], jnp.int32),
-            mu=_moments.init_wide(params),
-            nu=_moments.init_nu(params, None, initial_scale),
-        )
+    def init_moments(params: optax.Params) -> tuple[optax.Updates, ...]:
+        return _moments.init_wide(params), _moments.init_nu(params, None, initial_scale)
 
-    def update_fn(
-        updates: optax.Updates, state: Any, params: optax.Params | None = None, **extra_args: Any
-    ) -> tuple[optax.Updates, ScaleByPartialStddevState]:
-        del extra_args
-        p_now = _moments.value_at(p, state.count)
+    def step(
+        now: _Now, gradient: jax.Array, mu: jax.Array, nu: jax.Array, param: jax.Array | None
+    ) -> tuple[jax.Array, ...]:
+        wide = _moments.widened(gradient, mu, nu)
+        dtype = _moments.real_dtype(wide.dtype)
+        new_mu = _moments.decay_average(mu, wide, decay)
+        new_nu = _moments.decay_average(nu, _moments.squared_magnitude(wide), decay)
+        new_nu = _moments.cast_average(new_nu, nu.dtype)
+        mean, square = new_mu, new_nu.astype(dtype)
+        if bias_correction:
+            mean, square = (_corrected(moment, decay, now.count) for moment in (mean, square))
+        variance = jnp.maximum(square - _moments.squared_magnitude(mean), 0)
+        update = _powers.divide_by_power(wide, _root(variance, eps, eps_in_sqrt), now.p)
+        return update.astype(_update_dtype(gradient, param)), new_mu.astype(mu.dtype), new_nu
 
-        def step(
-            gradient: jax.Array, mu: jax.Array, nu: jax.Array, param: jax.Array | None
-        ) -> tuple[jax.Array, jax.Array, jax.Array]:
-            wide = _moments.widened(gradient, mu, nu)
-            dtype = _moments.real_dtype(wide.dtype)
-            new_mu = _moments.decay_average(mu, wide, decay)
-            new_nu = _moments.decay_average(nu, _moments.squared_magnitude(wide), decay)
-            new_nu = _moments.cast_average(new_nu, nu.dtype)
-            mean, square = new_mu, new_nu.astype(dtype)
-            if bias_correction:
-                mean, square = (_corrected(moment, decay, state.count) for moment in (mean, square))
-            variance = jnp.maximum(square - _moments.squared_magnitude(mean), 0)
-            update = _powers.divide_by_power(wide, _root(variance, eps, eps_in_sqrt), p_now)
-            return update.astype(_update_dtype(gradient, param)), new_mu.astype(mu.dtype), new_nu
-
-        new_updates, mu, nu = _moments.map_leaves(step, 3, updates, state.mu, state.nu, params=params)
-        return new_updates, ScaleByPartialStddevState(_incremented(state.count), mu, nu)
-
-    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+    return _elementwise(ScaleByPartialStddevState, init_moments, step, p)
 
 
 def partial_rmsprop(
@@ -448,12 +415,10 @@ def scale_by_partial_adadelta(
         E[u^2]_t &= \rho E[u^2]_{t-1} + (1-\rho) |u_t|^2
       \end{align*}
 
-    The power is that of the whole ratio, numerator included: p = 1/2 is :func:`optax.scale_by_adadelta`, and p = 0
-    leaves the gradient as it is, so that p leads from Adadelta to SGD. Under gradients of a steady size the updates
-    tend to :math:`|u| = |g|`, the only ratio that repeats itself for p < 1/2, the slower the nearer p is to 1/2: it is
-    the start, and changes in the gradients' size, that p adapts to, and a learning rate is needed as for SGD. Were the
-    numerator left at its square root, u would be proportional to its own past values with the factor
-    :math:`|g|^{1-2p}`, and grow or die out exponentially for p < 1/2.
+    p = 1/2 is :func:`optax.scale_by_adadelta`; p = 0 leaves the gradient as it is. The power is that of the whole
+    ratio: were the numerator left at its square root, u would be proportional to its own past values with the factor
+    :math:`|g|^{1-2p}`, and grow or die out exponentially for p < 1/2. Under gradients of a steady size updates tend to
+    :math:`|u| = |g|`, the slower the nearer p is to 1/2: a learning rate is needed as for SGD.
 
     Args:
       rho: Decay rate of both averages, in [0, 1).
@@ -486,38 +451,25 @@ def scale_by_partial_adadelta(
     _checks.check_non_negative("eps", eps)
     _checks.check_p(p)
 
-    def init_fn(params: optax.Params) -> ScaleByPartialAdadeltaState:
-        return ScaleByPartialAdadeltaState(
-            count=jnp.zeros([], jnp.int32),
-            e_g=_moments.init_nu(params, None),
-            e_x=_moments.init_nu(params, None),
-        )
+    def init_moments(params: optax.Params) -> tuple[optax.Updates, ...]:
+        return _moments.init_nu(params, None), _moments.init_nu(params, None)
 
-    def update_fn(
-        updates: optax.Updates, state: Any, params: optax.Params | None = None, **extra_args: Any
-    ) -> tuple[optax.Updates, ScaleByPartialAdadeltaState]:
-        del extra_args
-        p_now = _moments.value_at(p, state.count)
+    def step(
+        now: _Now, gradient: jax.Array, e_g: jax.Array, e_x: jax.Array, param: jax.Array | None
+    ) -> tuple[jax.Array, ...]:
+        wide = _moments.widened(gradient, e_g)
+        dtype = _moments.real_dtype(wide.dtype)
+        new_e_g = _moments.decay_average(e_g, _moments.squared_magnitude(wide), rho)
+        new_e_g = _moments.cast_average(new_e_g, e_g.dtype)
+        below, above = (_root(average.astype(dtype), eps, True) for average in (new_e_g, e_x))
+        # 0 on either side gives the update 0, as 0 for the base of the power does.
+        ratio = jnp.where(above > 0, below / jnp.where(above > 0, above, 1), 0)
+        update = _powers.divide_by_power(wide, ratio, now.p)
+        new_e_x = _moments.decay_average(e_x, _moments.squared_magnitude(update), rho)
+        new_e_x = _moments.cast_average(new_e_x, e_x.dtype)
+        return update.astype(_update_dtype(gradient, param)), new_e_g, new_e_x
 
-        def step(
-            gradient: jax.Array, e_g: jax.Array, e_x: jax.Array, param: jax.Array | None
-        ) -> tuple[jax.Array, jax.Array, jax.Array]:
-            wide = _moments.widened(gradient, e_g)
-            dtype = _moments.real_dtype(wide.dtype)
-            new_e_g = _moments.decay_average(e_g, _moments.squared_magnitude(wide), rho)
-            new_e_g = _moments.cast_average(new_e_g, e_g.dtype)
-            below, above = (_root(average.astype(dtype), eps, True) for average in (new_e_g, e_x))
-            # 0 on either side gives the update 0, as 0 for the base of the power does.
-            ratio = jnp.where(above > 0, below / jnp.where(above > 0, above, 1), 0)
-            update = _powers.divide_by_power(wide, ratio, p_now)
-            new_e_x = _moments.decay_average(e_x, _moments.squared_magnitude(update), rho)
-            new_e_x = _moments.cast_average(new_e_x, e_x.dtype)
-            return update.astype(_update_dtype(gradient, param)), new_e_g, new_e_x
-
-        new_updates, e_g, e_x = _moments.map_leaves(step, 3, updates, state.e_g, state.e_x, params=params)
-        return new_updates, ScaleByPartialAdadeltaState(_incremented(state.count), e_g, e_x)
-
-    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+    return _elementwise(ScaleByPartialAdadeltaState, init_moments, step, p)
 
 
 def partial_adadelta(
@@ -636,36 +588,23 @@ def scale_by_partial_adamax(
     _checks.check_non_negative("eps", eps)
     _checks.check_p(p)
 
-    def init_fn(params: optax.Params) -> ScaleByPartialAdamaxState:
-        return ScaleByPartialAdamaxState(
-            count=jnp.zeros([], jnp.int32),
-            mu=_moments.init_mu(params, None),
-            nu=_moments.init_nu(params, None),
-        )
+    def init_moments(params: optax.Params) -> tuple[optax.Updates, ...]:
+        return _moments.init_mu(params, None), _moments.init_nu(params, None)
 
-    def update_fn(
-        updates: optax.Updates, state: Any, params: optax.Params | None = None, **extra_args: Any
-    ) -> tuple[optax.Updates, ScaleByPartialAdamaxState]:
-        del extra_args
-        p_now = _moments.value_at(p, state.count)
+    def step(
+        now: _Now, gradient: jax.Array, mu: jax.Array, nu: jax.Array, param: jax.Array | None
+    ) -> tuple[jax.Array, ...]:
+        wide = _moments.widened(gradient, mu, nu)
+        dtype = _moments.real_dtype(wide.dtype)
+        new_mu = _moments.decay_average(mu, wide, b1)
+        decayed = jnp.asarray(b2, dtype) * nu.astype(dtype)
+        new_nu = jnp.maximum(decayed, jnp.abs(wide) + jnp.asarray(eps, dtype))
+        new_nu = _moments.saturating_cast(new_nu, nu.dtype)
+        update = _powers.divide_by_power(_corrected(new_mu, b1, now.count), new_nu.astype(dtype), now.p)
+        update = update.astype(_moments.update_dtype(gradient, mu, param, None))
+        return update, new_mu.astype(mu.dtype), new_nu
 
-        def step(
-            gradient: jax.Array, mu: jax.Array, nu: jax.Array, param: jax.Array | None
-        ) -> tuple[jax.Array, jax.Array, jax.Array]:
-            wide = _moments.widened(gradient, mu, nu)
-            dtype = _moments.real_dtype(wide.dtype)
-            new_mu = _moments.decay_average(mu, wide, b1)
-            decayed = jnp.asarray(b2, dtype) * nu.astype(dtype)
-            new_nu = jnp.maximum(decayed, jnp.abs(wide) + jnp.asarray(eps, dtype))
-            new_nu = _moments.saturating_cast(new_nu, nu.dtype)
-            update = _powers.divide_by_power(_corrected(new_mu, b1, state.count), new_nu.astype(dtype), p_now)
-            update = update.astype(_moments.update_dtype(gradient, mu, param, None))
-            return update, new_mu.astype(mu.dtype), new_nu
-
-        new_updates, mu, nu = _moments.map_leaves(step, 3, updates, state.mu, state.nu, params=params)
-        return new_updates, ScaleByPartialAdamaxState(_incremented(state.count), mu, nu)
-
-    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+    return _elementwise(ScaleByPartialAdamaxState, init_moments, step, p)
 
 
 def partial_adamax(
@@ -722,6 +661,39 @@ def partial_adamax(
     )
 
 
+class _Now(NamedTuple):
+    """What does not differ between coordinates: updates before this one, and p at it."""
+
+    count: jax.Array
+    p: Any
+
+
+def _elementwise(
+    state_type: Callable[..., Any],
+    init_moments: Callable[[optax.Params], tuple[optax.Updates, ...]],
+    step: Callable[..., tuple[jax.Array, ...]],
+    p: optax.ScalarOrSchedule,
+) -> optax.GradientTransformationExtraArgs:
+    """A transformation with the state `state_type(count, *moments)`.
+
+    `step(now, gradient, *moments, parameter or None)` returns the update and the new moments of one array.
+    """
+
+    def init_fn(params: optax.Params) -> Any:
+        return state_type(jnp.zeros([], jnp.int32), *init_moments(params))
+
+    def update_fn(
+        updates: optax.Updates, state: Any, params: optax.Params | None = None, **extra_args: Any
+    ) -> tuple[optax.Updates, Any]:
+        del extra_args
+        count, *moments = state
+        step_now = functools.partial(step, _Now(count, _moments.value_at(p, count)))
+        updates, *moments = _moments.map_leaves(step_now, 1 + len(moments), updates, *moments, params=params)
+        return updates, state_type(jnp.asarray(optax.safe_increment(count)), *moments)
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
 def _check_rms(decay: Any, eps: Any, initial_scale: Any, p: Any) -> None:
     _checks.check_decay("decay", decay)
     _checks.check_non_negative("eps", eps)
@@ -744,7 +716,3 @@ def _corrected(moment: jax.Array, decay: jax.typing.ArrayLike, count: jax.Array)
 def _update_dtype(gradient: jax.Array, param: jax.Array | None) -> jnp.dtype:
     """The dtype of an update where no moment has the parameter's: the parameter's, or the gradient's without it."""
     return gradient.dtype if param is None else jnp.result_type(param)
-
-
-def _incremented(count: jax.Array) -> jax.Array:
-    return jnp.asarray(optax.safe_increment(count))

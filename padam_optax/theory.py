@@ -10,22 +10,9 @@ gradients, :math:`\|g_{1:T,i}\|_2 \le G_\infty T^s`; `q` a free parameter of the
 
     from padam_optax import theory
 
-**As printed and as corrected.** The line after (A.13) bounds :math:`\|\hat{V}_1^{-p} g_1\|_\infty` by
-:math:`G_\infty^{1-2p}`. But :math:`\hat{v}_1 = (1-\beta_2) g_1^2`, so that each coordinate of
-:math:`\hat{V}_1^{-p} g_1` is :math:`(1-\beta_2)^{-p} |g_{1,i}|^{1-2p}` in size: the line lacks the factor
-:math:`(1-\beta_2)^{-p}` (2.4 at the paper's p = 1/8, b2 = .999; 32 at p = 1/2), and so does the last term of
-:math:`M_2`, :math:`4 G_\infty^2`. With `corrected=True` the functions put it in.
-
-The theorem as printed is nevertheless true. What (A.13) needs is
-:math:`-\nabla f(x_1)^\top \hat{V}_1^{-p} g_1 \le G_\infty^2 \|\hat{v}_1^{-p}\|_1`, by Lemma A.4 and without the line in
-question. With :math:`1/(T-1) \le 2/T` it adds :math:`2 G_\infty^{2+2p} E\|\hat{v}_1^{-p}\|_1 / T` to the bound, and the
-telescoped sum adds :math:`2 G_\infty^{2+2p} E\|\hat{v}_1^{-p}\|_1 / (T (1-\beta_1))`; as :math:`1 \le 1/(1-\beta_1)`,
-both fit into the first term of :math:`M_2`, whose 4 is twice what the paper's own steps use. The corrected bound is
-therefore the looser of two valid ones, and what follows the paper's proof line by line.
-
-**What sparseness means.** For an unbiased gradient, :math:`E\,\nabla_i f(x_t)^2 \le E\,g_{t,i}^2`, so that the growth
-condition alone already gives :math:`\frac1T \sum_t E\|\nabla f(x_t)\|_2^2 \le d\,G_\infty^2 T^{2s-1}` for whatever
-method: `growth_bound`. Its exponent 1 - 2s is larger than the 3/4 - s/2 of (4.3) where s < 1/6.
+The line after (A.13) lacks the factor :math:`(1-\beta_2)^{-p}`, and so does the last term of :math:`M_2`,
+:math:`4 G_\infty^2`; with `corrected=True` the functions put it in. The theorem as printed is nevertheless true: both
+bounds are valid, and the corrected one is the looser (the guide on the theory shows it).
 
 References:
   Chen et al., `Closing the Generalization Gap of Adaptive Gradient Methods in Training Deep Neural Networks
@@ -115,7 +102,7 @@ def m2(*, p: float, b1: float, b2: float, G_inf: float, d: int, v1_norm: float, 
 
       M_2 = \frac{4 G_\infty^{2+2p} \, E\|\hat{v}_1^{-p}\|_1}{d (1-\beta_1)} + 4 G_\infty^2
 
-    and, corrected, with :math:`(1-\beta_2)^{-p}` times the last term (see the module's documentation).
+    and, corrected, with :math:`(1-\beta_2)^{-p}` times the last term.
 
     Args:
       p: The partially adaptive parameter, in [0, 1/2].
@@ -251,7 +238,7 @@ def bound(
       s: Growth of the gradients, in [0, 1/2]; with 1/2 the condition holds for all.
       q: In [max{0, 4p - 1}, 1]; by default the smallest, which has the best rate. T, alpha and s may be arrays; p, b1,
         b2, q not.
-      corrected: Whether M_2 is (see the module's documentation).
+      corrected: Whether M_2 is.
 
     Returns:
       The bound, a float, or an array where an argument is one.
@@ -450,8 +437,8 @@ def growth_bound(*, T: Any, d: int, G_inf: float, s: Any) -> Any:
     r"""What the growth condition alone says of an unbiased gradient, :math:`d\,G_\infty^2 T^{2s} / (T-1)`.
 
     It bounds :math:`\frac{1}{T-1} \sum_{t=2}^T E\|\nabla f(x_t)\|_2^2`, which is
-    :math:`E\|\nabla f(x_{\text{out}})\|_2^2` at a constant step size, whatever the method (not in the paper; see the
-    module's documentation).
+    :math:`E\|\nabla f(x_{\text{out}})\|_2^2` at a constant step size, whatever the method, as
+    :math:`E\,\nabla_i f(x_t)^2 \le E\,g_{t,i}^2` (not in the paper).
 
     Args:
       T: Number of iterates, at least 2.

@@ -1,7 +1,9 @@
 """What is built for a package index: its files, its metadata, and its types, seen from outside the checkout."""
 
+import email
 import json
 import pathlib
+import re
 import subprocess
 import sys
 import tarfile
@@ -77,6 +79,19 @@ def test_metadata(built):
     command = [sys.executable, "-m", "twine", "check", "--strict", *map(str, built.iterdir())]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+
+
+def test_description(built):
+    """What an index shows stands by itself: its example runs, and no link is relative to the repository."""
+    (path,) = built.glob("*.whl")
+    with zipfile.ZipFile(path) as wheel:
+        (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+        text = email.message_from_bytes(wheel.read(name)).get_payload()
+    (example,) = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    exec(example, {})
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert links
+    assert all(link.startswith("https://") for link in links)
 
 
 def test_types_from_outside(built, tmp_path):

@@ -6,9 +6,7 @@ import pathlib
 import matplotlib.image
 import numpy as np
 import pytest
-
-from padam_optax.experiments import slopes
-from padam_optax.report import slopes as report
+import slopes
 
 RECORDED = json.loads((pathlib.Path(__file__).parents[1] / "benchmarks" / "results" / "theory.json").read_text())
 STEPS = (64, 128, 256, 512)
@@ -47,8 +45,8 @@ def test_fitted_slope_of_a_power(monkeypatch):
 
 def test_picture(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(report, "save", lambda figure, path: drawn.append(figure) or path)
-    report.slope_figure(RECORDED["problems"], tmp_path / "x.png")
+    monkeypatch.setattr(slopes, "save", lambda figure, path: drawn.append(figure) or path)
+    slopes.slope_figure(RECORDED["problems"], tmp_path / "x.png")
     (figure,) = drawn
     assert [axes.get_title() for axes in figure.axes] == ["dense, s = 0.5", "dead zone, s = 0.167", "masked, s = 0.25"]
     for axes, result in zip(figure.axes, RECORDED["problems"].values(), strict=True):
@@ -58,9 +56,9 @@ def test_picture(tmp_path, monkeypatch):
         x, y = np.log(predicted.get_xdata()), np.log(predicted.get_ydata())
         np.testing.assert_allclose(np.diff(y) / np.diff(x), result["predicted_slope"])
     monkeypatch.undo()
-    path = report.slope_figure(RECORDED["problems"], tmp_path / "slopes.png")
+    path = slopes.slope_figure(RECORDED["problems"], tmp_path / "slopes.png")
     assert matplotlib.image.imread(path).shape[0] > 100
 
 
 def test_slope_in_words():
-    assert report.slope_text({"slope": -0.5584, "interval": [-0.56, -0.557]}) == "-0.558 [-0.560, -0.557]"
+    assert slopes.slope_text({"slope": -0.5584, "interval": [-0.56, -0.557]}) == "-0.558 [-0.560, -0.557]"

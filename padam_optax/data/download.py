@@ -142,9 +142,8 @@ def fetched(name: str, cache_dir: str | pathlib.Path | None = None) -> pathlib.P
 def fetch(name: str, cache_dir: str | pathlib.Path | None = None, *, progress: bool = True) -> pathlib.Path:
     """Downloads the data set `name`, checks it and unpacks it; what is there already and intact is left as it is.
 
-    A download that was cut goes on where it stopped, if the server can. An archive that was put into the cache folder
-    by hand is taken if its checksum is right. Only the expected files are unpacked, into a temporary folder that is
-    renamed at the end: whatever stops the call, a reader finds all files or none.
+    A download that was cut goes on where it stopped. An archive that was put into the cache folder by hand is taken if
+    its checksum is right. Whatever stops the call, a reader finds all files or none.
 
     Args:
       name: A key of `SOURCES`.
@@ -155,9 +154,9 @@ def fetch(name: str, cache_dir: str | pathlib.Path | None = None, *, progress: b
       The folder of the files and their marker. Its readers take it as `data_dir` and need no label.
 
     Raises:
-      DataError: If there is no such data set, it cannot be downloaded, the archive is not the expected one, it holds
-        anything that does not belong there or lacks something, the cache folder cannot be written, another process is
-        fetching the same, or files that were not fetched are in the way. The message says what to do.
+      DataError: If there is no such data set, it cannot be downloaded, the archive is not the expected one, the cache
+        folder cannot be written, another process is fetching the same, or files that were not fetched are in the way.
+        The message says what to do.
     """
     source = _source(name)
     cache = cache_folder(cache_dir)
@@ -359,12 +358,11 @@ def _unpack(name: str, source: Source, downloaded: list[pathlib.Path], folder: p
 def _unpack_members(members: Mapping[str, int], spare: int, archive: pathlib.Path, folder: pathlib.Path) -> None:
     """Writes the expected members into `folder`.
 
-    Members that are not expected stay in the archive. Links, devices, and paths that lead out of a folder are refused
-    wherever they are, for an archive that has them is not the official one.
+    Other members stay in the archive. Links, devices, and paths that lead out of a folder are refused: an archive that
+    has them is not the official one.
 
     Raises:
-      DataError: If the archive is damaged, has one of those, lacks an expected file, has one twice or with another
-        size, or unpacks to more than expected.
+      DataError: If the archive is damaged or has other than the expected content.
     """
     missing = dict(members)
     try:

@@ -94,8 +94,7 @@ def scan_image_folder(root: str | pathlib.Path, label: str) -> ImageFolder:
 
     Raises:
       DataError: If the label is missing or reserved, a folder is missing or empty, the splits have different classes,
-        or something else than a JPEG file lies in a class folder or something else than a folder beside it, or a file
-        is empty; the message names it and what was expected.
+        or there is anything but folders of JPEG files that are not empty; the message says what was expected.
     """
     if not label or label in RESERVED_LABELS:
         raise DataError(
@@ -179,28 +178,23 @@ def train_batches(
     """Endless batches of random resized crops, half of them mirrored, every epoch in another order.
 
     A crop has 0.08 to 1 times the image's area and 3/4 to 4/3 as its ratio of sides, as in Inception's training, and
-    is resized to a square (bilinear). With several processes, every process gets its own `batch_size` images of each
-    batch of all; what a batch of all holds does not depend on their number.
+    is resized to a square (bilinear). What a batch of all processes holds does not depend on their number.
 
     Args:
       images: What `scan_image_folder` found.
       batch_size: Images in a batch of this process.
       seed: Of the order, the crops and the flips; from 0 to 2^32 - 1.
       size: Height and width of the crops in pixels.
-      drop_remainder: Whether the last images of an epoch are left out of it if they do not fill a batch; otherwise
-        they are a smaller one.
-      shard: Which part of the data is this process's; by default JAX's process index and count. All parts have the
-        same size, so that all processes take equally many steps.
-      worker_count: Processes that decode; 0 decodes in threads of this one. Workers are started anew as by
-        `multiprocessing`'s "spawn": a script needs `if __name__ == "__main__":`. Batches come from them through shared
-        memory, which must have room for `3 * worker_count` of them.
+      drop_remainder: Whether the last images of an epoch are left out if they do not fill a batch.
+      shard: Which part of the data is this process's, all of one size; by default JAX's process index and count.
+      worker_count: Processes that decode; 0 decodes in threads of this one. They are started as by `multiprocessing`'s
+        "spawn": a script needs `if __name__ == "__main__":`. Shared memory must hold `3 * worker_count` batches.
 
     Returns:
       An iterator of dictionaries with `images` (batch_size, size, size, 3), uint8, and `labels` (batch_size,), int32.
 
     Raises:
-      DataError: If the images do not fill a batch, here; for a file that is not a readable image, which the message
-        names, when a batch with it is asked for.
+      DataError: If the images do not fill a batch; later, for a batch with a file that is not a readable image.
     """
     import grain
 
@@ -252,7 +246,7 @@ def eval_batches(
       An iterator as that of `train_batches`, in the order of the listing.
 
     Raises:
-      DataError: For a file that is not a readable image, which the message names, when a batch with it is asked for.
+      DataError: Later, for a batch with a file that is not a readable image.
     """
     import grain
 
@@ -338,8 +332,7 @@ class ImageBatches(Iterator[dict[str, np.ndarray]]):
     def _start(self) -> "grain.DatasetIterator[_Arrays]":
         import grain
 
-        # An element is a batch already, so that worker k of n makes the batches k, k + n, ...: as many are in work at a
-        # time as there are threads.
+        # An element is a batch already: as many are in work at a time as there are threads.
         threads = 2 if self._worker_count else min(8, os.cpu_count() or 1)
         read = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
         if self._worker_count:
@@ -349,10 +342,7 @@ class ImageBatches(Iterator[dict[str, np.ndarray]]):
 
 
 def _allow_unparsed_flag() -> None:
-    """Lets Grain read its flag's default where nothing has parsed the command line with Abseil.
-
-    Grain 0.2.18 raises otherwise when it starts workers (google/grain#1355).
-    """
+    """Lets Grain read its flag's default without Abseil's command line (google/grain#1355)."""
     from absl import flags
 
     name = "grain_enable_multiprocess_worker_profiling"

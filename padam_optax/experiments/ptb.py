@@ -1,17 +1,15 @@
 """Language models: the paper's (Table 3, Figure 3 c and f), and ours for a CPU core.
 
-`ptb-lstm2-<optimizer>` and `ptb-lstm3-<optimizer>` are the cells of Table 3. The paper names only "LSTM". Its
-perplexities (61.5 and 58.5) are AWD-LSTM's (Merity et al., 2018), where a plain LSTM ends near 80, so that we infer,
-and say that we infer, that network with its regularisation, at the settings of its public code for Penn Treebank with
-batch 20, over 200 epochs.
+`ptb-lstm2-<optimizer>` and `ptb-lstm3-<optimizer>` are the cells of Table 3. That its "LSTM" is AWD-LSTM is inferred
+(see `models.awd_lstm`); regularisation and settings are those of its public code for Penn Treebank, with batch 20, over
+200 epochs.
 
     padam run ptb-lstm2-padam --data-dir DIR
 
 `ptb-mini-<optimizer>` is our recipe for a CPU core, not the paper's: the first 100,000 training tokens, the 2,000 words
 most frequent in them, sizes of 128, windows of 35 steps, 20 epochs, the whole validation and test texts. A run takes
-about two minutes on one core; with 200,000 tokens it took 3.9 on an idle machine and over 4 beside anything else. p and
-the learning rates were chosen by the perplexity of the validation text at half the epochs; the records of that search
-and of the runs are in benchmarks/reproduction.
+about two minutes on one core. p and the learning rates were chosen by the perplexity of the validation text at half the
+epochs; the records of that search and of the runs are in benchmarks/reproduction.
 
     padam run ptb-mini-padam --data-dir DIR
 """

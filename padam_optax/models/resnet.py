@@ -61,7 +61,7 @@ class ResNet(nnx.Module):
       blocks: Blocks of each stage; every stage but the first halves the image.
       classes: Outputs.
       stem_size: Height and width of the stem's kernel.
-      stem_stride: 1 for the CIFAR form of the paper, 2 for ImageNet's form and the mini recipe.
+      stem_stride: 1 for the paper's CIFAR form, 2 for ImageNet's and the mini recipe.
       stem_pool: Whether the stem ends with a 3x3 max pool of stride 2 and padding 1.
       kernel_init: Of every convolution; by default PyTorch's. The linear layer always has PyTorch's.
       norm_scale_init: Of the batch norms' scales, "ones" or "uniform" (U(0, 1), PyTorch's default up to 1.1).

@@ -186,8 +186,7 @@ def paired_interval(differences: Sequence[float]) -> tuple[float, float] | None:
 def verdict(claim: Claim, n: int, interval: tuple[float, float] | None, diverged: tuple[int, int] = (0, 0)) -> Verdict:
     """Whether the whole interval, or nothing of it, fulfils the claim.
 
-    Below three pairs there is no verdict. A run that diverged is in no interval although it is the worst that can
-    happen: there is no verdict in favour of a side that has one.
+    No verdict below three pairs, nor in favour of a side with a run that diverged: that run is in no interval.
     """
     if interval is None or n < MINIMUM:
         return Verdict.CANNOT_TELL
@@ -253,7 +252,7 @@ def _between_p(key: str, paper: Paper, records: Sequence[Record]) -> Iterator[tu
 
 
 def _subjects(paper: Paper, claim: Claim, records: Sequence[Record]) -> list[tuple[str, str]]:
-    """The suites and metrics that a claim about methods is about, the paper's first; of ours the metric of the test."""
+    """The suites and metrics of a claim about methods, the paper's first; of ours the metric of the test."""
     if claim.start:
         return list(itertools.product((*paper.suites, *paper.own_suites), claim.metrics))
     rows = ((row.suite, row.metric) for table in paper.tables.values() for row in table.rows)

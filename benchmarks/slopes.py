@@ -9,7 +9,7 @@ G_inf and inf f are known in closed form, sums over d = 10 coordinates of one no
   nonzeros grows as T^(2s) for the one s with 2s = 1/4 + s/2.
 - masked, s = 1/4: the dense problem, of which a coordinate's gradient is there with probability T^(2s-1) only, in the
   first step always. f is then T^(2s-1) times the dense one, another for each T: with f fixed and gradients bounded and
-  unbiased, they cannot stay sparse where that of f is not small (see padam_optax.theory).
+  unbiased, they cannot stay sparse where that of f is not small (see docs/theory.md).
 
 ``E|grad f(x_out)|^2`` is the mean over x_2, ..., x_T, over independent runs for each T. The slope is that of a line
 through the logarithms, over all T and over the larger half of them; its interval the middle 95% of slopes of runs drawn
@@ -18,7 +18,8 @@ again with replacement.
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -26,6 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from padam_optax import padam, theory
+from padam_optax.report.figures import new_figure, save
 
 P, B1, B2, D = 1 / 8, 0.9, 0.99, 10
 STEPS = tuple(2**power for power in range(6, 14))
@@ -220,3 +222,36 @@ def measure_slopes(
         "nonzeros_slope": _slope(steps, [row["nonzeros"] for row in rows]),
         "rows": rows,
     }
+
+
+def slope_text(measured: Mapping[str, Any]) -> str:
+    """A slope with its interval, such as `-0.558 [-0.560, -0.557]`."""
+    low, high = measured["interval"]
+    return f"{measured['slope']:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def slope_figure(results: Mapping[str, Mapping[str, Any]], path: str | pathlib.Path) -> pathlib.Path:
+    """Draws the measured gradients, the line of (4.3) and the bound (4.2) against T, a panel a problem; writes a PNG.
+
+    Args:
+      results: By the problem's name, as `measure_slopes` returns them.
+      path: Of the picture.
+
+    Returns:
+      `path`.
+    """
+    figure = new_figure(4 * len(results), 3.6)
+    panels = figure.subplots(1, len(results), sharey=True, squeeze=False)[0]
+    for axes, (name, result) in zip(panels, results.items(), strict=True):
+        steps = np.array([row["T"] for row in result["rows"]])
+        measured = np.array([row["measured"] for row in result["rows"]])
+        label = f"measured: {slope_text(result['measured'])}\nthe right half: {slope_text(result['measured_late'])}"
+        axes.loglog(steps, measured, "o-", label=label)
+        predicted = measured[-1] * (steps / steps[-1]) ** result["predicted_slope"]
+        axes.loglog(steps, predicted, "--", label=f"(4.3): {result['predicted_slope']:.2f}")
+        bounds = [row["bound_printed"] for row in result["rows"]]
+        axes.loglog(steps, bounds, ":", label=f"(4.2) with its constants: {result['bound_slope']:.2f}")
+        axes.set(title=f"{name}, s = {result['s']:.3g}", xlabel="T")
+        axes.legend(fontsize=7, title="slope", title_fontsize=7)
+    panels[0].set_ylabel(r"$E\|\nabla f(x_{out})\|^2$")
+    return save(figure, path)
