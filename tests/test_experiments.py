@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from padam_optax.experiments import EXPERIMENTS, demo, figure, find, paper, ptb, table
+from padam_optax.experiments import EXPERIMENTS, beyond, demo, figure, find, paper, ptb, table
 from padam_optax.experiments.cifar import FIGURE_1, MINI_CHOICES, PAPER_SETTINGS
 from padam_optax.experiments.datasets import DATASETS
 from padam_optax.experiments.optimizers import make_optimizer
@@ -29,6 +29,7 @@ REPRODUCTION = pathlib.Path(__file__).parents[1] / "benchmarks" / "reproduction"
 CHOICES = {
     "cifar10-mini": (PAPER_SETTINGS, MINI_CHOICES),
     "ptb-mini": (ptb.PAPER_SETTINGS[2], ptb.MINI_CHOICES),
+    "digits-mini": (PAPER_SETTINGS, demo.MINI_CHOICES),
 }
 
 each_spec = pytest.mark.parametrize("spec", EXPERIMENTS.values(), ids=EXPERIMENTS)
@@ -37,7 +38,8 @@ each_spec = pytest.mark.parametrize("spec", EXPERIMENTS.values(), ids=EXPERIMENT
 @each_spec
 def test_spec_is_consistent(spec):
     assert EXPERIMENTS[spec.name] is spec
-    assert f"-{spec.optimizer}" in spec.name if spec in FIGURE_1 else spec.name.endswith(f"-{spec.optimizer}")
+    changed = spec in (*FIGURE_1, *beyond.EXPERIMENTS)
+    assert f"-{spec.optimizer}-" in spec.name if changed else spec.name.endswith(f"-{spec.optimizer}")
     assert spec.model in (*MODELS, "awd-lstm")
     assert spec.dataset in (DATASETS if spec.language is None else ("ptb", "pydoc"))
     assert (spec.language is None) == (spec.model != "awd-lstm")
@@ -52,7 +54,7 @@ def test_spec_is_consistent(spec):
 
 @each_spec
 def test_settings_suit_the_optimizer(spec):
-    make_optimizer(spec.optimizer, spec.hyperparameters)
+    make_optimizer(spec.optimizer, spec.hyperparameters, allow_unproven_p=spec.allow_unproven_p)
     assert all(isinstance(value, float) for value in spec.hyperparameters.values())
 
 
@@ -67,7 +69,7 @@ def test_names_are_unique_and_suites_complete():
     """Each recipe is there for each of the seven, alike but for the optimizer and its settings."""
     suites = collections.defaultdict(list)
     for spec in EXPERIMENTS.values():
-        if spec not in FIGURE_1:
+        if spec not in (*FIGURE_1, *beyond.EXPERIMENTS):
             suites[spec.suite].append(spec)
     for specs in suites.values():
         assert [spec.optimizer for spec in specs] == list(OPTIMIZERS)
@@ -333,5 +335,5 @@ def test_trials_are_todays_recipe(tuning, suite, name):
         today = dataclasses.asdict(tuning.variant(suite, name, settings["learning_rate"], settings.get("p")))
         today.pop("paper")
         assert {key: recorded[key] for key in today} == json.loads(json.dumps(today))
-        sizes = {"cifar10-mini": (4_000, 1_000), "ptb-mini": (100_000, 82_430)}[suite]
+        sizes = {"cifar10-mini": (4_000, 1_000), "ptb-mini": (100_000, 82_430), "digits-mini": (800, 200)}[suite]
         assert (record.config["data"]["train_examples"], record.config["data"]["test_examples"]) == sizes

@@ -313,7 +313,10 @@ def test_target_of_trials_only(tmp_path):
         targets.target_grids(SMALL, trials(tmp_path), "test_error", 1.0)
 
 
-@pytest.mark.parametrize(("suite", "padams", "fewest", "most"), [("cifar10-mini", 29, 5, 7), ("ptb-mini", 35, 4, 6)])
+@pytest.mark.parametrize(
+    ("suite", "padams", "fewest", "most"),
+    [("cifar10-mini", 29, 5, 7), ("ptb-mini", 35, 4, 6), ("digits-mini", 30, 5, 7)],
+)
 def test_trials_of_the_mini_suites(suite, padams, fewest, most):
     """As the page in benchmarks/reproduction says: ten of the 35 were trained after the choice."""
     folder = REPRODUCTION / f"{suite}-tuning"

@@ -292,7 +292,7 @@ def test_picture_without_a_curve(tmp_path):
     assert matplotlib.image.imread(figures.training_curves(suite, tmp_path / "curves.png")).shape == (480, 1200, 4)
 
 
-@pytest.mark.parametrize("name", ["cifar10-mini", "ptb-mini"])
+@pytest.mark.parametrize("name", ["cifar10-mini", "ptb-mini", "digits-mini"])
 def test_readme_shows_the_recorded_runs(name):
     """The tables in README are those that its records make."""
     root = pathlib.Path(__file__).parents[1]

@@ -38,13 +38,13 @@ DIGITS = tuple(
 
 # Chosen on held-out training images; everything else is as in the paper.
 MINI_CHOICES: dict[str, dict[str, float]] = {
-    "sgdm": {"learning_rate": 0.1},
-    "adam": {"learning_rate": 1e-2},
-    "amsgrad": {"learning_rate": 1e-2},
-    "adamw": {"learning_rate": 1e-2},
-    "yogi": {"learning_rate": 1e-2},
-    "adabound": {"learning_rate": 1e-2},
-    "padam": {"learning_rate": 0.1, "p": 0.125},
+    "sgdm": {"learning_rate": 0.3162},
+    "adam": {"learning_rate": 0.03162},
+    "amsgrad": {"learning_rate": 0.03162},
+    "adamw": {"learning_rate": 0.03162},
+    "yogi": {"learning_rate": 0.1},
+    "adabound": {"learning_rate": 0.1},
+    "padam": {"learning_rate": 10.0, "p": 0.0625},
 }
 
 MINI = tuple(
