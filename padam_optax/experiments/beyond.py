@@ -10,6 +10,8 @@ Each experiment is a recipe's Padam with one thing changed, all else as chosen t
   network for images, what has fewer than two axes: scales and biases.
 - `debiased`: that bias correction, in the place of the authors' code's.
 - `p1-converted`: no root, p = 1, beyond what the paper proves, the rate converted.
+- `p1-converted-debiased`: the same with that bias correction. Under the official one the first update is
+  (1-b2)^(1/2-p) times as large as in AMSGrad: 32 times for p = 1, as v-hat starts at (1-b2) g^2.
 - `decoupled`: AdamW's decay, normalised as in the paper, in the place of the coupled one.
 
 A rate is converted by `padam_optax.convert_learning_rate`, from the p that it was chosen for.
@@ -42,6 +44,7 @@ def _variants() -> Iterator[Experiment]:
             "group-p-converted": {**own, "p": 0.125, "group_p": 0.4, **converted, "group_root": group_root},
             "debiased": own,
             "p1-converted": {**own, "p": 1.0, **converted},
+            "p1-converted-debiased": {**own, "p": 1.0, **converted},
             "decoupled": {**coupled, "normalized_weight_decay": decay},
         }.items():
             yield dataclasses.replace(
@@ -49,7 +52,7 @@ def _variants() -> Iterator[Experiment]:
                 name=f"{base.name}-{name}",
                 hyperparameters=changed,
                 seeds=(0, 1, 2),
-                bias_correction="debiased" if name == "debiased" else base.bias_correction,
+                bias_correction="debiased" if name.endswith("debiased") else base.bias_correction,
                 allow_unproven_p=changed["p"] > 0.5,
             )
 
