@@ -1,8 +1,10 @@
 """The command `padam`: what it prints, writes and refuses. Only here do all seven optimizers train."""
 
 import importlib.util
+import itertools
 import json
 import pathlib
+import subprocess
 import sys
 import warnings
 
@@ -69,6 +71,17 @@ def test_help_of_commands(command, shown, option):
     code, output, _ = padam(command, option)
     assert code == 0
     assert [text for text in shown if text not in words(output)] == []
+
+
+@pytest.mark.parametrize("command", ["list", "run", "sweep", "demo", "report", "check"])
+def test_help_fills_narrow_lines(command, monkeypatch):
+    """At 80 columns a line of a command's text ends where the next word has no room, wherever the source breaks it."""
+    monkeypatch.setenv("COLUMNS", "80")
+    _, output, _ = padam(command, "--help")
+    lines = [line.strip() for line in output[: output.index("╭")].splitlines()]
+    assert max(map(len, lines)) <= 78
+    pairs = itertools.pairwise(lines)
+    assert [line for line, after in pairs if line and after and len(line) + 1 + len(after.split()[0]) <= 78] == []
 
 
 def test_no_command_shows_help():
@@ -357,6 +370,32 @@ def test_missing_extras(monkeypatch, missing):
         f'padam needs packages that are not installed ({", ".join(missing)}): pip install "padam_optax[experiments]"'
     )
     assert "padam_optax.cli" not in sys.modules
+
+
+BARE = """
+import subprocess
+import sys
+for name in sys.argv[2:]:
+    sys.modules[name] = None  # as if it were not installed
+try:
+    exec(sys.argv[1])
+except ImportError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "missing"),
+    [
+        ("import padam_optax.models.vgg", "flax"),
+        ("import padam_optax.report.tables", "rich"),
+        ("from padam_optax.data.digits import read_digits; read_digits()", "sklearn"),
+    ],
+)
+def test_missing_extras_of_the_library(code, missing):
+    """Whoever imports a part that needs more than the core reads what installs it."""
+    done = subprocess.run([sys.executable, "-c", BARE, code, missing], capture_output=True, text=True, check=True)
+    assert 'pip install "padam_optax[experiments]"' in done.stdout
 
 
 def test_main_runs_the_command(monkeypatch, capsys):

@@ -1,6 +1,8 @@
 """The command `padam`."""
 
-from typing import Annotated
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
@@ -37,12 +39,18 @@ def main(
     """Padam: partially adaptive momentum estimation. Runs and reports the experiments."""
 
 
-app.command("list")(list_experiments)
-app.command()(run)
-app.command()(sweep)
-app.command("demo")(run_demo)
-app.command()(report)
-app.command()(check)
+def _add(to: typer.Typer, function: Callable[..., Any], name: str | None = None) -> None:
+    """Adds a command with its docstring as help, a line a paragraph: Typer would keep the source's line breaks."""
+    paragraphs = (inspect.getdoc(function) or "").split("\n\n")
+    to.command(name, help="\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs))(function)
+
+
+_add(app, list_experiments, "list")
+_add(app, run)
+_add(app, sweep)
+_add(app, run_demo, "demo")
+_add(app, report)
+_add(app, check)
 _data = typer.Typer(help="Data sets.", no_args_is_help=True)
-_data.command()(fetch)
+_add(_data, fetch)
 app.add_typer(_data, name="data")

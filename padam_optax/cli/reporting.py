@@ -15,7 +15,7 @@ from padam_optax.report.runs import distinct
 
 _Records = Annotated[
     list[pathlib.Path],
-    typer.Argument(metavar="RECORDS...", help="Folders of recorded runs.", exists=True, file_okay=False),
+    typer.Argument(metavar="RECORDS", help="Folders of recorded runs.", exists=True, file_okay=False),
 ]
 
 

@@ -10,8 +10,15 @@ _TRAIN_EXAMPLES = 1_000
 
 
 def read_digits() -> ImageData:
-    """Reads the digits in a fixed random order: 1,000 training and 797 test images, (8, 8, 1), values 0 to 16."""
-    from sklearn.datasets import load_digits
+    """Reads the digits in a fixed random order: 1,000 training and 797 test images, (8, 8, 1), values 0 to 16.
+
+    Raises:
+      ImportError: If scikit-learn is not installed; the message says what installs it.
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ModuleNotFoundError:
+        raise ImportError('The digits need scikit-learn: pip install "padam_optax[experiments]".') from None
 
     images, labels = load_digits(return_X_y=True)
     order = np.random.default_rng(0).permutation(len(labels))

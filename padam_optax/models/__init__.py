@@ -1,1 +1,6 @@
 """Flax NNX networks, images as NHWC, called `model(images, train=..., key=...)`. They know no data set or loss."""
+
+import importlib.util
+
+if importlib.util.find_spec("flax") is None:
+    raise ImportError('The networks need Flax: pip install "padam_optax[experiments]".')
