@@ -1,15 +1,18 @@
 """What a run on the digits loses when it is killed, told to stop, its checkpoints are damaged, or the disk is full.
 
-    python benchmarks/faults.py [--kills 50] [--terminations 10] [--seed 0] [--out FILE]
+    python benchmarks/faults.py [--kills 50] [--terminations 10] [--losses 10] [--seed 0] [--out FILE]
 
 - killed: one run, started again after each SIGKILL and each SIGTERM, which come at random times within what it does
-  (training, evaluating, writing a checkpoint, writing its metrics, reading a checkpoint). Its end is compared bit by
-  bit with that of a run never stopped.
+  (training, evaluating, writing a checkpoint, writing its metrics, reading a checkpoint, reading the data). Its end is
+  compared bit by bit with that of a run never stopped.
+- lost: the same of a run in two processes, of which one is killed: the other has to end within two minutes, with a
+  message. Then two processes that are told of different folders.
 - damaged: each file of the newest checkpoint truncated, emptied, altered (one bit) and deleted, then the same with both
   checkpoints.
 - full: a limit on the size of files, and a small tmpfs where one can be mounted (as root), filled up.
 
-Prints a table. It exits with 1 if anything was lost that should not be.
+Prints a table, and writes the lines of each part once it is done; those of parts that were not asked for stay in the
+file. It exits with 1 if anything was lost that should not be.
 """
 
 import argparse
@@ -26,6 +29,7 @@ import re
 import resource
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -40,7 +44,7 @@ import jax.numpy as jnp
 import numpy as np
 from measuring import write
 
-from padam_optax.experiments import find
+from padam_optax.experiments import datasets, find
 from padam_optax.experiments.datasets import load_data
 from padam_optax.experiments.programs import trainer_for
 from padam_optax.experiments.records import Record, RunDirectory
@@ -57,7 +61,11 @@ PHASES = {
     "writing a checkpoint": (Checkpoints, "save"),
     "writing metrics": (RunDirectory, "append"),
     "reading a checkpoint": (Checkpoints, "restore"),
+    "reading the data": (datasets, "load_data"),
 }
+# A start does these once; the others once an epoch.
+ONCE = ("reading a checkpoint", "reading the data")
+LONGEST_WAIT = 120
 
 
 @dataclasses.dataclass
@@ -153,21 +161,22 @@ def run_watched(folder: pathlib.Path, limit: int, arguments: list[str]) -> None:
 class Trial:
     """A run of the command that records under `out`; `scratch` holds what all share, compiled programs too."""
 
-    def __init__(self, out: pathlib.Path, scratch: pathlib.Path, epochs: int):
-        self.scratch, self._out, self._epochs = scratch, out, epochs
+    def __init__(self, out: pathlib.Path, scratch: pathlib.Path, epochs: int, process: int = 0):
+        self._watched, self._out, self._epochs = scratch / f"process {process}", out, epochs
         self.directory = RunDirectory(out, NAME, 0)
-        scratch.mkdir(parents=True, exist_ok=True)
+        self._watched.mkdir(parents=True, exist_ok=True)
         self._environment = os.environ | {
             "JAX_COMPILATION_CACHE_DIR": str(scratch / "cache"),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         }
 
-    def start(self, *, limit: int = -1) -> subprocess.Popen[str]:
-        command = [sys.executable, __file__, "--watched", str(self.scratch), str(limit)]
+    def start(self, *options: str, limit: int = -1) -> subprocess.Popen[str]:
+        command = [sys.executable, __file__, "--watched", str(self._watched), str(limit)]
         command += ["run", NAME, "--out", str(self._out), "--epochs", str(self._epochs), "--checkpoint-every", "1"]
-        (self.scratch / "progress").unlink(missing_ok=True)
-        self.progress = Progress(self.scratch / "progress")
+        command += options
+        (self._watched / "progress").unlink(missing_ok=True)
+        self.progress = Progress(self._watched / "progress")
         pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
         return subprocess.Popen(command, env=self._environment, text=True, **pipes)
 
@@ -176,6 +185,11 @@ class Trial:
         with self.start(limit=limit) as process:
             _, errors = process.communicate()
         return process.returncode, errors
+
+    def seconds(self) -> dict[str, float]:
+        """Of each phase, in a run that was never stopped."""
+        seconds = json.loads((self._watched / "seconds.json").read_text())
+        return {"reading a checkpoint": seconds["writing a checkpoint"], **seconds}
 
     def end(self) -> "End":
         return End.of(self.directory, self._epochs)
@@ -210,7 +224,8 @@ def without_times(record: Record | None) -> list[dict[str, Any]]:
 def epochs_to_repeat(directory: RunDirectory) -> int:
     """Epochs that are recorded, but not in a checkpoint: those are trained again."""
     record = directory.read()
-    steps = [int(path.name) for path in directory.checkpoints.iterdir() if path.name.isdigit()]
+    found = directory.checkpoints.iterdir() if directory.checkpoints.is_dir() else ()
+    steps = [int(path.name) for path in found if path.name.isdigit()]
     return max(0, (0 if record is None else record.epochs) - max(steps, default=0) // STEPS)
 
 
@@ -229,22 +244,22 @@ def kill(folder: pathlib.Path, scratch: pathlib.Path, kills: int, terminations: 
     whole = Trial(folder / "never stopped", scratch, epochs)
     code, errors = whole.finish()
     assert code == 0, errors
-    seconds = json.loads((whole.scratch / "seconds.json").read_text())
-    seconds.setdefault("reading a checkpoint", seconds["writing a checkpoint"])
+    seconds = whole.seconds()
     trial = Trial(folder / "killed", scratch, epochs)
     rows: dict[tuple[signal.Signals, str], Row] = {}
     numbers = [signal.SIGKILL] * kills + [signal.SIGTERM] * terminations
     draw.shuffle(numbers)
     for turn, number in enumerate(numbers):
         phase = list(PHASES)[turn % len(PHASES)]
-        # Reading is done once; the first training is the one that compiles.
-        wanted = 1 if phase == "reading a checkpoint" else draw.randint(2, 4)
+        # The first training is the one that compiles.
+        wanted = 1 if phase in ONCE else draw.randint(2, 4)
+        before = trial.directory.read()
         process = trial.start()
         did = interrupt(process, trial.progress, phase, wanted, draw.uniform(0, seconds[phase]), number)
         _, errors = process.communicate()
         row = rows.setdefault((number, did), Row(number.name, did))
         expected = 0 if number == signal.SIGTERM else -signal.SIGKILL
-        repeated = epochs_to_repeat(trial.directory)
+        repeated = 0 if trial.directory.read() == before else epochs_to_repeat(trial.directory)
         in_time = repeated == 0 if number == signal.SIGTERM else repeated <= 1
         outcome = "exit code 0" if process.returncode == 0 else f"exit code {process.returncode}"
         row.count(process.returncode == expected and in_time and "Traceback" not in errors, outcome, repeated)
@@ -255,6 +270,81 @@ def kill(folder: pathlib.Path, scratch: pathlib.Path, kills: int, terminations: 
     end = Row("all of them", f"{len(numbers)} times in one run of {epochs} epochs")
     end.count(code == 0 and trial.end().equals(whole.end()), "bit-equal" if code == 0 else f"exit code {code}")
     return [*sorted(rows.values(), key=lambda row: (row.fault, row.where)), end]
+
+
+def options_of_two() -> list[list[str]]:
+    """How each of two processes learns of the other."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    return [["--coordinator", address, "--process", f"{number}/2"] for number in range(2)]
+
+
+def finish_both(both: list[Trial]) -> list[tuple[int, str]]:
+    """Exit code and standard error of each."""
+    started = [trial.start(*options) for trial, options in zip(both, options_of_two(), strict=True)]
+    errors = [process.communicate()[1] for process in started]
+    return [(process.returncode, error) for process, error in zip(started, errors, strict=True)]
+
+
+def says_why(code: int, errors: str) -> str | None:
+    """How a process ended whose partner was lost, or None if its user would not know why."""
+    if "Traceback" in errors:
+        return None
+    ours = [line for line in errors.splitlines() if line.startswith("Error: ")]
+    if len(ours) == 1 and code in (2, 3):
+        return f"exit code {code}, one line of error"
+    if code == -signal.SIGABRT and "another task died" in errors:
+        return "aborted, JAX's own message"
+    return None
+
+
+def lose(folder: pathlib.Path, scratch: pathlib.Path, losses: int, draw: random.Random) -> list[Row]:
+    epochs = 4 * losses
+    whole = [Trial(folder / "never stopped", scratch, epochs, number) for number in range(2)]
+    for code, errors in finish_both(whole):
+        assert code == 0, errors
+    seconds = [trial.seconds() for trial in whole]
+    both = [Trial(folder / "lost", scratch, epochs, number) for number in range(2)]
+    rows = [Row("SIGKILL", f"process {number} of two") for number in range(2)]
+    slowest = 0.0
+    for turn in range(losses):
+        lost = turn % 2
+        # Only process 0 writes metrics.
+        phase = draw.choice([name for name in PHASES if name in seconds[lost]])
+        wanted = 1 if phase in ONCE else draw.randint(2, 4)
+        started = [trial.start(*options) for trial, options in zip(both, options_of_two(), strict=True)]
+        did = interrupt(
+            started[lost],
+            both[lost].progress,
+            phase,
+            wanted,
+            draw.uniform(0, seconds[lost][phase]),
+            signal.SIGKILL,
+        )
+        began = time.perf_counter()
+        try:
+            _, errors = started[1 - lost].communicate(timeout=LONGEST_WAIT)
+        except subprocess.TimeoutExpired:
+            started[1 - lost].kill()
+            _, errors = started[1 - lost].communicate()
+        slowest = max(slowest, time.perf_counter() - began)
+        started[lost].communicate()
+        said = says_why(started[1 - lost].returncode, errors)
+        repeated = epochs_to_repeat(both[0].directory)
+        rows[lost].count(said is not None and repeated <= 1, f"{said or '?'} ({did})", repeated)
+        if said is None:
+            print(errors, file=sys.stderr)
+        print(f"{turn + 1} of {losses}: {rows[lost]}", flush=True)
+    ends = finish_both(both)
+    last = Row("all of them", f"{losses} times in one run of {epochs} epochs in two processes")
+    equal = [code for code, _ in ends] == [0, 0] and both[0].end().equals(whole[0].end())
+    last.count(equal and slowest < LONGEST_WAIT, f"{'bit-equal' if equal else '?'}, none waited over {slowest:.0f} s")
+    apart = Row("two folders", "--out not shared by two processes")
+    ends = finish_both([Trial(folder / f"alone {number}", scratch, epochs, number) for number in range(2)])
+    refused = all(is_one_error(*end) and "is not one folder" in end[1] for end in ends)
+    apart.count(refused, "one line of error from each" if refused else "?")
+    return [*rows, last, apart]
 
 
 def truncate(path: pathlib.Path) -> None:
@@ -392,26 +482,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=50, help="SIGKILLs")
     parser.add_argument("--terminations", type=int, default=10, help="SIGTERMs")
+    parser.add_argument("--losses", type=int, default=10, help="SIGKILLs of one of two processes")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--parts", default="damaged,full,killed")
+    parser.add_argument("--parts", default="killed,lost,damaged,full")
     parser.add_argument("--out", type=pathlib.Path, help="write the result as JSON")
     arguments = parser.parse_args()
-    rows = []
+    found: dict[str, list[Row]] = {}
+    out: pathlib.Path | None = arguments.out
+    recorded = json.loads(out.read_text())["parts"] if out is not None and out.exists() else {}
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         scratch = folder / "scratch"
         parts: dict[str, Callable[[], list[Row]]] = {
-            "damaged": lambda: damage(folder / "damages"),
-            "full": lambda: fill_up(folder / "full", scratch),
             "killed": lambda: kill(
                 folder / "kills", scratch, arguments.kills, arguments.terminations, random.Random(arguments.seed)
             ),
+            "lost": lambda: lose(folder / "losses", scratch, arguments.losses, random.Random(arguments.seed)),
+            "damaged": lambda: damage(folder / "damages"),
+            "full": lambda: fill_up(folder / "full", scratch),
         }
         for part in arguments.parts.split(","):
-            rows += parts[part]()
+            found[part] = parts[part]()
+            if out is not None:
+                recorded[part] = [dataclasses.asdict(row) for row in found[part]]
+                write(out, seed=arguments.seed, parts={name: recorded[name] for name in parts if name in recorded})
+    rows = [row for part in found.values() for row in part]
     print("fault, where | as it should | at most so many epochs repeated | outcomes", *rows, sep="\n")
-    if arguments.out is not None:
-        write(arguments.out, seed=arguments.seed, rows=[dataclasses.asdict(row) for row in rows])
     if any(row.as_expected < row.tried for row in rows):
         sys.exit(1)
 

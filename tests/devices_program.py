@@ -155,7 +155,7 @@ def train(make, placement: Placement) -> dict:
         "bytes": sorted(bytes_of.values()),
         "sizes": [leaf.shape for leaf in jax.tree.leaves(state.opt_state)],
     }
-    if make is images:
+    if make is images and not placement.shard_optimizer:
         data = placement.put_whole(pictures())
         compiled = trainer.train_steps.lower(state, seed, settings, data, 0, 0, 1).compile()
         found |= {

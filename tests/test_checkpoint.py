@@ -163,3 +163,19 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match=f"written to {tmp_path / 'file' / 'checkpoints'}: "):
         Checkpoints(tmp_path / "file" / "checkpoints")
+
+
+def test_a_lost_process_is_no_damage(folder, monkeypatch):
+    """Neither a checkpoint that cannot be used nor a full disk: nothing is wrong with the files."""
+
+    def lost(*_, **__):
+        raise jax.errors.JaxRuntimeError("another task died")
+
+    with Checkpoints(folder) as checkpoints, monkeypatch.context() as patch:
+        patch.setattr(checkpoints._manager, "save", lost)
+        patch.setattr(checkpoints._manager, "restore", lost)
+        patch.setattr(jax, "process_count", lambda: 2)
+        with pytest.raises(jax.errors.JaxRuntimeError, match="another task died"):
+            checkpoints.restore(state(0))
+        with pytest.raises(jax.errors.JaxRuntimeError, match="another task died"):
+            checkpoints.save(9, state(9))

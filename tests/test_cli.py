@@ -4,6 +4,7 @@ import importlib.util
 import itertools
 import json
 import pathlib
+import signal
 import subprocess
 import sys
 import warnings
@@ -174,6 +175,18 @@ def test_nothing_begins_after_the_deadline(tmp_path):
     assert code == 0
     assert "Stopped by the deadline" in output
     assert all(f"digits-padam seed {seed}: 0 of 40 epochs done" in output for seed in (0, 1))
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_signal_while_the_data_are_read(tmp_path, monkeypatch, number, code):
+    """Nothing is trained: the signal holds until the reading is done."""
+    monkeypatch.setattr("padam_optax.experiments.datasets.load_data", lambda *_, **__: signal.raise_signal(number))
+    exit_code, output, errors = padam("run", "digits-padam", "--out", tmp_path / "runs")
+    assert exit_code == code
+    assert f"{number.name}: stopping once the data are read." in errors
+    assert f"Stopped by {number.name}" in output
+    assert "digits-padam seed 0: 0 of 40 epochs done" in output
     assert not (tmp_path / "runs").exists()
 
 

@@ -11,11 +11,12 @@ import jax
 import pytest
 from two_processes import ROOT, coordinator, pair
 
-from padam_optax.experiments import find
+from padam_optax.experiments import DataError, find
 from padam_optax.experiments.datasets import load_data
 from padam_optax.experiments.devices import choose_devices, ending_together
 from padam_optax.experiments.records import RunDirectory
 from padam_optax.experiments.run import run
+from padam_optax.training import processes
 
 SPEC = find("digits-padam").with_epochs(12)
 
@@ -122,15 +123,15 @@ def test_eight_devices_then_two_processes_then_one(on_eight_devices, never_stopp
 
 @pytest.mark.parametrize("lost", [0, 1])
 def test_a_lost_process_ends_the_other(lost):
-    """`padam run` says so within `ending_together`."""
+    """`padam run` says so within `ending_together`. Without it, SIGTERM ends a process: JAX does not listen for it."""
     address = coordinator()
     both = pair(lambda number: ["-c", TALKING, address, f"{number}/2"])
     for process in both:
         while "together" not in process.stdout.readline():
             assert process.poll() is None
-    both[lost].kill()
+    both[lost].terminate()
     _, errors = both[1 - lost].communicate(timeout=120)
-    assert both[lost].wait() == -signal.SIGKILL
+    assert both[lost].wait() == -signal.SIGTERM
     # JAX's own end may come first where process 0, which it counts on, is lost.
     ours = both[1 - lost].returncode == 3 and "lost: " in errors
     assert ours or (both[1 - lost].returncode == -signal.SIGABRT and "another task died" in errors)
@@ -154,3 +155,33 @@ def test_what_is_refused(options, words):
 def test_one_process_keeps_its_errors():
     with pytest.raises(jax.errors.JaxRuntimeError, match="out of memory"), ending_together(print):
         raise jax.errors.JaxRuntimeError("out of memory")
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_folder_that_not_all_see(monkeypatch, tmp_path, shared):
+    """As process 0 sees it, and as one does that sees the same folder or one of its own."""
+    own = tmp_path / "own"
+    seen_by_other = []
+
+    def at_the_barrier(place):
+        (token,) = own.iterdir()
+        seen_by_other.append(((own if shared else tmp_path) / token.name).exists())
+
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(processes, "agreed", lambda value: value)
+    monkeypatch.setattr(processes, "wait_for_all", at_the_barrier)
+    monkeypatch.setattr(processes, "anywhere", lambda flag: flag or not seen_by_other[0])
+    assert processes.is_shared(own) == shared
+    assert list(own.iterdir()) == []
+    # The other one never sees the file of process 0.
+    monkeypatch.setattr(processes, "_SIGHT_SECONDS", 0)
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    monkeypatch.setattr(processes, "wait_for_all", lambda place: None)
+    assert not processes.is_shared(own)
+    assert list(own.iterdir()) == []
+
+
+def test_a_folder_that_not_all_see_is_refused(monkeypatch, data, tmp_path):
+    monkeypatch.setattr(processes, "is_shared", lambda folder: False)
+    with pytest.raises(DataError, match=f"{tmp_path} is not one folder for all processes"):
+        run(SPEC, 0, data, tmp_path)

@@ -280,14 +280,13 @@ def test_a_disk_that_is_full_for_a_while(never_stopped, final_state, data, tmp_p
 
 
 def test_stopped_within_an_epoch_and_resumed(never_stopped, final_state, data, tmp_path, monkeypatch):
-    """Asked to stop after every single step: as many checkpoints, the same numbers."""
+    """Asked to stop after every single step of two epochs: as many checkpoints, the same numbers."""
     monkeypatch.setattr("padam_optax.training.epoch._CALL_SECONDS", 0.0)
     monkeypatch.setattr("padam_optax.training.epoch._FIRST_STEPS", 1)
-    pieces = 0
-    while not (record := run(SPEC, 0, data, tmp_path, should_stop=lambda: True)).finished:
-        pieces += 1
-        assert pieces < EPOCHS * STEPS
-    assert pieces == EPOCHS * STEPS - 1
+    done = []
+    while not (record := run(SPEC, 0, data, tmp_path, should_stop=lambda: len(done) < 2 * STEPS)).finished:
+        done.append(record.epochs)
+    assert done == [step // STEPS for step in range(1, 2 * STEPS + 1)]
     assert without_times(record) == without_times(never_stopped)
     assert_bit_equal(last_state(tmp_path), final_state)
 
@@ -299,12 +298,13 @@ def test_told_to_stop_without_checkpoints(data, tmp_path):
 
 
 def test_event_files(data, tmp_path):
-    run(SPEC.with_epochs(2), 0, data, tmp_path, tensorboard=True)
+    run(SPEC, 0, data, tmp_path, checkpoint_every=0, tensorboard=True)
     (path,) = (RunDirectory(tmp_path, SPEC.name, 0).path / "tensorboard").iterdir()
     assert all(tag in path.read_bytes() for tag in (b"train/loss", b"test/error", b"learning/rate"))
 
 
-def test_killed_and_resumed_equals_never_stopped(never_stopped, final_state, tmp_path):
+def test_killed_and_resumed_equals_never_stopped(never_stopped, final_state, data, tmp_path):
+    """Begun by the command, in a process of its own, and gone on with in this one."""
     command = [sys.executable, "-m", "padam_optax", "run", SPEC.name, "--epochs", str(EPOCHS)]
     command += ["--checkpoint-every", "1", "--out", str(tmp_path)]
     pause = random.uniform(0, 0.2)
@@ -317,8 +317,8 @@ def test_killed_and_resumed_equals_never_stopped(never_stopped, final_state, tmp
     assert process.returncode == -signal.SIGKILL, f"not killed {pause} s after the first epoch"
     directory = RunDirectory(tmp_path, SPEC.name, 0)
     assert 1 <= len(directory.read().metrics) < EPOCHS, pause
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    assert without_times(directory.read()) == without_times(never_stopped), pause
+    record = run(SPEC, 0, data, tmp_path, checkpoint_every=1)
+    assert without_times(record) == without_times(never_stopped), pause
     assert_bit_equal(last_state(tmp_path), final_state)
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import os
 import pathlib
 import subprocess
 import sys
@@ -128,7 +129,8 @@ def test_what_is_recorded_is_not_run_again(mapped, data, tmp_path):
 @pytest.mark.parametrize("mode", ["mapped", "vectorized"])
 def test_a_diverged_configuration_costs_the_others_nothing(mapped, data, tmp_path, mode):
     grid = [GRID[0], {"learning_rate": 1e9, "p": 0.25}]
-    good, bad = sweep(SPEC, grid, (0,), data, tmp_path, mode=mode)
+    # As many lanes as above: nothing is compiled anew.
+    good, bad = sweep(SPEC, grid, (0,), data, tmp_path, mode=mode, batch_configs={"mapped": 2, "vectorized": 3}[mode])
     assert bad.diverged
     assert bad.finished
     assert len(bad.metrics) == 1
@@ -278,8 +280,8 @@ def test_running_out_of_memory_names_the_number(data, tmp_path, monkeypatch):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate")
 
     monkeypatch.setattr(module.Lanes, "epoch", run_out)
-    with pytest.raises(ValueError, match=r"Out of memory with 4 runs at once: give a smaller --batch-configs"):
-        sweep(SPEC, GRID, (0,), data, tmp_path, batch_configs=4)
+    with pytest.raises(ValueError, match=r"Out of memory with 2 runs at once: give a smaller --batch-configs"):
+        sweep(SPEC, GRID, (0,), data, tmp_path, mode="mapped", batch_configs=2)
 
 
 def test_default_modes():
@@ -288,6 +290,7 @@ def test_default_modes():
     assert default_mode("gpu", 8) == "sharded"
 
 
+RATES = "0.01,0.02,0.03,0.04,0.05"
 PROGRAM = """
 import dataclasses, json, sys
 import jax, jax.monitoring
@@ -311,28 +314,31 @@ def in_a_process(out: pathlib.Path, mode: str, rates: str, **environment: str) -
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.fixture
-def environment(tmp_path, monkeypatch) -> dict[str, str]:
-    import os
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory) -> dict[str, str]:
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("cache"))}
+    always = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
+    return {**os.environ, **cache, **always, "JAX_PLATFORMS": "cpu"}
 
-    cache = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    return {**os.environ, **cache, "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1", "JAX_PLATFORMS": "cpu"}
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, environment) -> dict:
+    """The first process, on one device."""
+    return in_a_process(tmp_path_factory.mktemp("alone"), "mapped", RATES, **environment)
 
 
-def test_a_second_process_compiles_nothing(tmp_path, environment):
+def test_a_second_process_compiles_nothing(tmp_path, environment, alone):
     """Other values, with the persistent compilation cache of the first."""
-    first = in_a_process(tmp_path / "a", "mapped", "0.1,0.2", **environment)
-    second = in_a_process(tmp_path / "b", "mapped", "0.3,0.4", **environment)
-    assert first["misses"] > 0
+    second = in_a_process(tmp_path, "mapped", "0.1,0.2,0.3,0.4,0.5", **environment)
+    assert alone["misses"] > 0
     assert second["misses"] == 0
-    assert first["losses"] != second["losses"]
+    assert alone["losses"] != second["losses"]
 
 
-def test_spread_over_devices(tmp_path, environment):
+def test_spread_over_devices(tmp_path, environment, alone):
     """Four devices, a share of the lanes each: the numbers are those of one device."""
-    rates, four = "0.01,0.02,0.03,0.04,0.05", "--xla_force_host_platform_device_count=4"
-    spread = in_a_process(tmp_path / "a", "sharded", rates, **environment, XLA_FLAGS=four)
-    alone = in_a_process(tmp_path / "b", "mapped", rates, **environment)
+    four = "--xla_force_host_platform_device_count=4"
+    spread = in_a_process(tmp_path, "sharded", RATES, **environment, XLA_FLAGS=four)
     assert (spread["devices"], alone["devices"]) == (4, 1)
     assert spread["sweep"] == {"mode": "sharded", "batch_configs": 8}
     assert spread["losses"] == pytest.approx(alone["losses"], rel=1e-4)

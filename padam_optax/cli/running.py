@@ -140,20 +140,21 @@ def run(
             return load_data(spec, data_dir, data_label, unknown_words=unknown_words.value)
 
         runs = [(spec, number) for spec in specs for number in (range(seeds) if seeds else seed or [0])]
-        for spec in specs:
-            load(spec)
         budget = Budget(deadline)
-        outcome = _run_all(
-            runs,
-            load,
-            out,
-            budget,
-            resume=resume,
-            checkpoint_every=checkpoint_every,
-            tensorboard=tensorboard,
-            workers=workers,
-            placement=placement,
-        )
+        with budget.listening(lambda name: ERRORS.print(f"{name}: stopping once the data are read.")):
+            for spec in specs:
+                load(spec)
+            outcome = _run_all(
+                runs,
+                load,
+                out,
+                budget,
+                resume=resume,
+                checkpoint_every=checkpoint_every,
+                tensorboard=tensorboard,
+                workers=workers,
+                placement=placement,
+            )
     for record in outcome.records:
         OUT.print(_summary(record), highlight=False, soft_wrap=True)
     if outcome.left:

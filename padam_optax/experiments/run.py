@@ -48,7 +48,8 @@ def run(
     On resuming, a finished run with the same configuration is returned as it is; one with a checkpoint goes on from the
     newest that is whole, bit-equal on CPU to a run never stopped; one without starts anew, with a `CheckpointWarning`.
 
-    Where several processes train together, all call this with an `out` that all see; the first writes the record.
+    Where several processes train together, all call this with an `out` that all see, which is tried first; the first
+    process writes the record.
 
     Args:
       experiment: What to run.
@@ -74,8 +75,8 @@ def run(
     Raises:
       ValueError: If the folder holds a run of another configuration and `resume` is on, or there are more devices than
         examples in a batch.
-      DataError: If the training images do not fill one batch; or, with `resume`, if the record is damaged, or lacks
-        something that the checkpoints or the other lines say was there.
+      DataError: If the training images do not fill one batch, or not all processes see the same `out`; or, with
+        `resume`, if the record is damaged, or lacks something that the checkpoints or the other lines say was there.
       CheckpointError: If a checkpoint cannot be written, or there are some but none can be used.
     """
     if len(data.train) < experiment.batch_size:
@@ -84,6 +85,11 @@ def run(
         raise ValueError(
             f"{experiment.name}: a batch of {experiment.batch_size} cannot be divided among {placement.devices}"
             " devices; use fewer with --devices."
+        )
+    if not processes.is_shared(pathlib.Path(out)):
+        raise DataError(
+            f"{pathlib.Path(out).absolute()} is not one folder for all processes: what process 0 writes there, not all"
+            " others see. --out (out=) must name a folder that they share, such as one of a network file system."
         )
     directory = RunDirectory(out, experiment.name, seed)
     config = configuration(experiment, seed, data, placement)

@@ -56,6 +56,7 @@ class Checkpoints:
 
         Raises:
           CheckpointError: If it cannot be written, as on a full disk.
+          JaxRuntimeError: If another process that writes it is lost.
         """
         if step in self._manager.all_steps():
             return
@@ -71,6 +72,8 @@ class Checkpoints:
             with _quiet():
                 yield
         except Exception as error:  # Orbax passes on whatever its storage raises.
+            if _is_of_a_lost_process(error):
+                raise
             raise CheckpointError(
                 f"No checkpoint could be written to {self._directory}: {_reason(error)}. What was written before is"
                 " intact: once this is mended, the same command goes on from there."
@@ -90,6 +93,7 @@ class Checkpoints:
 
         Raises:
           CheckpointError: If there are checkpoints, but none can be used.
+          JaxRuntimeError: If another process that reads them is lost.
         """
         damaged: dict[int, str] = {}
         for step in sorted(self._manager.all_steps(), reverse=True):
@@ -98,6 +102,8 @@ class Checkpoints:
                 try:
                     restored = self._read(step, like)
                 except Exception as error:  # As above.
+                    if _is_of_a_lost_process(error):
+                        raise
                     damage = _reason(error)
                 else:
                     self._remove(damaged, step)
@@ -141,6 +147,11 @@ def _quiet() -> Generator[None]:
     finally:
         logger.setLevel(level)
         sys.unraisablehook = hook
+
+
+def _is_of_a_lost_process(error: Exception) -> bool:
+    """Whether it comes from waiting for others, which says nothing about the files."""
+    return jax.process_count() > 1 and isinstance(error, jax.errors.JaxRuntimeError)
 
 
 def _files(folder: pathlib.Path) -> dict[str, pathlib.Path]:

@@ -44,7 +44,7 @@ class Training:
 
     def init(self, seed: jax.Array, hyperparameters: Hyperparameters) -> TrainState:
         """The state before the first epoch."""
-        return self.trainer.init(seed, hyperparameters)
+        return self.trainer.initial_state(seed, hyperparameters)
 
     def epoch(
         self,

@@ -68,7 +68,6 @@ class Trainer:
     def __post_init__(self) -> None:
         # Bound once: a new jit object for each access would compile anew.
         for name, function, donated in (
-            ("init", self._init, ()),
             ("train_steps", self._train_steps, 0),
             ("train_last_batch", self._train_last_batch, 0),
             ("train_batch", self._train_batch, 0),
@@ -78,6 +77,7 @@ class Trainer:
             ("evaluate_batch", self._evaluate_batch, ()),
         ):
             object.__setattr__(self, name, jax.jit(function, donate_argnums=donated))
+        object.__setattr__(self, "init", jax.jit(self.initial_state, compiler_options=_options_for_init()))
 
     init: Callable[..., TrainState] = dataclasses.field(init=False, repr=False)
     train_steps: Callable[..., TrainState] = dataclasses.field(init=False, repr=False)
@@ -88,8 +88,8 @@ class Trainer:
     evaluate: Callable[..., dict[str, jax.Array]] = dataclasses.field(init=False, repr=False)
     evaluate_batch: Callable[..., dict[str, jax.Array]] = dataclasses.field(init=False, repr=False)
 
-    def _init(self, seed: jax.Array, hyperparameters: Hyperparameters) -> TrainState:
-        """Returns the state before the first epoch."""
+    def initial_state(self, seed: jax.Array, hyperparameters: Hyperparameters) -> TrainState:
+        """Returns the state before the first epoch: what `init` compiles, for use within another compiled function."""
         params, model_state = self.task.init(jax.random.fold_in(jax.random.key(seed), 0))
         zero = jnp.zeros([], jnp.int32)
         opt_state = self._optimizer(hyperparameters, zero).init(params)
@@ -248,6 +248,11 @@ class Trainer:
         task = cast(StreamedTask, self.task)
         metrics = task.evaluate_examples(state.params, state.model_state, batch)
         return jax.tree.map(lambda values: jnp.sum(jnp.where(counts, values, 0)), metrics)
+
+
+def _options_for_init() -> dict[str, bool | str] | None:
+    """On CPUs LLVM takes three times as long for the random draws at its full level, to the same numbers."""
+    return {"xla_backend_optimization_level": "1"} if jax.default_backend() == "cpu" else None
 
 
 def _epoch_key(seed: jax.Array, epoch: jax.Array) -> jax.Array:

@@ -1,11 +1,18 @@
 """Several processes that run one program, each with devices of its own: who they are, and what they agree on."""
 
+import pathlib
+import secrets
+import time
+
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
 # How long a process that says nothing counts as alive, and how long one that ends waits for the others to end.
 _PATIENCE_SECONDS = 60
+# How long what one process writes may take to be seen by another: a network file system remembers for a minute what was
+# not there.
+_SIGHT_SECONDS = 60
 
 
 def start(coordinator: str | None = None, process: int | None = None, count: int | None = None) -> None:
@@ -19,6 +26,8 @@ def start(coordinator: str | None = None, process: int | None = None, count: int
     """
     # Not every version's default on CPUs; other devices have their own.
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    # It takes SIGTERM to itself, from here until we listen, for stops that we agree on by other means.
+    jax.config.update("jax_enable_preemption_service", False)
     jax.distributed.initialize(
         coordinator,
         count,
@@ -51,3 +60,38 @@ def wait_for_all(place: str) -> None:
     """Returns once every process has come to `place`."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(place)
+
+
+def is_shared(folder: pathlib.Path) -> bool:
+    """Whether every process sees what the first writes in `folder`, which it makes; all have to ask.
+
+    Raises:
+      OSError: If the first cannot write there; the others are told that it is not shared.
+    """
+    if jax.process_count() == 1:
+        return True
+    token = folder / f".seen-by-all-{agreed(secrets.randbelow(2**31))}"
+    error = None
+    if is_first():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            token.touch()
+        except OSError as caught:
+            error = caught
+    wait_for_all("token written")
+    seen = error is None and _appears(token)
+    shared = not anywhere(not seen)
+    if is_first():
+        token.unlink(missing_ok=True)
+    if error is not None:
+        raise error
+    return shared
+
+
+def _appears(path: pathlib.Path) -> bool:
+    until = time.monotonic() + _SIGHT_SECONDS
+    while not path.exists():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.1)
+    return True
