@@ -240,7 +240,9 @@ def draw(results: dict[str, Any], epochs: list[int], path: pathlib.Path) -> None
                 values = np.array(curves[name], float)
                 mean, deviation = values.mean(axis=0), values.std(axis=0, ddof=1)
                 text = f"{TITLES[method]}: {comparing.setting_text(result['tuning'][method]['chosen'])}"
-                axes.plot(epochs, mean, color=comparing.COLORS[method], label=text)
+                # Dashed where two methods may coincide.
+                style = "--" if method == "amsgrad" else "-"
+                axes.plot(epochs, mean, style, color=comparing.COLORS[method], label=text)
                 axes.fill_between(epochs, mean - deviation, mean + deviation, color=comparing.COLORS[method], alpha=0.2)
             axes.grid(alpha=0.3)
             axes.set_ylabel(label)
