@@ -22,11 +22,9 @@ each_run = pytest.mark.parametrize(("task", "place"), RUNS)
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory) -> dict:
+def results() -> dict:
     """The number of devices has to be set before JAX starts."""
     environment = os.environ | SETTINGS | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
-    # What is compiled again, to be looked at, is there.
-    environment |= {"JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("cache"))}
     done = subprocess.run([sys.executable, PROGRAM], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

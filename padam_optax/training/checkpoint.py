@@ -55,8 +55,8 @@ class Checkpoints:
           position: Where the input stands, for data that the host feeds.
 
         Raises:
-          CheckpointError: If it cannot be written, as on a full disk.
-          JaxRuntimeError: If another process that writes it is lost.
+          CheckpointError: If it cannot be written, as on a full disk; not for another process that is lost, whose error
+            is JAX's.
         """
         if step in self._manager.all_steps():
             return
@@ -92,8 +92,8 @@ class Checkpoints:
           The state and the input's position, or None if there is no checkpoint.
 
         Raises:
-          CheckpointError: If there are checkpoints, but none can be used.
-          JaxRuntimeError: If another process that reads them is lost.
+          CheckpointError: If there are checkpoints, but none can be used; not for another process that is lost, as in
+            `save`.
         """
         damaged: dict[int, str] = {}
         for step in sorted(self._manager.all_steps(), reverse=True):
