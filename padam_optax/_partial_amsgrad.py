@@ -74,6 +74,8 @@ def scale_by_partial_amsgrad(
         "stochastic": `nu` up or down at random, exact in expectation, and `nu_max` up, so that it never falls; a
         function of the values and of the step, so that runs repeat. "nearest": a bfloat16 average at b2 = 0.999 stops
         short of its value.
+      allow_unproven_p: Whether p may be up to 1, where the paper proves nothing: 1 divides by :math:`\hat{v}_t`
+        itself, without the root (Lin et al., 2024). A p that is no Python number then costs a second power.
 
     Returns:
       A :class:`optax.GradientTransformationExtraArgs`. The updates have the shapes of the gradients and the dtypes of

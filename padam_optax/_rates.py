@@ -47,6 +47,9 @@ def convert_learning_rate(
       >>> p = optax.linear_schedule(1/2, 0., 1000)
       >>> optimizer = padam_optax.padam(padam_optax.convert_learning_rate(0.1, 1/8, p, root=1e-3), p=p)
 
+    References:
+      Chen et al., IJCAI 2020, section 3.
+
     .. seealso:: :func:`padam_optax.diagnostics.median_root`
     """
     _checks.check_p(p, highest=1)

@@ -207,6 +207,11 @@ def median_root(
       >>> _, state = optimizer.update(params, optimizer.init(params))  # nu_max is 1, 16, 256
       >>> print(f'{diagnostics.median_root(state):.4f}')
       4.0000
+
+    References:
+      Chen et al., IJCAI 2020, section 3.
+
+    .. seealso:: :func:`padam_optax.convert_learning_rate`
     """
     # At p = 1/2 and the rate 1, an effective rate is 1 over the root.
     inverse = [
