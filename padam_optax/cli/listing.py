@@ -1,5 +1,6 @@
 """`padam list`."""
 
+from rich import box
 from rich.table import Column, Table
 
 from padam_optax.cli.console import OUT, clear_errors
@@ -15,7 +16,16 @@ def list_experiments(
     with clear_errors():
         specs = selected([], table, figure) or list(EXPERIMENTS.values())
     rows = Table(
-        Column("Name", no_wrap=True, min_width=max(len(spec.name) for spec in specs)), "Epochs", "Rate", "p", "Paper"
+        Column("Name", no_wrap=True, min_width=max(len(spec.name) for spec in specs)),
+        "Epochs",
+        "Rate",
+        "p",
+        "Paper",
+        # Names are long: no lines between the columns, so that 80 are enough.
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
     )
     for spec in specs:
         settings = spec.hyperparameters
