@@ -43,8 +43,8 @@ def with_sampled_iterate(
     A weighted reservoir of size 1: iterate :math:`x_{t+1}`, the parameters after update t, replaces the sample with
     probability :math:`\alpha_t / \sum_{i \le t} \alpha_i`, so that T need not be known. The updates are those of `tx`.
 
-    Wrap outermost; only :class:`optax.MultiSteps` and :func:`optax.apply_if_finite`, which leave parameters as they are
-    at some calls, go around this.
+    Wrap outermost: what `update` returns must be what is added to the parameters. :class:`optax.MultiSteps`
+    and :func:`optax.apply_if_finite`, which leave parameters as they are at some calls, go around this.
 
     Args:
       tx: The optimizer, learning rate included.
@@ -54,7 +54,8 @@ def with_sampled_iterate(
 
     Returns:
       A :class:`optax.GradientTransformationExtraArgs`, whose `update` needs the parameters. Its state holds the sample,
-      with their shapes, dtypes and shardings, beside `tx`'s state; :func:`padam_optax.sampled_iterate` returns it. The
+      with their shapes, dtypes and shardings, beside `tx`'s state; :func:`padam_optax.sampled_iterate` returns it.
+      Until an update with a rate above 0 it is that of the initial parameters. The
       draw of update n depends on the key and on n alone: a run resumed from its state draws the same.
 
     Raises:

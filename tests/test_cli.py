@@ -401,6 +401,7 @@ except ImportError as error:
     ("code", "missing"),
     [
         ("import padam_optax.models.vgg", "flax"),
+        ("import padam_optax.training.loop", "flax"),
         ("import padam_optax.report.tables", "rich"),
         ("from padam_optax.data.digits import read_digits; read_digits()", "sklearn"),
     ],

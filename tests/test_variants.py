@@ -91,6 +91,17 @@ def test_half_a_conversion(changed):
         make_optimizer("padam", SETTINGS | changed)
 
 
+@pytest.mark.parametrize(("suite", "chosen"), [("cifar10-mini", "p=0.25,"), ("ptb-mini", "p=0.2,")])
+def test_roots_are_those_of_the_recorded_runs(suite, chosen):
+    (record,) = (
+        record
+        for record in read_all(REPRODUCTION.parent / "results" / "effective-rates")
+        if record.config["experiment"]["name"].startswith(f"{suite}-padam@{chosen}")
+    )
+    measured = [record.metrics[-1][name] for name in ("median_root", "group_median_root")]
+    assert tuple(float(f"{value:.2g}") for value in measured) == beyond.ROOTS[suite]
+
+
 def test_each_changes_one_thing_of_its_recipe():
     assert len(beyond.EXPERIMENTS) == 14
     for spec in beyond.EXPERIMENTS:

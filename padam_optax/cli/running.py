@@ -38,7 +38,7 @@ class DemoTask(enum.Enum):
 
 def run(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Experiments to run; `padam list` shows all.")
+        list[str] | None, typer.Argument(metavar="NAME", help="Experiments to run; `padam list` shows all.")
     ] = None,
     table: TableOption = None,
     figure: FigureOption = None,

@@ -185,7 +185,8 @@ def train_batches(
       batch_size: Images in a batch of this process.
       seed: Of the order, the crops and the flips; from 0 to 2^32 - 1.
       size: Height and width of the crops in pixels.
-      drop_remainder: Whether the last images of an epoch are left out if they do not fill a batch.
+      drop_remainder: Whether the last images of an epoch are left out of it if they do not fill a batch; otherwise
+        they are a smaller one.
       shard: Which part of the data is this process's, all of one size; by default JAX's process index and count.
       worker_count: Processes that decode; 0 decodes in threads of this one. They are started as by `multiprocessing`'s
         "spawn": a script needs `if __name__ == "__main__":`. Shared memory must hold `3 * worker_count` batches.

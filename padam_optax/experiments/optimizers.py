@@ -76,17 +76,17 @@ def make_optimizer(
     match name:
         case "padam" | "amsgrad":
             dtype = None if moment_dtype == "float32" else jnp.bfloat16
-            make = functools.partial(
-                functools.partial(padam_optax.padamw, weight_decay=decay, mask=mask)
-                if decoupled
-                else padam_optax.padam,
-                bias_correction=bias_correction,
-                mu_dtype=dtype,
-                nu_dtype=dtype,
-                nu_rounding="nearest" if moment_dtype == "bfloat16-nearest" else "stochastic",
-                allow_unproven_p=allow_unproven_p,
-            )
-            optimizer = _padam(make, learning_rate, {"p": 0.5} | values, total_updates)
+            options: dict[str, Any] = {
+                "bias_correction": bias_correction,
+                "mu_dtype": dtype,
+                "nu_dtype": dtype,
+                "nu_rounding": "nearest" if moment_dtype == "bfloat16-nearest" else "stochastic",
+                "allow_unproven_p": allow_unproven_p,
+            }
+            make = padam_optax.padam
+            if decoupled:
+                make, options = padam_optax.padamw, {**options, "weight_decay": decay, "mask": mask}
+            optimizer = _padam(functools.partial(make, **options), learning_rate, {"p": 0.5} | values, total_updates)
         case "adabound":
             optimizer = padam_optax.adabound(learning_rate, **values, base_learning_rate=base)
         case _:

@@ -46,7 +46,8 @@ def run(
     """Trains one experiment with one seed and records it under `out`.
 
     On resuming, a finished run with the same configuration is returned as it is; one with a checkpoint goes on from the
-    newest that is whole, bit-equal on CPU to a run never stopped; one without starts anew, with a `CheckpointWarning`.
+    newest that is whole, bit-equal on CPU to a run never stopped; one that was stopped before its first checkpoint
+    starts anew, with a `CheckpointWarning`.
 
     Where several processes train together, all call this with an `out` that all see, which is tried first; the first
     process writes the record.
@@ -65,12 +66,12 @@ def run(
       on_steps: Called every few seconds of training with the epoch and the share of it that is done.
       observe: Maps the state after each epoch to what its line says beside the metrics, as JSON has it; such as
         `effective_rates.observer(experiment)`.
-      should_stop: Asked every few seconds; once it says so, in any process, a checkpoint is written and the unfinished
-        record returned.
+      should_stop: Asked every few seconds; once it says so, in any process, a checkpoint is written (unless
+        `checkpoint_every` is 0) and the unfinished record returned.
 
     Returns:
       The record. A NaN or an infinity in the loss or the gradients ends the run; its last line then
-      holds `diverged_step`.
+      holds `diverged_step`, and the last checkpoint before it stays.
 
     Raises:
       ValueError: If the folder holds a run of another configuration and `resume` is on, or there are more devices than
