@@ -80,8 +80,8 @@ def scale_by_partial_amsgrad(
     Returns:
       A :class:`optax.GradientTransformationExtraArgs`. The updates have the shapes of the gradients and the dtypes of
       the parameters; where `update` is called without parameters, of the first moment (of the gradients, if
-      `mu_dtype` is given). Moments and denominator are computed in float32 at least; a squared gradient that
-      overflows saturates at the dtype's maximum. Works element by element, so that the state takes any sharding.
+      `mu_dtype` is given). Moments and denominator are computed in float32 at least, the update from the moments as
+      they are kept; a squared gradient that overflows saturates at the dtype's maximum. Works element by element, so that the state takes any sharding.
 
     Raises:
       ValueError: If a Python number b1 or b2 is outside [0, 1), eps is negative or not finite, p is outside [0, 1/2]
@@ -140,15 +140,20 @@ def scale_by_partial_amsgrad(
             nu_max=_moments.init_nu(params, nu_dtype),
         )
 
-    def accumulate(new_nu: jax.Array, nu_max: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """`nu` and `nu_max` as they will be kept, in any dtype that holds them."""
+    def accumulate(
+        new_nu: jax.Array, nu_max: jax.Array, gradient: jax.Array, count: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """`nu` and `nu_max` as they are kept."""
         if nu_rounding == "nearest" or nu_max.dtype != jnp.bfloat16:
             new_nu = _moments.cast_average(new_nu, nu_max.dtype)
             return new_nu, jnp.maximum(nu_max, new_nu)
         # Rounded as float32: XLA's CPU backend takes twice as long over 16-bit integers.
         new_nu = _moments.cast_average(new_nu, jnp.float32)
         highest = jnp.maximum(nu_max.astype(jnp.float32), _rounding.upward(new_nu))
-        return _rounding.stochastically(new_nu, count), highest
+        highest = _moments.cast_once(highest, nu_max.dtype, gradient)
+        rounded = _rounding.stochastically(new_nu, count)
+        # It never is above: this tells XLA that `nu` is written last, in place.
+        return jnp.where(rounded > highest.astype(jnp.float32), highest, rounded.astype(jnp.bfloat16)), highest
 
     def update_fn(
         updates: optax.Updates,
@@ -164,18 +169,18 @@ def scale_by_partial_amsgrad(
         ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
             wide = _moments.widened(gradient, mu, nu)
             dtype = _moments.real_dtype(wide.dtype)
-            new_mu = _moments.decay_average(mu, wide, b1)
+            new_mu = _moments.cast_once(_moments.decay_average(mu, wide, b1), mu.dtype, wide)
             new_nu = _moments.decay_average(nu, _moments.squared_magnitude(wide), b2)
-            new_nu, new_nu_max = accumulate(new_nu, nu_max, state.count)
+            new_nu, new_nu_max = accumulate(new_nu, nu_max, wide, state.count)
             root = jnp.sqrt(new_nu_max.astype(dtype)) + jnp.asarray(eps, dtype)
             update = _powers.divide_by_power(
-                new_mu, root, p_now, positive=_checks.is_normal(eps, dtype), up_to_one=allow_unproven_p
+                new_mu.astype(wide.dtype), root, p_now, positive=_checks.is_normal(eps, dtype), up_to_one=allow_unproven_p
             )
             if bias_correction != "none":
                 correction = _correction(bias_correction, b1, b2, p_now, _moments.step_of(state.count, dtype))
                 update = correction.astype(update.dtype) * update
             update = update.astype(_moments.update_dtype(gradient, mu, param, mu_dtype))
-            return update, new_mu.astype(mu.dtype), new_nu.astype(nu.dtype), new_nu_max.astype(nu_max.dtype)
+            return update, new_mu, new_nu, new_nu_max
 
         new_updates, mu, nu, nu_max = _moments.map_leaves(
             step, 4, updates, state.mu, state.nu, state.nu_max, params=params

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 _LOWER_HALF = 0xFFFF
 _UPPER_HALF = 0xFFFF0000
+_NAN = 0x7FFF0000
 
 
 def stochastically(value: jax.Array, count: jax.Array) -> jax.Array:
@@ -28,20 +29,23 @@ def stochastically(value: jax.Array, count: jax.Array) -> jax.Array:
     Returns:
       A float32 array that bfloat16 holds exactly.
     """
-    bits = jax.lax.bitcast_convert_type(value, jnp.uint32)
+    bits = _bits(value)
     noise = _mixed(bits ^ _mixed(count.astype(jnp.uint32))) >> 16
-    return _upper_half(value, bits + noise)
+    return _upper_half(bits + noise)
 
 
 def upward(value: jax.Array) -> jax.Array:
     """Rounds to the smallest bfloat16 that is not below the value; arguments and result as of `stochastically`."""
-    bits = jax.lax.bitcast_convert_type(value, jnp.uint32)
-    return _upper_half(value, bits + jnp.uint32(_LOWER_HALF))
+    return _upper_half(_bits(value) + jnp.uint32(_LOWER_HALF))
 
 
-def _upper_half(value: jax.Array, bits: jax.Array) -> jax.Array:
-    rounded = jax.lax.bitcast_convert_type(bits & jnp.uint32(_UPPER_HALF), jnp.float32)
-    return jnp.where(jnp.isnan(value), value, rounded)
+def _bits(value: jax.Array) -> jax.Array:
+    """As integers; for NaN the one to which 16 bits can be added and it stays NaN."""
+    return jnp.minimum(jax.lax.bitcast_convert_type(value, jnp.uint32), jnp.uint32(_NAN))
+
+
+def _upper_half(bits: jax.Array) -> jax.Array:
+    return jax.lax.bitcast_convert_type(bits & jnp.uint32(_UPPER_HALF), jnp.float32)
 
 
 def _mixed(number: jax.Array) -> jax.Array:
