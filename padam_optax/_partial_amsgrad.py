@@ -80,8 +80,9 @@ def scale_by_partial_amsgrad(
     Returns:
       A :class:`optax.GradientTransformationExtraArgs`. The updates have the shapes of the gradients and the dtypes of
       the parameters; where `update` is called without parameters, of the first moment (of the gradients, if
-      `mu_dtype` is given). Moments and denominator are computed in float32 at least, the update from the moments as
-      they are kept; a squared gradient that overflows saturates at the dtype's maximum. Works element by element, so that the state takes any sharding.
+      `mu_dtype` is given). Moments and denominator are computed in float32 at least, and the update from the moments
+      as they are kept; a squared gradient that overflows saturates at the dtype's maximum. Works element by element, so
+      that the state takes any sharding.
 
     Raises:
       ValueError: If a Python number b1 or b2 is outside [0, 1), eps is negative or not finite, p is outside [0, 1/2]
@@ -174,7 +175,11 @@ def scale_by_partial_amsgrad(
             new_nu, new_nu_max = accumulate(new_nu, nu_max, wide, state.count)
             root = jnp.sqrt(new_nu_max.astype(dtype)) + jnp.asarray(eps, dtype)
             update = _powers.divide_by_power(
-                new_mu.astype(wide.dtype), root, p_now, positive=_checks.is_normal(eps, dtype), up_to_one=allow_unproven_p
+                new_mu.astype(wide.dtype),
+                root,
+                p_now,
+                positive=_checks.is_normal(eps, dtype),
+                up_to_one=allow_unproven_p,
             )
             if bias_correction != "none":
                 correction = _correction(bias_correction, b1, b2, p_now, _moments.step_of(state.count, dtype))

@@ -180,7 +180,7 @@ def test_partition(name):
 
 @pytest.mark.parametrize("name", [name for name in FACTORIES if name.startswith(("padam", "adabound"))])
 def test_no_memory_beyond_one_leaf(name):
-    """With donated buffers a step works in place; moments in bfloat16 are copied first, 4 bytes a parameter in all."""
+    """With donated buffers a step works in place; before jax 0.11 moments in bfloat16 are written twice on a CPU."""
     optimizer = make(name)
     params = [jax.ShapeDtypeStruct((1000,), jnp.float32)] * 20
 
@@ -190,7 +190,8 @@ def test_no_memory_beyond_one_leaf(name):
 
     lowered = jax.jit(step, donate_argnums=(0, 1)).lower(params, jax.eval_shape(optimizer.init, params), params)
     one_leaf, all_nu = 4 * 1000, 4 * 20 * 1000
-    limit = all_nu + one_leaf if name == "padam-bfloat16" else one_leaf
+    old = tuple(map(int, jax.__version__.split(".")[:2])) < (0, 11)
+    limit = all_nu + one_leaf if old and name == "padam-bfloat16" else one_leaf
     assert lowered.compile().memory_analysis().temp_size_in_bytes <= limit
 
 

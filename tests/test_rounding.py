@@ -36,9 +36,10 @@ def test_upward_is_never_below():
 @pytest.mark.parametrize("rounding", [lambda x: _rounding.stochastically(x, jnp.int32(3)), _rounding.upward])
 def test_edges(rounding):
     """NaN, whatever its bits are, stays NaN; zero and the maximum stay."""
-    payload = jax.lax.bitcast_convert_type(jnp.uint32(0x7FFFFFFF), jnp.float32)
-    values = jnp.stack([jnp.float32(jnp.nan), payload, jnp.float32(0), jnp.float32(BFLOAT16_MAX)])
-    np.testing.assert_array_equal(rounding(values), [np.nan, np.nan, 0, BFLOAT16_MAX])
+    payloads = jax.lax.bitcast_convert_type(jnp.array([0x7FFFFFFF, 0xFFFFFFFF, 0xFFC00000], jnp.uint32), jnp.float32)
+    values = jnp.array([jnp.nan, 0, BFLOAT16_MAX, jnp.inf])
+    np.testing.assert_array_equal(rounding(values), values)
+    assert bool(jnp.isnan(rounding(payloads)).all())
 
 
 def errors(values, steps):
@@ -97,14 +98,27 @@ def test_average_comes_as_far_as_in_float32():
     assert abs(nearest - exact) > 0.02
 
 
-def test_state_is_what_divides():
-    """The update is that of the state as it is kept, so that a checkpoint loses nothing."""
-    optimizer = scale_by_partial_amsgrad(p=1 / 4, nu_dtype="bfloat16")
+@pytest.mark.parametrize("nu_rounding", ["stochastic", "nearest"])
+def test_state_is_what_makes_the_update(nu_rounding):
+    """The update is that of the moments as they are kept, so that a checkpoint loses nothing."""
+    optimizer = scale_by_partial_amsgrad(p=1 / 4, mu_dtype="bfloat16", nu_dtype="bfloat16", nu_rounding=nu_rounding)
     gradient = jnp.array([0.3, -1e-3, 7.0])
-    updates, state = optimizer.update(gradient, optimizer.init(gradient), gradient)
-    assert state.nu.dtype == state.nu_max.dtype == jnp.bfloat16
-    expected = 0.1 * gradient / jnp.sqrt(jnp.sqrt(state.nu_max.astype(jnp.float32)) + 1e-8)
-    chex.assert_trees_all_close(updates, expected, rtol=1e-6)
+    updates, state = jax.jit(optimizer.update)(gradient, optimizer.init(gradient), gradient)
+    assert state.mu.dtype == state.nu.dtype == state.nu_max.dtype == jnp.bfloat16
+    mu, nu_max = (moment.astype(jnp.float32) for moment in (state.mu, state.nu_max))
+    chex.assert_trees_all_close(updates, mu / jnp.sqrt(jnp.sqrt(nu_max) + 1e-8), rtol=1e-6)
+    assert not np.allclose(mu, 0.1 * gradient, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("nu_rounding", ["stochastic", "nearest"])
+def test_nan_spreads_to_its_coordinate_and_stays(nu_rounding):
+    optimizer = padam(0.1, mu_dtype="bfloat16", nu_dtype="bfloat16", nu_rounding=nu_rounding)
+    params = jnp.zeros(2)
+    state = optimizer.init(params)
+    for gradient in (jnp.array([jnp.nan, 1.0]), jnp.ones(2)):
+        updates, state = jax.jit(optimizer.update)(gradient, state, params)
+        for each in (updates, state[1].mu, state[1].nu, state[1].nu_max):
+            np.testing.assert_array_equal(jnp.isnan(each), [True, False])
 
 
 def test_repeats_and_does_not_depend_on_the_tree():
