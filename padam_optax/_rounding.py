@@ -30,7 +30,7 @@ def stochastically(value: jax.Array, count: jax.Array) -> jax.Array:
       A float32 array that bfloat16 holds exactly.
     """
     bits = _bits(value)
-    noise = _mixed(bits ^ _mixed(count.astype(jnp.uint32))) >> 16
+    noise = mixed(bits ^ mixed(count.astype(jnp.uint32))) >> 16
     return _upper_half(bits + noise)
 
 
@@ -48,7 +48,7 @@ def _upper_half(bits: jax.Array) -> jax.Array:
     return jax.lax.bitcast_convert_type(bits & jnp.uint32(_UPPER_HALF), jnp.float32)
 
 
-def _mixed(number: jax.Array) -> jax.Array:
+def mixed(number: jax.Array) -> jax.Array:
     """An integer hash: every bit of the result depends on every bit of `number` (Wellons' lowbias32)."""
     number = number + jnp.uint32(0x9E3779B9)
     number = (number ^ (number >> 16)) * jnp.uint32(0x21F0AAAD)
