@@ -1,4 +1,4 @@
-"""What moments in bfloat16 cost in quality: paired differences from float32 moments, over recorded runs.
+"""What moments in fewer bytes cost in quality: paired differences from float32 moments, over recorded runs.
 
     python benchmarks/low_precision.py benchmarks/reproduction benchmarks/results/low-precision [--out FILE]
 
@@ -15,6 +15,7 @@ from collections import defaultdict
 import jax
 import jax.numpy as jnp
 import optax
+from eight_bit import in_eight_bits
 from measuring import write
 
 import padam_optax
@@ -23,16 +24,17 @@ from padam_optax.report.claims import paired_interval
 from padam_optax.report.metrics import last, quality
 from padam_optax.report.runs import is_trial
 
-STATES = {
-    "float32": {},
-    "bfloat16": {"mu_dtype": "bfloat16", "nu_dtype": "bfloat16"},
-    "bfloat16-nearest": {"mu_dtype": "bfloat16", "nu_dtype": "bfloat16", "nu_rounding": "nearest"},
+HALF = {"mu_dtype": "bfloat16", "nu_dtype": "bfloat16"}
+OPTIMIZERS = {
+    "float32": padam_optax.padam(0.1),
+    "bfloat16": padam_optax.padam(0.1, **HALF),
+    "bfloat16-nearest": padam_optax.padam(0.1, **HALF, nu_rounding="nearest"),
+    "8-bit": in_eight_bits(padam_optax.padam(0.1)),
 }
 
 
-def bytes_per_parameter(settings: dict[str, str], size: int = 1_000_000) -> float:
+def bytes_per_parameter(optimizer: optax.GradientTransformation, size: int = 1_000_000) -> float:
     """Of the state that the compiled step takes and returns."""
-    optimizer = padam_optax.padam(0.1, **settings)
     params = jax.ShapeDtypeStruct((size,), jnp.float32)
     state = jax.eval_shape(optimizer.init, params)
 
@@ -76,7 +78,7 @@ def main() -> None:
                 "experiment": name,
                 "metric": metrics[name],
                 "moments": dtype,
-                "bytes_per_parameter": bytes_per_parameter(STATES[dtype]),
+                "bytes_per_parameter": bytes_per_parameter(OPTIMIZERS[dtype]),
                 "seeds": seeds,
                 "mean_difference": statistics.mean(differences),
                 "interval": [low, high],

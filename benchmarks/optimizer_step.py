@@ -34,6 +34,7 @@ except ImportError:
     torch = None
 
 LIMIT, AMSGRAD = "limit: 5 reads, 4 writes", "optax.amsgrad"
+FLATTENED = "optax.flatten(padam), p=1/8"
 RATE = 1e-3
 
 
@@ -71,6 +72,7 @@ def optimizers() -> dict[str, Callable[[jax.Array], optax.GradientTransformation
         "padam, p traced": lambda p: padam_optax.padam(RATE, p=p),
         "padam, p scheduled": lambda p: padam_optax.padam(RATE, p=optax.linear_schedule(0.5, 0.1, 1000)),
         "padam, p=1/8, moments in bfloat16": lambda p: padam_optax.padam(RATE, p=1 / 8, mu_dtype=half, nu_dtype=half),
+        FLATTENED: lambda p: optax.flatten(padam_optax.padam(RATE, p=1 / 8)),
         "padamw, p=1/8": lambda p: padam_optax.padamw(RATE, p=1 / 8),
         "adabound": lambda p: padam_optax.adabound(RATE),
         AMSGRAD: lambda p: optax.amsgrad(RATE),
@@ -197,7 +199,8 @@ def programs(tree: str, shapes: list[tuple[int, ...]], only: str | None) -> dict
     found: dict[str, JaxStep | TorchStep] = {LIMIT: JaxStep(None, shapes)}
     for name, make in optimizers().items():
         # Compiling 2,000 leaves takes half a minute a program.
-        wanted = tree != "leaves" or name in ("padam, p=1/8", "padam, p=1/5", AMSGRAD, "optax.adam")
+        many = name in ("padam, p=1/8", "padam, p=1/5", FLATTENED, AMSGRAD, "optax.adam")
+        wanted = many if tree == "leaves" else name != FLATTENED
         if name == AMSGRAD or (wanted and (only is None or only in name)):
             found[name] = JaxStep(make, shapes)
             print(f"  compiled in {found[name].compile_seconds:5.1f} s: {name}", flush=True)
