@@ -99,17 +99,6 @@ def saturating_cast(value: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
     return jnp.minimum(value, jnp.asarray(jnp.finfo(dtype).max, value.dtype)).astype(dtype)
 
 
-def cast_once(value: jax.Array, dtype: jax.typing.DTypeLike, gradient: jax.Array) -> jax.Array:
-    """Casts a moment that is kept and used.
-
-    NaN where `gradient` is, as it would be anyway: XLA repeats a plain cast, and all before it, in each of its users,
-    from copies of the old moments. A select it does once.
-    """
-    if value.dtype == dtype:
-        return value
-    return jnp.where(jnp.isnan(gradient), jnp.asarray(jnp.nan, dtype), value.astype(dtype))
-
-
 def debias(decay: jax.typing.ArrayLike, step: jax.Array) -> jax.Array:
     """`1 - decay^step` for steps counted from 1, without the cancellation of `1 - b2` in float32."""
     if isinstance(decay, numbers.Real):

@@ -141,9 +141,7 @@ def scale_by_partial_amsgrad(
             nu_max=_moments.init_nu(params, nu_dtype),
         )
 
-    def accumulate(
-        new_nu: jax.Array, nu_max: jax.Array, gradient: jax.Array, count: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
+    def accumulate(new_nu: jax.Array, nu_max: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array]:
         """`nu` and `nu_max` as they are kept."""
         if nu_rounding == "nearest" or nu_max.dtype != jnp.bfloat16:
             new_nu = _moments.cast_average(new_nu, nu_max.dtype)
@@ -151,7 +149,7 @@ def scale_by_partial_amsgrad(
         # Rounded as float32: XLA's CPU backend takes twice as long over 16-bit integers.
         new_nu = _moments.cast_average(new_nu, jnp.float32)
         highest = jnp.maximum(nu_max.astype(jnp.float32), _rounding.upward(new_nu))
-        highest = _moments.cast_once(highest, nu_max.dtype, gradient)
+        highest = highest.astype(nu_max.dtype)
         rounded = _rounding.stochastically(new_nu, count)
         # It never is above: this tells XLA that `nu` is written last, in place.
         return jnp.where(rounded > highest.astype(jnp.float32), highest, rounded.astype(jnp.bfloat16)), highest
@@ -170,9 +168,10 @@ def scale_by_partial_amsgrad(
         ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
             wide = _moments.widened(gradient, mu, nu)
             dtype = _moments.real_dtype(wide.dtype)
-            new_mu = _moments.cast_once(_moments.decay_average(mu, wide, b1), mu.dtype, wide)
+            # The update is made from the moments as kept: wider ones XLA computes again, from copies of the old.
+            new_mu = _moments.decay_average(mu, wide, b1).astype(mu.dtype)
             new_nu = _moments.decay_average(nu, _moments.squared_magnitude(wide), b2)
-            new_nu, new_nu_max = accumulate(new_nu, nu_max, wide, state.count)
+            new_nu, new_nu_max = accumulate(new_nu, nu_max, state.count)
             root = jnp.sqrt(new_nu_max.astype(dtype)) + jnp.asarray(eps, dtype)
             update = _powers.divide_by_power(
                 new_mu.astype(wide.dtype),
