@@ -21,7 +21,6 @@ import argparse
 import dataclasses
 import pathlib
 import statistics
-import time
 import unittest.mock
 from typing import Any, NamedTuple
 
@@ -29,6 +28,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from measuring import write
+from optimizer_step import JaxStep
 
 import padam_optax
 from padam_optax import ScaleByPartialAmsgradState
@@ -153,42 +153,22 @@ def step(size: int, turns: int = 5, steps: int = 10) -> list[dict[str, Any]]:
         "bfloat16": padam(1e-3, p=1 / 8, mu_dtype=half, nu_dtype=half),
         "8-bit": in_eight_bits(padam(1e-3, p=1 / 8)),
     }
-    gradient = 1e-2 * jax.random.normal(jax.random.key(0), (size,))
-    params = jax.ShapeDtypeStruct((size,), jnp.float32)
-    programs, seconds = {}, {}
-    for name, optimizer in optimizers.items():
-
-        def one(params: Any, state: Any, gradient: Any, optimizer: Any = optimizer) -> Any:
-            updates, state = optimizer.update(gradient, state, params)
-            return optax.apply_updates(params, updates), state
-
-        state = jax.eval_shape(optimizer.init, params)
-        programs[name] = jax.jit(one, donate_argnums=(0, 1)).lower(params, state, params).compile()
-        seconds[name] = []
+    programs = {name: JaxStep(lambda p, each=each: each, [(size,)]) for name, each in optimizers.items()}
+    gradients = [1e-2 * jax.random.normal(jax.random.key(0), (size,))]
+    seconds: dict[str, list[float]] = {name: [] for name in programs}
     for _ in range(turns):
         for name, program in programs.items():
-            arrays = jnp.zeros(size), optimizers[name].init(jnp.zeros(size))
-            times = []
-            for _ in range(steps + 1):
-                jax.block_until_ready(arrays)
-                began = time.perf_counter()
-                arrays = program(*arrays, gradient)
-                jax.block_until_ready(arrays)
-                times.append(time.perf_counter() - began)
-            seconds[name].append(statistics.median(times[1:]))
-    rows = []
-    for name, program in programs.items():
-        memory = program.memory_analysis()
-        rows.append(
-            {
-                "moments": name,
-                "milliseconds": 1e3 * statistics.median(seconds[name]),
-                "over_float32": statistics.median(seconds[name]) / statistics.median(seconds["float32"]),
-                "state_bytes": memory.argument_size_in_bytes / size - 8,
-                "temporary_bytes": memory.temp_size_in_bytes / size,
-            }
-        )
-    return rows
+            seconds[name].append(statistics.median(program.turn(gradients, steps)))
+    return [
+        {
+            "moments": name,
+            "milliseconds": 1e3 * statistics.median(seconds[name]),
+            "over_float32": statistics.median(seconds[name]) / statistics.median(seconds["float32"]),
+            "state_bytes": program.state_bytes / size,
+            "temporary_bytes": program.temporary_bytes / size,
+        }
+        for name, program in programs.items()
+    ]
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ import functools
 import math
 import re
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -209,9 +210,11 @@ def test_measure_keeps_its_types():
 
 def test_strict_promotion():
     state = state_after(padam(0.1), 2)
-    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
-        for p in (P, jnp.float32(P)):
-            diagnostics.summarize(state, optax.constant_schedule(0.1), p=p)
+    for p in (P, jnp.float32(P)):
+        expected = diagnostics.summarize(state, optax.constant_schedule(0.1), p=p)
+        with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+            found = diagnostics.summarize(state, optax.constant_schedule(0.1), p=p)
+        chex.assert_trees_all_equal(found, expected)
 
 
 NO_NU_MAX = [optax.adam(0.1), adabound(0.1), optax.sgd(0.1)]
