@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 import padam_optax
-from padam_optax.experiments.records import read_all
+from padam_optax.records.store import read_all
 from padam_optax.report.sweeps import Sweep
 
 HERE = pathlib.Path(__file__).parent

@@ -8,15 +8,7 @@ This module needs jax and optax only; `padam_optax.experiments` and the command 
 import importlib
 import typing
 
-from padam_optax._adabound import ScaleByAdaboundState, adabound, scale_by_adabound
-from padam_optax._iterate_sampling import SampledIterateState, sampled_iterate, with_sampled_iterate
-from padam_optax._partial_amsgrad import (
-    ScaleByPartialAmsgradState,
-    padam,
-    padamw,
-    scale_by_partial_amsgrad,
-)
-from padam_optax._partial_family import (
+from padam_optax.transforms._partial_family import (
     ScaleByPartialAdadeltaState,
     ScaleByPartialAdamaxState,
     ScaleByPartialRmsState,
@@ -32,7 +24,15 @@ from padam_optax._partial_family import (
     scale_by_partial_rss,
     scale_by_partial_stddev,
 )
-from padam_optax._rates import convert_learning_rate
+from padam_optax.transforms.adabound import ScaleByAdaboundState, adabound, scale_by_adabound
+from padam_optax.transforms.learning_rates import convert_learning_rate
+from padam_optax.transforms.partial_amsgrad import (
+    ScaleByPartialAmsgradState,
+    padam,
+    padamw,
+    scale_by_partial_amsgrad,
+)
+from padam_optax.transforms.sampled_iterate import SampledIterateState, sampled_iterate, with_sampled_iterate
 
 if typing.TYPE_CHECKING:
     from padam_optax import diagnostics as diagnostics

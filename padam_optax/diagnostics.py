@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from padam_optax import _checks, _moments, _powers
+from padam_optax.transforms import _checks, _moments, _powers
 
 __all__ = ["QUANTILES", "MeasureState", "Summary", "effective_learning_rates", "measure", "median_root", "summarize"]
 

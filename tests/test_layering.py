@@ -14,32 +14,38 @@ import types
 import pytest
 
 import padam_optax
-from padam_optax.experiments.datasets import DATASETS
-from padam_optax.experiments.programs import MODELS
+from padam_optax.runner.datasets import DATASETS
+from padam_optax.runner.programs import MODELS
 
 PACKAGE = pathlib.Path(padam_optax.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 CORE_DEPENDENCIES = {"jax", "optax", *sys.stdlib_module_names}
 EXTRAS = {"flax", "orbax", "matplotlib", "sklearn", "scipy", "typer", "rich", "click", "chex"}
 
-# Layers of the package, and single modules of others, that a layer may import besides itself.
+# Rooms of the package, and what of other rooms each may import besides itself: a room, or a single module of one. The
+# top level's own modules are rooms too.
+CORE = {"transforms", "diagnostics", "theory", "padam_optax"}
 MAY_IMPORT = {
-    "core": set(),
+    "padam_optax": {"transforms", "diagnostics", "theory"},
+    "transforms": set(),
+    "diagnostics": {"transforms"},
+    "theory": {"transforms"},
     "models": set(),
     "data": set(),
     "training": set(),
-    "experiments": {"core", "models", "data", "training"},
-    "report": {"padam_optax.experiments.spec", "padam_optax.experiments.records"},
-    "cli": {"core", "experiments", "report"},
+    "experiments": {"padam_optax", "transforms"},
+    "records": {"experiments"},
+    "runner": {*CORE, "experiments", "models", "data", "training", "records"},
+    "report": {"experiments", "records"},
+    "cli": {"padam_optax", "experiments", "records", "runner", "report", "data", "training"},
     "__main__": {"cli"},
 }
 
 
-def layer(module: str) -> str:
-    """The folder of a module of the package; "core" for its own modules but `__main__`."""
+def room(module: str) -> str:
+    """The folder of a module of the package, or its own name if it lies at the top."""
     parts = module.split(".")
-    is_folder = len(parts) > 1 and (PACKAGE / parts[1]).is_dir()
-    return parts[1] if is_folder or module == "padam_optax.__main__" else "core"
+    return parts[1] if len(parts) > 1 else parts[0]
 
 
 def module_name(path: pathlib.Path) -> str:
@@ -74,15 +80,23 @@ each_file = pytest.mark.parametrize("path", FILES, ids=module_name)
 
 
 @each_file
-def test_layers(path):
-    here = layer(module_name(path))
+def test_rooms(path):
+    here = room(module_name(path))
     allowed = {here, *MAY_IMPORT[here]}
-    assert {name for name in own(imports(path)) if layer(name) not in allowed and name not in allowed} == set()
+    assert {name for name in own(imports(path)) if room(name) not in allowed and name not in allowed} == set()
+
+
+@each_file
+def test_no_private_module_of_another_room(path):
+    """A module whose name begins with an underscore is for its own room."""
+    here = room(module_name(path))
+    private = {name for name in own(imports(path)) if re.search(r"\._[a-z]", name)}
+    assert {name for name in private if room(name) != here} == set()
 
 
 @each_file
 def test_core_needs_jax_and_optax_only(path):
-    if layer(module_name(path)) == "core":
+    if room(module_name(path)) in CORE:
         assert {name.split(".")[0] for name in imports(path)} <= {*CORE_DEPENDENCIES, "padam_optax"}
 
 
@@ -120,7 +134,7 @@ print(json.dumps(sorted(set(sys.modules) - before)))
     )
     loaded = set(json.loads(result.stdout))
     assert "padam_optax" in loaded
-    assert {layer(name) for name in own(loaded)} == {"core"}
+    assert {room(name) for name in own(loaded)} <= CORE
     top_level = {name.split(".")[0] for name in loaded}
     assert top_level & EXTRAS == set()
     assert top_level <= {*CORE_DEPENDENCIES, "padam_optax", "jaxlib", "numpy"}

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from padam_optax.experiments import DataError
+from padam_optax.data.images import DataError
 
 OUT = Console()
 ERRORS = Console(stderr=True)

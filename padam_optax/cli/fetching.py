@@ -16,6 +16,6 @@ def fetch(
 ) -> None:
     """Download a data set, check it, and unpack it where `padam run` finds it."""
     with clear_errors():
-        from padam_optax.experiments.datasets import fetch as fetch_data
+        from padam_optax.runner.datasets import fetch as fetch_data
 
         OUT.print(f"{name}: {fetch_data(name, cache_dir)}", highlight=False, soft_wrap=True)

@@ -8,10 +8,10 @@ from rich.markup import escape
 
 from padam_optax.cli.console import OUT, clear_errors, write
 from padam_optax.cli.select import PAPER
-from padam_optax.experiments.records import Record, read_all
+from padam_optax.records.store import Record, read_all
 from padam_optax.report import claims, figures, page, tables, targets, variants
 from padam_optax.report.grid import Grid
-from padam_optax.report.runs import distinct
+from padam_optax.report.results import distinct
 
 _Records = Annotated[
     list[pathlib.Path],

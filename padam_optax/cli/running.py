@@ -12,14 +12,14 @@ from rich.progress import Progress
 
 from padam_optax.cli.console import ERRORS, OUT, clear_errors, progress_columns, to_line
 from padam_optax.cli.select import PAPER, FigureOption, TableOption, selected
-from padam_optax.experiments import demo
-from padam_optax.experiments.records import Record
+from padam_optax.experiments import digits
 from padam_optax.experiments.spec import Experiment
+from padam_optax.records.store import Record
 from padam_optax.report import figures, tables
 
 if TYPE_CHECKING:  # These import flax and orbax, which --help and reports can do without.
-    from padam_optax.experiments.datasets import Data
-    from padam_optax.experiments.queue import Budget, Outcome
+    from padam_optax.runner.datasets import Data
+    from padam_optax.runner.queue import Budget, Outcome
 
 
 class UnknownWords(enum.Enum):
@@ -123,9 +123,9 @@ def run(
             specs = [dataclasses.replace(spec, compute_dtype=dtype) for spec in specs]
         if moment_dtype is not None:
             specs = [dataclasses.replace(spec, moment_dtype=moment_dtype) for spec in specs]
-        from padam_optax.experiments.datasets import load_data
-        from padam_optax.experiments.devices import choose_devices, is_first
-        from padam_optax.experiments.queue import Budget
+        from padam_optax.cli.devices import choose_devices, is_first
+        from padam_optax.runner.datasets import load_data
+        from padam_optax.runner.queue import Budget
 
         placement = choose_devices(
             devices,
@@ -185,10 +185,10 @@ def run_demo(
     No download. What is recorded under OUT already is not run again.
     """
     with clear_errors():
-        chosen = {DemoTask.IMAGES: demo.DIGITS, DemoTask.LANGUAGE: demo.LANGUAGE}[task]
+        chosen = {DemoTask.IMAGES: digits.DIGITS, DemoTask.LANGUAGE: digits.LANGUAGE}[task]
         specs = [spec if epochs is None else spec.with_epochs(epochs) for spec in chosen]
-        from padam_optax.experiments.datasets import load_data
-        from padam_optax.experiments.queue import Budget
+        from padam_optax.runner.datasets import load_data
+        from padam_optax.runner.queue import Budget
 
         runs = [(spec, number) for spec in specs for number in (range(seeds) if seeds else spec.seeds)]
         budget = Budget()
@@ -221,8 +221,8 @@ def _run_all(
     **options: Any,
 ) -> "Outcome":
     """Runs one after another under a progress bar that says what runs and how long is left."""
-    from padam_optax.experiments.devices import ending_together, is_first
-    from padam_optax.experiments.queue import run_queue
+    from padam_optax.cli.devices import ending_together, is_first
+    from padam_optax.runner.queue import run_queue
 
     with Progress(*progress_columns(), console=ERRORS, disable=not is_first()) as progress:
         task = progress.add_task("", total=sum(spec.epochs for spec, _ in runs))

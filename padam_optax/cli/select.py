@@ -9,7 +9,7 @@ from padam_optax.experiments import figure as experiments_of_figure
 from padam_optax.experiments import table as experiments_of_table
 from padam_optax.experiments.paper import TABLES
 from padam_optax.experiments.spec import Experiment
-from padam_optax.report.runs import Paper
+from padam_optax.report.results import Paper
 
 PAPER = Paper(TABLES, EXPERIMENTS, experiments_of_figure(1))
 

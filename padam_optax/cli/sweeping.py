@@ -9,9 +9,9 @@ from rich.progress import Progress
 
 from padam_optax.cli.console import ERRORS, OUT, clear_errors, progress_columns, to_line, write
 from padam_optax.experiments import find
-from padam_optax.experiments.grid import parse_space, parse_values, product
 from padam_optax.experiments.spec import Experiment
 from padam_optax.report import sweeps
+from padam_optax.runner.search_space import parse_space, parse_values, product
 
 
 def sweep(
@@ -85,10 +85,10 @@ def sweep(
             spec = dataclasses.replace(spec, held_out=0.2 if held_out is None else held_out or None)
         elif held_out is not None:
             raise ValueError("--held-out is for images: a text has a validation part.")
-        from padam_optax.experiments import sweep as sweeps_of
-        from padam_optax.experiments.datasets import load_data
-        from padam_optax.experiments.queue import Budget
-        from padam_optax.experiments.search import search
+        from padam_optax.runner import sweep as sweeps_of
+        from padam_optax.runner.datasets import load_data
+        from padam_optax.runner.queue import Budget
+        from padam_optax.runner.search import search
 
         data = load_data(spec, data_dir, data_label)
         budget = Budget(deadline)

@@ -2,14 +2,13 @@
 
 import difflib
 
-from padam_optax.data.images import DataError
-from padam_optax.experiments import beyond, cifar, demo, imagenet, ptb
+from padam_optax.experiments import beyond, cifar, digits, imagenet, ptb
 from padam_optax.experiments.spec import Experiment
 
-__all__ = ["EXPERIMENTS", "DataError", "Experiment", "figure", "find", "table"]
+__all__ = ["EXPERIMENTS", "Experiment", "figure", "find", "table"]
 
 EXPERIMENTS: dict[str, Experiment] = {
-    spec.name: spec for module in (cifar, imagenet, ptb, demo, beyond) for spec in module.EXPERIMENTS
+    spec.name: spec for module in (cifar, imagenet, ptb, digits, beyond) for spec in module.EXPERIMENTS
 }
 
 

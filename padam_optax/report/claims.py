@@ -12,11 +12,11 @@ import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from padam_optax.experiments.records import Record
 from padam_optax.experiments.spec import OPTIMIZERS, Experiment
+from padam_optax.records.store import Record
 from padam_optax.report.grid import Cell, Grid, Line
 from padam_optax.report.metrics import METRICS, last, quality
-from padam_optax.report.runs import Paper, Runs, Variant, chosen_p, collect, p_text
+from padam_optax.report.results import Paper, Runs, Variant, chosen_p, collect, p_text
 
 # Pairs of runs below which there is no verdict.
 MINIMUM = 3

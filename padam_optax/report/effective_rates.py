@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from padam_optax.experiments.records import Record
+from padam_optax.records.store import Record
 from padam_optax.report.figures import new_figure, save
-from padam_optax.report.runs import p_text
+from padam_optax.report.results import p_text
 
 # Pairs of quantiles with a band between them, from the widest to the narrowest, its share and opacity.
 _BANDS = (("0", "1", "all", 0.12), ("0.05", "0.95", "90%", 0.3), ("0.25", "0.75", "50%", 0.5))

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from padam_optax.experiments.records import Record
 from padam_optax.experiments.spec import OPTIMIZERS, Experiment
+from padam_optax.records.store import Record
 from padam_optax.report.metrics import METRICS, last
-from padam_optax.report.runs import Paper, Runs, chosen_p, collect, file_name, merged, p_text
+from padam_optax.report.results import Paper, Runs, chosen_p, collect, file_name, merged, p_text
 from padam_optax.report.tables import Suite
 
 if TYPE_CHECKING:

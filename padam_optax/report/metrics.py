@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterable, Mapping
 
-from padam_optax.experiments.records import Record
+from padam_optax.records.store import Record
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from padam_optax.experiments.records import Record
+from padam_optax.records.store import Record
 from padam_optax.report.claims import MINIMUM, findings, inconsistencies
 from padam_optax.report.figures import Picture
-from padam_optax.report.runs import Paper, file_name, is_trial
+from padam_optax.report.results import Paper, file_name, is_trial
 from padam_optax.report.tables import Suite, paper_table, suite_grid, suites
 from padam_optax.report.variants import variant_grids
 

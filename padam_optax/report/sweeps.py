@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from padam_optax.experiments.records import Record
+from padam_optax.records.store import Record
 from padam_optax.report.figures import Curve, draw_panel, new_figure, save, spread_colors
 from padam_optax.report.grid import Cell, Grid, Line
 from padam_optax.report.metrics import METRICS
-from padam_optax.report.runs import p_text
+from padam_optax.report.results import p_text
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,11 +5,11 @@ import itertools
 import statistics
 from collections.abc import Sequence
 
-from padam_optax.experiments.records import Record
 from padam_optax.experiments.spec import OPTIMIZERS, PaperRow
+from padam_optax.records.store import Record
 from padam_optax.report.grid import Cell, Grid, Line
 from padam_optax.report.metrics import METRICS, last, quality
-from padam_optax.report.runs import Paper, Runs, collect, merged
+from padam_optax.report.results import Paper, Runs, collect, merged
 
 
 @dataclasses.dataclass(frozen=True)

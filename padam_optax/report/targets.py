@@ -4,10 +4,10 @@ import dataclasses
 import statistics
 from collections.abc import Sequence
 
-from padam_optax.experiments.records import Record
 from padam_optax.experiments.spec import OPTIMIZERS
+from padam_optax.records.store import Record
 from padam_optax.report.grid import Cell, Grid, Line
-from padam_optax.report.runs import Paper, Runs, collect, tuning_trials
+from padam_optax.report.results import Paper, Runs, collect, tuning_trials
 from padam_optax.report.tables import Value
 
 

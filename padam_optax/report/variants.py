@@ -3,12 +3,12 @@
 import statistics
 from collections.abc import Sequence
 
-from padam_optax.experiments.records import Record
 from padam_optax.experiments.spec import Experiment
+from padam_optax.records.store import Record
 from padam_optax.report.claims import paired_interval
 from padam_optax.report.grid import Cell, Grid, Line
 from padam_optax.report.metrics import METRICS, last, quality
-from padam_optax.report.runs import Paper, Runs, collect
+from padam_optax.report.results import Paper, Runs, collect
 from padam_optax.report.tables import final
 
 

@@ -1,0 +1,61 @@
+"""Effective learning rates as part of a run's record: what `report.effective_rates` draws."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from padam_optax import diagnostics
+from padam_optax.experiments.spec import Experiment
+from padam_optax.runner.provenance import rate_in
+from padam_optax.training.loop import TrainState
+
+# At its own best rate on the mini recipe, as its search found them: AMSGrad, Padam with two values of p, and SGD with
+# momentum, whose updates are 1/(1-b1) times those of p = 0.
+MINI_RATES = {1 / 2: 1e-2, 1 / 4: 0.3162, 1 / 8: 1.0, 0.0: 3.162}
+# The same for the small language recipe.
+PTB_MINI_RATES = {1 / 2: 1e-2, 1 / 5: 3.162, 1 / 8: 10.0, 0.0: 31.62}
+
+
+@functools.partial(jax.jit, static_argnames="quantiles")
+def _summarize(state: Any, learning_rate: float, p: float, eps: float, threshold: float, quantiles: Any) -> Any:
+    summary = diagnostics.summarize(state, learning_rate, p=p, eps=eps, threshold=threshold, quantiles=quantiles)
+    return summary.quantiles, summary.share_below
+
+
+def observer(experiment: Experiment, threshold: float = 1e-4) -> Callable[[TrainState], dict[str, Any]]:
+    """What `run` should observe to record the effective learning rates after each epoch.
+
+    Args:
+      experiment: Of Padam or AMSGrad.
+      threshold: Below which rate a coordinate counts as one that has all but stopped.
+
+    Returns:
+      A function from the state after an epoch to what a record's line gets as "effective_rates", over all coordinates
+      at that epoch's learning rate. That is a dictionary of "quantiles" (from each of `diagnostics.QUANTILES`, written
+      as text, to its value), "threshold" and "share_below".
+
+    Raises:
+      ValueError: If the experiment's optimizer has no v-hat.
+    """
+    if experiment.optimizer not in ("padam", "amsgrad"):
+        raise ValueError(f"optimizer must be padam or amsgrad, which have effective rates; got {experiment.optimizer}.")
+    settings = experiment.hyperparameters
+
+    def observe(state: TrainState) -> dict[str, Any]:
+        rate = rate_in(experiment, int(state.epoch))
+        quantiles, share = _summarize(
+            state.opt_state, rate, settings.get("p", 0.5), settings["eps"], threshold, quantiles=diagnostics.QUANTILES
+        )
+        values = np.asarray(quantiles).tolist()
+        return {
+            "effective_rates": {
+                "quantiles": {f"{name:g}": value for name, value in zip(diagnostics.QUANTILES, values, strict=True)},
+                "threshold": threshold,
+                "share_below": float(share),
+            }
+        }
+
+    return observe

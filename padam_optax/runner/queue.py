@@ -1,0 +1,165 @@
+"""Runs experiments one after another until they are done, time is up, or somebody says stop."""
+
+import contextlib
+import dataclasses
+import json
+import pathlib
+import signal
+import statistics
+import time
+from collections.abc import Callable, Generator, Iterable
+from typing import Any
+
+from padam_optax.experiments.spec import Experiment
+from padam_optax.records.store import Record, RunDirectory, read_all
+from padam_optax.runner.datasets import Data
+from padam_optax.runner.run import run
+from padam_optax.training import processes
+from padam_optax.training.placement import ONE_DEVICE, Placement
+
+# What the time of an epoch depends on, above all.
+_COST = ("model", "dataset", "train_examples", "image_size", "compute_dtype", "reestimate_statistics", "language")
+
+
+class Budget:
+    """When to stop: after a number of seconds, or on SIGTERM or SIGINT.
+
+    Args:
+      seconds: Wall-clock time from now, or None for no limit.
+    """
+
+    def __init__(self, seconds: float | None = None):
+        self.seconds = seconds
+        self._began = time.monotonic()
+        self._signal: signal.Signals | None = None
+
+    @property
+    def left(self) -> float:
+        """Seconds left; infinite without a limit."""
+        return float("inf") if self.seconds is None else self.seconds - (time.monotonic() - self._began)
+
+    @property
+    def reason(self) -> str | None:
+        """Why to stop now, or None."""
+        if self._signal is not None:
+            return self._signal.name
+        return "the deadline" if self.left <= 0 else None
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether SIGINT (Ctrl-C) came."""
+        return self._signal is signal.SIGINT
+
+    @contextlib.contextmanager
+    def listening(self, on_signal: Callable[[str], None] = lambda name: None) -> Generator[None]:
+        """Takes SIGTERM and the first SIGINT as a wish to stop; a second SIGINT raises KeyboardInterrupt."""
+
+        def handle(number: int, frame: object) -> None:
+            if self.interrupted and number == signal.SIGINT:
+                raise KeyboardInterrupt
+            self._signal = signal.Signals(number)
+            on_signal(self._signal.name)
+
+        before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What became of a queue.
+
+    Attributes:
+      records: Of the runs that ended, in the queue's order.
+      left: Experiment, seed and epochs done of the others.
+    """
+
+    records: list[Record]
+    left: list[tuple[Experiment, int, int]]
+
+
+def run_queue(
+    runs: Iterable[tuple[Experiment, int]],
+    load: Callable[[Experiment], Data],
+    out: str | pathlib.Path,
+    budget: Budget,
+    *,
+    placement: Placement = ONE_DEVICE,
+    on_start: Callable[[Experiment, int], None] = lambda experiment, seed: None,
+    **options: Any,
+) -> Outcome:
+    """Runs each experiment and seed, as far as the budget goes.
+
+    A run is not begun if earlier records of its kind under `out` say that it cannot finish in the time left although
+    it would in the whole; one that is too long for the whole, or was begun before, goes on from piece to piece.
+
+    Args:
+      runs: Experiments and seeds, in order.
+      load: Gives an experiment's data.
+      out: Folder of all records.
+      budget: When to stop.
+      placement: Devices that train each.
+      on_start: Called before each run.
+      **options: For `run`.
+    """
+    records: list[Record] = []
+    left: list[tuple[Experiment, int, int]] = []
+    for experiment, seed in runs:
+        begun = RunDirectory(out, experiment.name, seed).read()
+        done = 0 if begun is None else begun.epochs
+        too_late = budget.reason is not None or (done == 0 and _too_long(experiment, out, budget, placement.devices))
+        if processes.anywhere(too_late):
+            left.append((experiment, seed, done))
+            continue
+        on_start(experiment, seed)
+        record = run(
+            experiment,
+            seed,
+            load(experiment),
+            out,
+            placement=placement,
+            should_stop=lambda: budget.reason is not None,
+            **options,
+        )
+        if record.finished:
+            records.append(record)
+        else:
+            left.append((experiment, seed, record.epochs))
+    return Outcome(records, left)
+
+
+def _too_long(experiment: Experiment, out: str | pathlib.Path, budget: Budget, devices: int) -> bool:
+    if budget.seconds is None:
+        return False
+    seconds = projected_seconds(experiment, out, devices)
+    return seconds is not None and budget.left < seconds <= budget.seconds
+
+
+def projected_seconds(experiment: Experiment, out: str | pathlib.Path, devices: int = 1) -> float | None:
+    """How long the whole experiment takes, by the records under `out` of runs that cost the same an epoch.
+
+    Returns:
+      Seconds, or None if no such run was recorded on as many devices of this kind.
+    """
+    import jax
+
+    device = jax.devices()[0].device_kind
+    # Through JSON's eyes, as the records are.
+    wanted = json.loads(json.dumps(dataclasses.asdict(experiment)))
+    times = [
+        [line["seconds"] for line in record.metrics if "seconds" in line]
+        for record in (read_all(out) if pathlib.Path(out).is_dir() else [])
+        if record.config["device"]["kind"] == device
+        and record.config["device"].get("count", 1) == devices
+        and all(record.config["experiment"].get(name) == wanted[name] for name in _COST)
+    ]
+    times = [seconds for seconds in times if len(seconds) > 1]
+    if not times:
+        return None
+    # A run's first epoch holds its compilation.
+    first = max(seconds[0] for seconds in times)
+    later = statistics.median(second for seconds in times for second in seconds[1:])
+    return first + (experiment.epochs - 1) * later

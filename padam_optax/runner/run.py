@@ -1,0 +1,207 @@
+"""Runs one experiment: trains, evaluates, records, and goes on from where it was stopped."""
+
+import contextlib
+import functools
+import pathlib
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from padam_optax.data.images import DataError
+from padam_optax.experiments.spec import Experiment
+from padam_optax.records.store import Record, RunDirectory
+from padam_optax.runner.datasets import Data, class_count, make_source
+from padam_optax.runner.programs import trainer_for
+from padam_optax.runner.provenance import check_same, configuration, rate_in
+from padam_optax.runner.tensorboard import event_writer
+from padam_optax.training import processes
+from padam_optax.training.checkpoint import Checkpoints, CheckpointWarning
+from padam_optax.training.epoch import Source
+from padam_optax.training.loop import TrainState
+from padam_optax.training.placement import ONE_DEVICE, Placement
+
+_ANEW = "Put back what is missing, or start anew with --no-resume (resume=False)."
+
+
+def run(
+    experiment: Experiment,
+    seed: int,
+    data: Data,
+    out: str | pathlib.Path,
+    *,
+    resume: bool = True,
+    checkpoint_every: int = 5,
+    tensorboard: bool = False,
+    workers: int = 0,
+    placement: Placement = ONE_DEVICE,
+    on_epoch: Callable[[dict[str, Any]], None] = lambda line: None,
+    on_steps: Callable[[int, float], None] = lambda epoch, share: None,
+    observe: Callable[[TrainState], Mapping[str, Any]] = lambda state: {},
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Record:
+    """Trains one experiment with one seed and records it under `out`.
+
+    On resuming, a finished run with the same configuration is returned as it is; one with a checkpoint goes on from the
+    newest that is whole, bit-equal on CPU to a run never stopped; one that was stopped before its first checkpoint
+    starts anew, with a `CheckpointWarning`.
+
+    Where several processes train together, all call this with an `out` that all see, which is tried first; the first
+    process writes the record.
+
+    Args:
+      experiment: What to run.
+      seed: Of the initial parameters, the shuffling and the augmentation.
+      data: As `datasets.load_data` returns it.
+      out: Folder of all records; the run's is `<out>/<name>/seed-<seed>`.
+      resume: Whether to go on from what is there; otherwise it is replaced.
+      checkpoint_every: Epochs between checkpoints; 0 writes none.
+      tensorboard: Whether to write event files for TensorBoard beside the record too.
+      workers: Processes that decode images, for data that the host reads.
+      placement: Devices that train together, as `placement.across` finds them; by default one.
+      on_epoch: Called with each line of the metrics once it is recorded.
+      on_steps: Called every few seconds of training with the epoch and the share of it that is done.
+      observe: Maps the state after each epoch to what its line says beside the metrics, as JSON has it; such as
+        `effective_rates.observer(experiment)`.
+      should_stop: Asked every few seconds; once it says so, in any process, a checkpoint is written (unless
+        `checkpoint_every` is 0) and the unfinished record returned.
+
+    Returns:
+      The record. A NaN or an infinity in the loss or the gradients ends the run; its last line then
+      holds `diverged_step`, and the last checkpoint before it stays.
+
+    Raises:
+      ValueError: If the folder holds a run of another configuration and `resume` is on, or there are more devices than
+        examples in a batch.
+      DataError: If the training images do not fill one batch, or not all processes see the same `out`; or, with
+        `resume`, if the record is damaged, or lacks something that the checkpoints or the other lines say was there.
+      CheckpointError: If a checkpoint cannot be written, or there are some but none can be used.
+    """
+    if len(data.train) < experiment.batch_size:
+        raise DataError(f"{len(data.train)} training examples do not fill one batch of {experiment.batch_size}.")
+    if experiment.batch_size < placement.devices:
+        raise ValueError(
+            f"{experiment.name}: a batch of {experiment.batch_size} cannot be divided among {placement.devices}"
+            " devices; use fewer with --devices."
+        )
+    if not processes.is_shared(pathlib.Path(out)):
+        raise DataError(
+            f"{pathlib.Path(out).absolute()} is not one folder for all processes: what process 0 writes there, not all"
+            " others see. --out (out=) must name a folder that they share, such as one of a network file system."
+        )
+    directory = RunDirectory(out, experiment.name, seed)
+    config = configuration(experiment, seed, data, placement)
+    record = directory.read() if resume else None
+    if resume and record is None and directory.has_checkpoints():
+        raise DataError(f"{directory.path} holds checkpoints but no config.json. {_ANEW}")
+    if record is not None:
+        check_same(directory.path, record.config, config)
+        if record.finished:
+            return record
+    # None writes before all have read.
+    processes.wait_for_all("record read")
+    first = processes.is_first()
+
+    def stopping() -> bool:
+        return processes.anywhere(should_stop())
+
+    trainer = trainer_for(experiment, len(data.train), class_count(experiment, data), placement)
+    source = make_source(experiment, data, trainer, seed, workers)
+    hyperparameters = placement.put_whole(
+        {name: jnp.asarray(value, float) for name, value in experiment.hyperparameters.items()}
+    )
+    traced_seed = placement.put_whole(np.int32(seed))
+    state = trainer.init(traced_seed, hyperparameters)
+    if record is None or not checkpoint_every:
+        # This run starts anew: a later one must not go on from another's state.
+        if first:
+            directory.discard_checkpoints()
+        processes.wait_for_all("checkpoints discarded")
+    with (
+        Checkpoints(directory.checkpoints) if checkpoint_every else contextlib.nullcontext() as checkpoints,
+        event_writer(directory.path)
+        if tensorboard and first
+        else contextlib.nullcontext(_write_nothing) as write_events,
+    ):
+        restored = None if record is None or checkpoints is None else checkpoints.restore(state)
+        if restored is not None:
+            state, position = restored
+            source.go_to(position)
+        if record is not None:
+            _check_start(directory.path, record, int(state.epoch), restored is not None, checkpoint_every)
+        if first:
+            directory.start(config, int(state.epoch))
+        for epoch in range(int(state.epoch) + 1, experiment.epochs + 1):
+            began = time.perf_counter()
+            trained = source.train_epoch(
+                state, traced_seed, hyperparameters, functools.partial(on_steps, epoch), stopping
+            )
+            state = trained.state
+            if trained.nonfinite_step is not None:
+                line = {"epoch": epoch, "diverged_step": source.steps_before(epoch - 1) + trained.nonfinite_step}
+                if first:
+                    directory.append(line)
+                on_epoch(line)
+                break
+            if trained.metrics is None:
+                if checkpoints is not None:
+                    checkpoints.save(_steps_done(state, source), state, source.position)
+                break
+            tested = source.evaluate(state)
+            line = {
+                "epoch": epoch,
+                **{f"train_{name}": value for name, value in trained.metrics.items()},
+                **tested,
+                **observe(state),
+                "learning_rate": rate_in(experiment, epoch),
+                "seconds": round(time.perf_counter() - began, 4),
+                "examples_per_second": round(trained.examples / trained.seconds, 1) if trained.seconds else None,
+            }
+            stop = stopping() and epoch < experiment.epochs
+            # The metrics come first: on resuming, lines beyond the checkpoint are cut, but none could be added.
+            if first:
+                directory.append(line)
+            if checkpoints is not None and (stop or epoch % checkpoint_every == 0 or epoch == experiment.epochs):
+                checkpoints.save(_steps_done(state, source), state, source.position)
+            write_events(line)
+            on_epoch(line)
+            if stop:
+                break
+    processes.wait_for_all("record written")
+    record = directory.read()
+    assert record is not None
+    return record
+
+
+def _check_start(path: pathlib.Path, record: Record, epoch: int, restored: bool, checkpoint_every: int) -> None:
+    """Refuses to start anew, or to go on after `epoch`, where the record says that something is lost."""
+    recorded = [line["epoch"] for line in record.metrics]
+    if restored:
+        missing = [str(number) for number in range(1, epoch + 1) if number not in recorded]
+        if missing:
+            raise DataError(
+                f"{path / 'metrics.jsonl'} lacks epoch {', '.join(missing)}, but the checkpoint is of epoch {epoch}."
+                f" {_ANEW}"
+            )
+    elif checkpoint_every and len(recorded) > checkpoint_every:
+        raise DataError(
+            f"{path} holds {len(recorded)} epochs but no checkpoint, and there should be one of epoch"
+            f" {checkpoint_every}. {_ANEW}"
+        )
+    elif recorded:
+        warnings.warn(
+            f"{path} holds {len(recorded)} epochs but no checkpoint: the run starts anew.",
+            CheckpointWarning,
+            stacklevel=3,
+        )
+
+
+def _write_nothing(line: Mapping[str, Any]) -> None:
+    pass
+
+
+def _steps_done(state: TrainState, source: Source) -> int:
+    return source.steps_before(int(state.epoch)) + int(state.step)

@@ -1,0 +1,214 @@
+"""AdaBound and AMSBound (Luo et al., ICLR 2019), which the paper compares with and Optax does not have."""
+
+import numbers
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from padam_optax.transforms import _checks, _moments
+
+
+class ScaleByAdaboundState(NamedTuple):
+    """State of `scale_by_adabound`.
+
+    Attributes:
+      count: Updates seen so far, int32 scalar.
+      mu: First moment, shaped and typed like the parameters.
+      nu: Second moment, real, in float32 at least.
+      nu_max: Elementwise maximum of every `nu` so far with `amsbound`, None without.
+    """
+
+    count: jax.Array
+    mu: optax.Updates
+    nu: optax.Updates
+    nu_max: Any
+
+
+def scale_by_adabound(
+    b1: jax.typing.ArrayLike = 0.9,
+    b2: jax.typing.ArrayLike = 0.999,
+    eps: jax.typing.ArrayLike = 1e-8,
+    *,
+    final_ratio: jax.typing.ArrayLike,
+    gamma: jax.typing.ArrayLike = 1e-3,
+    amsbound: bool = False,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Rescales updates by Adam's factor, clipped between bounds that meet as training goes on.
+
+    .. math::
+
+      u_t = \mathrm{clip}\left(\frac{\sqrt{1-\beta_2^t}}{1-\beta_1^t} \cdot \frac{1}{\sqrt{v_t} + \varepsilon},\;
+      r \Big(1 - \frac{1}{\gamma t + 1}\Big),\; r \Big(1 + \frac{1}{\gamma t}\Big)\right) m_t
+
+    with :math:`r` = `final_ratio`. The authors clip :math:`\alpha_t` times the first argument between bounds of
+    :math:`\alpha^* \alpha_t / \alpha_0`; the rate :math:`\alpha_t` factors out of both, which leaves
+    :math:`r = \alpha^* / \alpha_0`.
+
+    Args:
+      b1: Decay rate of the first moment, in [0, 1).
+      b2: Decay rate of the second moment, in [0, 1).
+      eps: Added to the root of the second moment; at least 0.
+      final_ratio: Final (SGD) learning rate over the base learning rate; at least 0.
+      gamma: How fast the bounds close; at least 0.
+      amsbound: Whether :math:`v_t` is replaced by the maximum of its past values (AMSBound).
+
+    Returns:
+      A :class:`optax.GradientTransformationExtraArgs`; dtypes as for :func:`padam_optax.scale_by_partial_amsgrad`.
+
+    Raises:
+      ValueError: If a Python number b1 or b2 is outside [0, 1), or eps, final_ratio or gamma is negative or not
+        finite. Traced values are not checked.
+
+    Examples:
+      >>> import jax.numpy as jnp, padam_optax
+      >>> transformation = padam_optax.scale_by_adabound(final_ratio=100.)
+      >>> params = jnp.array([1., 2., 3.])
+      >>> updates, state = transformation.update(params, transformation.init(params))
+      >>> print(updates.round(4))  # Adam's factor: at step 1 the bounds do not bind.
+      [1. 1. 1.]
+
+    References:
+      Luo et al., `Adaptive Gradient Methods with Dynamic Bound of Learning Rate <https://arxiv.org/abs/1902.09843>`_,
+      ICLR 2019, Algorithms 2 and 3, with the bounds of the authors' code.
+
+    .. seealso:: :func:`padam_optax.adabound`
+    """
+    _checks.check_decay("b1", b1)
+    _checks.check_decay("b2", b2)
+    _checks.check_non_negative("eps", eps)
+    _checks.check_non_negative("final_ratio", final_ratio)
+    _checks.check_non_negative("gamma", gamma)
+
+    def init_fn(params: optax.Params) -> ScaleByAdaboundState:
+        return ScaleByAdaboundState(
+            count=jnp.zeros([], jnp.int32),
+            mu=_moments.init_mu(params, None),
+            nu=_moments.init_nu(params, None),
+            nu_max=_moments.init_nu(params, None) if amsbound else None,
+        )
+
+    def update_fn(
+        updates: optax.Updates,
+        state: Any,
+        params: optax.Params | None = None,
+        **extra_args: Any,
+    ) -> tuple[optax.Updates, ScaleByAdaboundState]:
+        del extra_args
+
+        def step(
+            gradient: jax.Array, mu: jax.Array, nu: jax.Array, nu_max: jax.Array, param: jax.Array | None
+        ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+            wide = _moments.widened(gradient, mu, nu)
+            dtype = _moments.real_dtype(wide.dtype)
+            new_mu = _moments.decay_average(mu, wide, b1)
+            new_nu = _moments.decay_average(nu, _moments.squared_magnitude(wide), b2)
+            new_nu = _moments.cast_average(new_nu, nu.dtype)
+            new_nu_max = jnp.maximum(nu_max, new_nu) if amsbound else new_nu
+            t = _moments.step_of(state.count, dtype)
+            ratio = jnp.asarray(final_ratio, dtype)
+            time = jnp.asarray(gamma, dtype) * t
+            factor = jnp.sqrt(_moments.debias(b2, t)) / _moments.debias(b1, t)
+            factor = factor / (jnp.sqrt(new_nu_max.astype(dtype)) + jnp.asarray(eps, dtype))
+            # Where time is 0 (gamma = 0) the bounds are 0 and infinity: nothing is clipped.
+            upper = jnp.where(time > 0, ratio * (1 + 1 / jnp.where(time > 0, time, 1)), jnp.inf)
+            # 1 - 1/(time + 1), without its cancellation.
+            scale = jnp.clip(factor, ratio * (time / (time + 1)), upper)
+            # eps = 0 and no gradient so far, or none whose square can be told from 0, give an infinite factor.
+            unbounded = jnp.logical_or(new_mu == 0, jnp.isinf(scale))
+            update = jnp.where(unbounded, 0, scale.astype(new_mu.dtype) * new_mu)
+            update = update.astype(_moments.update_dtype(gradient, mu, param, None))
+            return update, new_mu.astype(mu.dtype), new_nu, new_nu_max
+
+        new_updates, mu, nu, nu_max = _moments.map_leaves(
+            step, 4, updates, state.mu, state.nu, state.nu_max if amsbound else state.nu, params=params
+        )
+        count = jnp.asarray(optax.safe_increment(state.count))
+        return new_updates, ScaleByAdaboundState(count, mu, nu, nu_max if amsbound else None)
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def adabound(
+    learning_rate: optax.ScalarOrSchedule,
+    b1: jax.typing.ArrayLike = 0.9,
+    b2: jax.typing.ArrayLike = 0.999,
+    eps: jax.typing.ArrayLike = 1e-8,
+    *,
+    final_learning_rate: jax.typing.ArrayLike = 0.1,
+    base_learning_rate: jax.typing.ArrayLike | None = None,
+    gamma: jax.typing.ArrayLike = 1e-3,
+    weight_decay: optax.ScalarOrSchedule = 0.0,
+    amsbound: bool = False,
+) -> optax.GradientTransformationExtraArgs:
+    r"""AdaBound: Adam that turns smoothly into SGD; AMSBound with `amsbound=True`.
+
+    The bounds follow the learning-rate schedule, as in the authors' code: they close on
+    `final_learning_rate * learning_rate(t) / base_learning_rate`.
+
+    Args:
+      learning_rate: Adam's learning rate, a number or a schedule of the update count, which starts at 0.
+      b1: Decay rate of the first moment, in [0, 1).
+      b2: Decay rate of the second moment, in [0, 1).
+      eps: Added to the root of the second moment; at least 0.
+      final_learning_rate: The (SGD) learning rate on which the bounds close, before any decay.
+      base_learning_rate: The undecayed learning rate; by default `learning_rate`, or a schedule's value at 0.
+        Required where that is traced or 0.
+      gamma: How fast the bounds close; at least 0.
+      weight_decay: Coupled (L2) decay. A Python 0 leaves it out, and then `update` needs no parameters; any other
+        value, traced ones included, and schedules always keep it.
+      amsbound: Whether :math:`v_t` is replaced by the maximum of its past values (AMSBound).
+
+    Returns:
+      The :class:`optax.GradientTransformationExtraArgs`; its updates are to be added to the parameters.
+
+    Raises:
+      ValueError: As :func:`padam_optax.scale_by_adabound`; if a Python number `weight_decay` is negative; or if
+        `base_learning_rate` is not given and the learning rate at step 0 is traced, or not above 0.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, optax, padam_optax
+      >>> def f(x): return jnp.sum(x ** 2)
+      >>> optimizer = padam_optax.adabound(0.1, final_learning_rate=0.5)
+      >>> params = jnp.array([1., 2., 3.])
+      >>> state = optimizer.init(params)
+      >>> for _ in range(3):
+      ...     updates, state = optimizer.update(jax.grad(f)(params), state)
+      ...     params = optax.apply_updates(params, updates)
+      ...     print(f'{f(params):.2f}')
+      12.83
+      11.72
+      10.68
+
+    References:
+      Luo et al., ICLR 2019.
+
+    .. seealso:: :func:`padam_optax.scale_by_adabound`
+    """
+    _checks.check_non_negative("final_learning_rate", final_learning_rate)
+    _checks.check_non_negative("weight_decay", weight_decay)
+    if base_learning_rate is None:
+        base_learning_rate = _initial_rate(learning_rate)
+    elif isinstance(base_learning_rate, numbers.Real) and not float(base_learning_rate) > 0:
+        raise ValueError(f"base_learning_rate must be above 0, got {base_learning_rate}.")
+    return optax.chain(
+        _moments.weight_decay_stage(weight_decay),
+        scale_by_adabound(
+            b1, b2, eps, final_ratio=final_learning_rate / base_learning_rate, gamma=gamma, amsbound=amsbound
+        ),
+        _moments.keeping_dtype(optax.scale_by_learning_rate(learning_rate)),
+    )
+
+
+def _initial_rate(learning_rate: optax.ScalarOrSchedule) -> float:
+    """The learning rate at step 0 as a Python number."""
+    with jax.ensure_compile_time_eval():
+        rate = _moments.value_at(learning_rate, jnp.zeros([], jnp.int32))
+    try:
+        rate = float(rate)
+    except jax.errors.ConcretizationTypeError:
+        raise ValueError("base_learning_rate must be given where the learning rate is traced.") from None
+    if not rate > 0:
+        raise ValueError(f"base_learning_rate must be given where the learning rate at step 0 is not above 0: {rate}.")
+    return rate

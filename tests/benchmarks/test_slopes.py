@@ -1,0 +1,64 @@
+"""The slopes in T: the recorded measurements again, the bound above them, the fit on known slopes, the picture."""
+
+import json
+import pathlib
+
+import matplotlib.image
+import numpy as np
+import pytest
+import slopes
+
+RECORDED = json.loads((pathlib.Path(__file__).parents[2] / "benchmarks" / "results" / "theory.json").read_text())
+STEPS = (64, 128, 256, 512)
+each_problem = pytest.mark.parametrize("name", slopes.PROBLEMS)
+
+
+@each_problem
+def test_recorded_measurements(name):
+    """That of the smallest T, with the settings recorded beside it."""
+    settings = RECORDED["settings"]
+    assert [settings[key] for key in ("p", "b1", "b2", "d")] == [slopes.P, slopes.B1, slopes.B2, slopes.D]
+    problem, row = slopes.PROBLEMS[name], RECORDED["problems"][name]["rows"][0]
+    T, alpha = row["T"], row["alpha"]
+    means, growth, nonzeros = slopes.measure(problem, T, settings["runs"], alpha)
+    found = [float(values.mean()) for values in (means, growth, nonzeros)]
+    assert found == pytest.approx([row["measured"], row["largest_growth"], row["nonzeros"]], rel=1e-3)
+    assert slopes.bound(problem, T, alpha) == pytest.approx(row["bound_printed"])
+    assert slopes.bound(problem, T, alpha, corrected=True) == pytest.approx(row["bound_corrected"])
+
+
+def test_fitted_slope_of_a_power(monkeypatch):
+    """Measurements that fall as T^-3/4 with no noise: that slope, and an interval of no width."""
+
+    def measured(problem, T, runs, alpha):
+        return np.full(runs, 5 * T**-0.75), np.full(runs, T**0.25), np.full(runs, T**0.5)
+
+    monkeypatch.setattr(slopes, "measure", measured)
+    result = slopes.measure_slopes(slopes.PROBLEMS["masked"], runs=4, steps=STEPS)
+    for part in ("measured", "measured_late"):
+        assert [result[part]["slope"], *result[part]["interval"]] == pytest.approx([-0.75] * 3)
+    assert (result["measured_s"], result["nonzeros_slope"]) == pytest.approx((0.25, 0.5))
+    assert result["predicted_slope"] == -0.625
+    for row in result["rows"]:
+        assert row["bound_over_measured"] == pytest.approx(row["bound_printed"] / row["measured"])
+
+
+def test_picture(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(slopes, "save", lambda figure, path: drawn.append(figure) or path)
+    slopes.slope_figure(RECORDED["problems"], tmp_path / "x.png")
+    (figure,) = drawn
+    assert [axes.get_title() for axes in figure.axes] == ["dense, s = 0.5", "dead zone, s = 0.167", "masked, s = 0.25"]
+    for axes, result in zip(figure.axes, RECORDED["problems"].values(), strict=True):
+        measured, predicted, bound = axes.lines
+        assert list(measured.get_ydata()) == [row["measured"] for row in result["rows"]]
+        assert list(bound.get_ydata()) == [row["bound_printed"] for row in result["rows"]]
+        x, y = np.log(predicted.get_xdata()), np.log(predicted.get_ydata())
+        np.testing.assert_allclose(np.diff(y) / np.diff(x), result["predicted_slope"])
+    monkeypatch.undo()
+    path = slopes.slope_figure(RECORDED["problems"], tmp_path / "slopes.png")
+    assert matplotlib.image.imread(path).shape[0] > 100
+
+
+def test_slope_in_words():
+    assert slopes.slope_text({"slope": -0.5584, "interval": [-0.56, -0.557]}) == "-0.558 [-0.560, -0.557]"

@@ -1,0 +1,420 @@
+"""The command `padam`: what it prints, writes and refuses. Only here do all seven optimizers train."""
+
+import importlib.util
+import itertools
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+import warnings
+
+import matplotlib.image
+import pytest
+from typer.testing import CliRunner
+
+import padam_optax
+from padam_optax import __main__, cli
+from padam_optax.data.cifar import CIFAR10
+from padam_optax.experiments import EXPERIMENTS, digits
+from padam_optax.experiments.spec import OPTIMIZERS
+from padam_optax.records.store import read_all
+from padam_optax.training.checkpoint import CheckpointError, CheckpointWarning
+
+MINI = "cifar10-mini-padam"
+
+
+def padam(*arguments) -> tuple[int, str, str]:
+    """Exit code, output and errors of a call."""
+    result = CliRunner().invoke(cli.app, list(map(str, arguments)))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+def words(text: str) -> str:
+    """Without frames and line breaks."""
+    return " ".join(text.replace("│", " ").split())
+
+
+def test_help_names_the_commands():
+    code, output, _ = padam("--help")
+    assert code == 0
+    for command in ("run", "demo", "list", "report"):
+        assert command in output
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        (
+            "run",
+            [
+                "--data-dir",
+                "--data-label",
+                "--epochs",
+                "--seed",
+                "--no-resume",
+                "--checkpoint-every",
+                "--out",
+                "--devices",
+            ],
+        ),
+        ("demo", ["--epochs", "--seeds", "--out", "No download"]),
+        ("list", ["List the experiments"]),
+        ("report", ["--out", "--table", "--figure", "--time-to-target", "RECORDS"]),
+        ("check", ["RECORDS", "show it, do not, or cannot tell"]),
+        ("data", ["fetch"]),
+    ],
+)
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_help_of_commands(command, shown, option):
+    code, output, _ = padam(command, option)
+    assert code == 0
+    assert [text for text in shown if text not in words(output)] == []
+
+
+@pytest.mark.parametrize("command", ["list", "run", "sweep", "demo", "report", "check"])
+def test_help_fills_narrow_lines(command, monkeypatch):
+    """At 80 columns a line of a command's text ends where the next word has no room, wherever the source breaks it."""
+    monkeypatch.setenv("COLUMNS", "80")
+    _, output, _ = padam(command, "--help")
+    lines = [line.strip() for line in output[: output.index("╭")].splitlines()]
+    assert max(map(len, lines)) <= 78
+    pairs = itertools.pairwise(lines)
+    assert [line for line, after in pairs if line and after and len(line) + 1 + len(after.split()[0]) <= 78] == []
+
+
+def test_no_command_shows_help():
+    code, output, errors = padam()
+    assert code == 2
+    assert "Usage" in output + errors
+
+
+def test_version():
+    assert padam("--version") == (0, f"padam_optax {padam_optax.__version__}\n", "")
+
+
+def test_list():
+    """Whole names, even in 80 columns."""
+    code, output, _ = padam("list")
+    assert code == 0
+    assert "…" not in output
+    rows = [words(line) for line in output.splitlines()]
+    for name, spec in EXPERIMENTS.items():
+        (row,) = [row for row in rows if row.startswith(f"{name} ")]
+        settings = [
+            f"{spec.hyperparameters[name]:g}" for name in ("learning_rate", "p") if name in spec.hyperparameters
+        ]
+        printed = ", ".join(f"{result.value:.2f}" for result in spec.paper)
+        assert row.removeprefix(name).split() == f"{spec.epochs} {' '.join(settings)} {printed}".split()
+
+
+def cut_file(folder: pathlib.Path) -> list:
+    (folder / CIFAR10.train_files[0]).write_bytes(bytes(3_073 * 9_999))
+    return [MINI, "--data-dir", folder, "--data-label", "some"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (
+            lambda folder: ["digits-pdam"],
+            ["no experiment called 'digits-pdam'", "Did you mean digits-padam", "padam list"],
+        ),
+        (lambda folder: ["[/bold]"], ["no experiment called '[/bold]'"]),
+        (lambda folder: [MINI], ["cifar10 is not here", "padam data fetch cifar10", "--data-dir"]),
+        (lambda folder: [MINI, "--data-dir", folder], ["--data-label"]),
+        (lambda folder: [MINI, "--data-dir", folder, "--data-label", "cifar10"], ["'cifar10'", "checksums"]),
+        (
+            lambda folder: [MINI, "--data-dir", folder / "nowhere", "--data-label", "some"],
+            ["nowhere/data_batch_1.bin does not exist", "test_batch.bin"],
+        ),
+        (cut_file, ["data_batch_1.bin is truncated", "30,726,927 bytes", "expected 30,730,000"]),
+        (lambda folder: ["digits-padam", "--epochs", "0"], ["--epochs"]),
+        (lambda folder: ["digits-padam", "--seed", "-1"], ["--seed"]),
+        (lambda folder: ["digits-padam", "--checkpoint-every", "-1"], ["--checkpoint-every"]),
+        (lambda folder: [], ["Name an experiment", "--table", "padam list"]),
+        (lambda folder: ["--table", 7], ["no experiments for table 7", "1, 2, 3, 4"]),
+        (lambda folder: ["--figure", 9], ["no experiments for figure 9", "1, 2, 3, 4"]),
+        (lambda folder: ["digits-padam", "--seed", 1, "--seeds", 2], ["--seed and --seeds"]),
+        (lambda folder: ["digits-padam", "--dtype", "float16"], ["float32 or bfloat16", "'float16'"]),
+        (lambda folder: ["digits-padam", "--deadline", -1], ["--deadline"]),
+    ],
+    ids=[
+        "unknown",
+        "markup",
+        "no folder",
+        "no label",
+        "reserved label",
+        "missing file",
+        "truncated file",
+        "no epoch",
+        "negative seed",
+        "negative checkpoints",
+        "no name",
+        "no table",
+        "no figure",
+        "seed and seeds",
+        "dtype",
+        "negative deadline",
+    ],
+)
+def test_run_refuses(tmp_path, monkeypatch, arguments, shown):
+    """One message, no traceback, exit code 2, nothing written."""
+    monkeypatch.setenv("PADAM_DATA_DIR", str(tmp_path / "cache"))
+    code, output, errors = padam("run", *arguments(tmp_path), "--out", tmp_path / "runs")
+    assert (code, output) == (2, "")
+    assert [text for text in shown if text not in words(errors)] == []
+    assert "Traceback" not in errors
+    assert not (tmp_path / "runs").exists()
+
+
+def test_nothing_begins_after_the_deadline(tmp_path):
+    code, output, _ = padam("run", "digits-padam", "--seeds", 2, "--deadline", 0, "--out", tmp_path / "runs")
+    assert code == 0
+    assert "Stopped by the deadline" in output
+    assert all(f"digits-padam seed {seed}: 0 of 40 epochs done" in output for seed in (0, 1))
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_signal_while_the_data_are_read(tmp_path, monkeypatch, number, code):
+    """Nothing is trained: the signal holds until the reading is done."""
+    monkeypatch.setattr("padam_optax.runner.datasets.load_data", lambda *_, **__: signal.raise_signal(number))
+    exit_code, output, errors = padam("run", "digits-padam", "--out", tmp_path / "runs")
+    assert exit_code == code
+    assert f"{number.name}: stopping once the data are read." in errors
+    assert f"Stopped by {number.name}" in output
+    assert "digits-padam seed 0: 0 of 40 epochs done" in output
+    assert not (tmp_path / "runs").exists()
+
+
+def test_fetch_refuses(tmp_path):
+    code, output, errors = padam("data", "fetch", "cifar", "--cache-dir", tmp_path)
+    assert (code, output) == (2, "")
+    assert "'cifar'" in errors
+    assert "cifar10, cifar100" in errors
+
+
+def test_interrupted(tmp_path, monkeypatch):
+    """Ctrl-C ends with 130 and says how to go on."""
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("padam_optax.runner.queue.run", interrupt)
+    code, _, errors = padam("run", "digits-padam", "--out", tmp_path)
+    assert code == 130
+    assert "The same command goes on from the last checkpoint" in errors
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), CheckpointError("No checkpoint is whole.")])
+def test_files_that_cannot_be_used(tmp_path, monkeypatch, error):
+    """A line for the warning before it, one for the error, and no traceback."""
+
+    def fail(*_, **__):
+        warnings.warn("The newest was [damaged].", CheckpointWarning, stacklevel=1)
+        raise error
+
+    monkeypatch.setattr("padam_optax.runner.queue.run", fail)
+    code, output, errors = padam("run", "digits-padam", "--out", tmp_path)
+    assert (code, output) == (2, "")
+    found = [line for line in errors.splitlines() if line.startswith(("Warning", "Error"))]
+    assert found == ["Warning: The newest was [damaged].", f"Error: {error}"]
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(("diverged", "code"), [(False, 0), (True, 1)])
+def test_run_summary_and_exit_code(tmp_path, monkeypatch, diverged, code):
+    """Each run on a line; a diverged one is a failure for a script. Without --seed the experiment's first is taken."""
+    from padam_optax.records.store import Record
+
+    calls = []
+
+    def fake(spec, seed, data, out, **options):
+        calls.append((spec.name, spec.epochs, seed, out, options["resume"], options["checkpoint_every"]))
+        line = {"epoch": 2, "train_loss": 0.25, "test_error": 0.125, "examples_per_second": 1000.0}
+        if diverged:
+            line = {"epoch": 2, "diverged_step": 13}
+        options["on_epoch"](line)
+        return Record({"experiment": {"name": spec.name, "epochs": 2}, "seed": seed}, [line])
+
+    monkeypatch.setattr("padam_optax.runner.queue.run", fake)
+    options = ["--epochs", 2, "--seed", 3, "--seed", 5, "--out", tmp_path, "--no-resume", "--checkpoint-every", 0]
+    exit_code, output, errors = padam("run", "digits-padam", "digits-adam", *options)
+    assert exit_code == code
+    assert calls == [(f"digits-{name}", 2, seed, tmp_path, False, 0) for name in ("padam", "adam") for seed in (3, 5)]
+    text = (
+        "epoch 2: the loss or a gradient is not finite at step 13"
+        if diverged
+        else "epoch 2: train loss 0.2500, test error 12.50 %"
+    )
+    for spec, _, seed, *_ in calls:
+        assert f"{spec} seed {seed}: {text}" in output
+        assert f"{spec} seed {seed}: {text}" in errors
+    calls.clear()
+    padam("run", "digits-padam", "--out", tmp_path)
+    assert calls == [("digits-padam", 40, 0, tmp_path, True, 5)]
+
+
+@pytest.fixture(scope="module")
+def demonstration(tmp_path_factory) -> tuple[pathlib.Path, str]:
+    """Folder and output of a demonstration of one epoch and one seed."""
+    out = tmp_path_factory.mktemp("demonstration")
+    code, output, _ = padam("demo", "--epochs", 1, "--seeds", 1, "--out", out)
+    assert code == 0
+    return out, output
+
+
+def test_demo_prints_the_table(demonstration):
+    out, output = demonstration
+    (table,) = [output[: output.index("The curves: ")]]
+    for name in ("Momentum", "Adam", "AMSGrad", "AdamW", "Yogi", "AdaBound", "Padam", "accuracy", "loss"):
+        assert name in table
+    assert "digits on digits, 1 of 40 epochs, n = 1" in words(table)
+    assert "not run" not in table
+    assert "A demonstration" in output
+    for record in read_all(out):
+        assert f"{100 - 100 * record.metrics[-1]['test_error']:.2f}" in table
+        assert f"{record.metrics[-1]['train_loss']:.4f}" in table
+
+
+def test_demo_writes_records_and_picture(demonstration):
+    out, _ = demonstration
+    assert matplotlib.image.imread(out / "digits.png").shape == (480, 1200, 4)
+    records = read_all(out)
+    assert {record.config["experiment"]["optimizer"] for record in records} == set(OPTIMIZERS)
+    assert all(record.finished and not record.diverged for record in records)
+    assert {json.dumps(record.config["data"]) for record in records} == {json.dumps(records[0].config["data"])}
+
+
+def test_demo_takes_what_is_there(demonstration, monkeypatch):
+    """Once more: nothing trains, the same table."""
+    out, output = demonstration
+
+    def train(*_):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr("padam_optax.runner.programs._trainer", train)
+    assert padam("demo", "--epochs", 1, "--seeds", 1, "--out", out)[:2] == (0, output)
+
+
+def test_demo_on_a_text(tmp_path, monkeypatch):
+    """The same with an LSTM: perplexities. One of the seven will do."""
+    (spec,) = (spec for spec in digits.LANGUAGE if spec.optimizer == "padam")
+    monkeypatch.setattr(digits, "LANGUAGE", (spec,))
+    code, output, errors = padam("demo", "--task", "language", "--epochs", 1, "--seeds", 1, "--out", tmp_path)
+    assert code == 0
+    assert "pydoc on pydoc-topics, 1 of 8 epochs, n = 1" in words(output)
+    assert "Test perplexity" in words(output)
+    assert "validation perplexity" in errors
+    assert (tmp_path / "pydoc.png").is_file()
+    (record,) = read_all(tmp_path)
+    assert 1 < record.metrics[-1]["test_perplexity"] < 1_000
+
+
+def test_report(demonstration, tmp_path):
+    out, output = demonstration
+    code, printed, _ = padam("report", out, "--out", tmp_path / "tables")
+    assert code == 0
+    table, _, rest = printed.partition("Written: ")
+    assert output.startswith(table)
+    assert rest.strip() == str(tmp_path / "tables" / "results.md")
+    written = {path.name for path in (tmp_path / "tables").iterdir()}
+    assert written == {
+        "digits.md",
+        "digits.png",
+        "digits-three.png",
+        "results.md",
+        *(f"table-{number}.md" for number in (1, 2, 3, 4)),
+    }
+    text = (tmp_path / "tables" / "digits.md").read_text()
+    assert "| Test accuracy (%) |" in text
+    assert "n = 1" in text
+
+
+def test_report_of_one_table(demonstration):
+    code, printed, _ = padam("report", demonstration[0], "--table", 4)
+    assert code == 0
+    assert "Table 4" in printed
+    assert "CIFAR-100" in printed
+    assert "not run" in words(printed)
+
+
+def test_time_to_target(demonstration):
+    code, printed, _ = padam("report", demonstration[0], "--time-to-target", "test_error=1")
+    assert code == 0
+    assert "Padam 1 of 1 1.0 " in words(printed)
+    for target, shown in (("test_error", "METRIC=VALUE"), ("accuracy=1", "no metric 'accuracy'")):
+        code, _, errors = padam("report", demonstration[0], "--time-to-target", target)
+        assert code == 2
+        assert shown in words(errors)
+
+
+def test_check(demonstration):
+    """One seed is no verdict."""
+    code, printed, _ = padam("check", demonstration[0])
+    assert code == 0
+    assert "cannot" in printed
+    assert "│ shown" not in printed
+    assert "which differ by 0.24" in words(printed)
+
+
+def test_report_on_nothing(tmp_path):
+    code, output, errors = padam("report", tmp_path)
+    assert (code, output) == (2, "")
+    assert f"{tmp_path} holds no recorded runs" in errors
+
+
+def test_report_on_a_folder_that_is_not_there(tmp_path):
+    assert padam("report", tmp_path / "nowhere")[0] == 2
+
+
+@pytest.mark.parametrize("missing", [["typer"], ["matplotlib", "sklearn"]])
+def test_missing_extras(monkeypatch, missing):
+    """They are named, with what installs them, before the command line is imported."""
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in missing else find_spec(name))
+    monkeypatch.delitem(sys.modules, "padam_optax.cli")
+    with pytest.raises(SystemExit) as caught:
+        __main__.main()
+    assert str(caught.value) == (
+        f'padam needs packages that are not installed ({", ".join(missing)}): pip install "padam_optax[experiments]"'
+    )
+    assert "padam_optax.cli" not in sys.modules
+
+
+BARE = """
+import subprocess
+import sys
+for name in sys.argv[2:]:
+    sys.modules[name] = None  # as if it were not installed
+try:
+    exec(sys.argv[1])
+except ImportError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "missing"),
+    [
+        ("import padam_optax.models.vgg", "flax"),
+        ("import padam_optax.training.loop", "flax"),
+        ("import padam_optax.report.tables", "rich"),
+        ("from padam_optax.data.digits import read_digits; read_digits()", "sklearn"),
+    ],
+)
+def test_missing_extras_of_the_library(code, missing):
+    """Whoever imports a part that needs more than the core reads what installs it."""
+    done = subprocess.run([sys.executable, "-c", BARE, code, missing], capture_output=True, text=True, check=True)
+    assert 'pip install "padam_optax[experiments]"' in done.stdout
+
+
+def test_main_runs_the_command(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["padam", "--version"])
+    with pytest.raises(SystemExit) as caught:
+        __main__.main()
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"padam_optax {padam_optax.__version__}\n"

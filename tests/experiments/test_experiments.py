@@ -1,0 +1,339 @@
+"""The specifications, and the choices in them against the records that they were made from."""
+
+import collections
+import dataclasses
+import functools
+import importlib.util
+import itertools
+import json
+import pathlib
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from padam_optax.experiments import EXPERIMENTS, beyond, digits, figure, find, paper, ptb, table
+from padam_optax.experiments.cifar import FIGURE_1, MINI_CHOICES, PAPER_SETTINGS
+from padam_optax.experiments.methods import make_optimizer
+from padam_optax.experiments.spec import OPTIMIZERS, Experiment
+from padam_optax.records.store import Record, read_all
+from padam_optax.runner.datasets import DATASETS
+from padam_optax.runner.programs import AUGMENTATIONS, MODELS, build_language_model, trainer_for
+
+REPRODUCTION = pathlib.Path(__file__).parents[2] / "benchmarks" / "reproduction"
+
+# The paper's settings, and what was chosen instead, by suite.
+CHOICES = {
+    "cifar10-mini": (PAPER_SETTINGS, MINI_CHOICES),
+    "ptb-mini": (ptb.PAPER_SETTINGS[2], ptb.MINI_CHOICES),
+    "digits-mini": (PAPER_SETTINGS, digits.MINI_CHOICES),
+}
+
+each_spec = pytest.mark.parametrize("spec", EXPERIMENTS.values(), ids=EXPERIMENTS)
+
+
+@each_spec
+def test_spec_is_consistent(spec):
+    assert EXPERIMENTS[spec.name] is spec
+    changed = spec in (*FIGURE_1, *beyond.EXPERIMENTS)
+    assert f"-{spec.optimizer}-" in spec.name if changed else spec.name.endswith(f"-{spec.optimizer}")
+    assert spec.model in (*MODELS, "awd-lstm")
+    assert spec.dataset in (DATASETS if spec.language is None else ("ptb", "pydoc"))
+    assert (spec.language is None) == (spec.model != "awd-lstm")
+    assert set(spec.augmentation) <= set(AUGMENTATIONS)
+    assert list(spec.milestones) == sorted(set(spec.milestones))
+    assert all(0 < milestone < spec.epochs for milestone in spec.milestones)
+    assert 0 < spec.factor < 1
+    assert spec.batch_size >= 1
+    assert len(set(spec.seeds)) == len(spec.seeds) >= 1
+    assert spec.held_out is None
+
+
+@each_spec
+def test_settings_suit_the_optimizer(spec):
+    make_optimizer(spec.optimizer, spec.hyperparameters, allow_unproven_p=spec.allow_unproven_p)
+    assert all(isinstance(value, float) for value in spec.hyperparameters.values())
+
+
+@each_spec
+def test_spec_is_frozen(spec):
+    for field in dataclasses.fields(spec):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(spec, field.name, getattr(spec, field.name))
+
+
+def test_names_are_unique_and_suites_complete():
+    """Each recipe is there for each of the seven, alike but for the optimizer and its settings."""
+    suites = collections.defaultdict(list)
+    for spec in EXPERIMENTS.values():
+        if spec not in (*FIGURE_1, *beyond.EXPERIMENTS):
+            suites[spec.suite].append(spec)
+    for specs in suites.values():
+        assert [spec.optimizer for spec in specs] == list(OPTIMIZERS)
+        other = {"name": "", "optimizer": "", "hyperparameters": {}, "assumed": (), "paper": ()}
+        recipes = [dataclasses.replace(spec, **other) for spec in specs]
+        assert recipes == recipes[:1] * len(OPTIMIZERS)
+
+
+def test_settings_of_section_5():
+    """ "We set the base learning rate of 0.1 for SGD with momentum and Padam, 0.001 for all other" and what follows."""
+    expected = {
+        "learning_rate": [0.1, 0.001, 0.001, 0.001, 0.001, 0.001, 0.1],
+        "momentum": [0.9, None, None, None, None, None, None],
+        "b1": [None, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9],
+        "b2": [None, 0.99, 0.99, 0.999, 0.999, 0.999, 0.999],
+        "p": [None, None, None, None, None, None, 0.125],
+        "final_learning_rate": [None, None, None, None, None, 0.1, None],
+        "normalized_weight_decay": [None, None, None, 0.025, None, None, None],
+    }
+    for setting, values in expected.items():
+        assert [PAPER_SETTINGS[name].get(setting) for name in OPTIMIZERS] == values, setting
+    assert PAPER_SETTINGS["yogi"]["eps"] == 1e-3
+    assert {PAPER_SETTINGS[name]["eps"] for name in OPTIMIZERS if name not in ("sgdm", "yogi")} == {1e-8}
+    assert {PAPER_SETTINGS[name]["weight_decay"] for name in OPTIMIZERS if name != "adamw"} == {5e-4}
+
+
+def test_language_settings_of_section_5():
+    """ "Regarding the LSTM experiments" and what follows, for 2 and 3 layers."""
+    adam = {"b1": 0.9, "b2": 0.999}
+    for layers, sgdm, yogi, final, padam, p in ((2, 1.0, 0.01, 10.0, 0.01, 0.4), (3, 10.0, 0.1, 100.0, 1.0, 0.2)):
+        expected = {
+            "sgdm": {"learning_rate": sgdm, "momentum": 0.9},
+            "adam": {"learning_rate": 1e-3, **adam},
+            "amsgrad": {"learning_rate": 1e-3, **adam},
+            "adamw": {"learning_rate": 1e-3, **adam, "normalized_weight_decay": 4e-4},
+            "yogi": {"learning_rate": yogi, **adam, "eps": 1e-3},
+            "adabound": {"learning_rate": 1e-3, **adam, "final_learning_rate": final},
+            "padam": {"learning_rate": padam, **adam, "p": p},
+        }
+        for name in OPTIMIZERS:
+            spec = EXPERIMENTS[f"ptb-lstm{layers}-{name}"]
+            assert expected[name].items() <= spec.hyperparameters.items()
+            assert name == "adamw" or spec.hyperparameters["weight_decay"] == 1.2e-6
+            assert (spec.epochs, spec.milestones, spec.batch_size, spec.factor) == (200, (100, 150), 20, 0.1)
+            assert "language" in spec.assumed
+
+
+@pytest.mark.parametrize(("layers", "parameters"), [(2, 13_632_400), (3, 24_221_600)])
+def test_language_models_have_the_public_code_s_size(layers, parameters):
+    spec = EXPERIMENTS[f"ptb-lstm{layers}-padam"]
+    model = nnx.eval_shape(lambda: build_language_model(spec, 10_000, nnx.Rngs(0)))
+    assert sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param))) == parameters
+    language = spec.language
+    assert (language.embedding, language.hidden, language.window, language.random_window) == (400, 1150, 70, True)
+    rates = (
+        language.word_dropout,
+        language.input_dropout,
+        language.between_dropout,
+        language.output_dropout,
+        language.weight_dropout,
+    )
+    assert rates == (0.1, 0.4, 0.25, 0.4, 0.5)
+    assert (language.activation_regularization, language.temporal_regularization) == (2, 1)
+    assert (language.gradient_clip, language.eval_columns) == (0.25, (10, 1))
+
+
+def test_gradients_are_clipped_before_the_decay():
+    """A step of momentum SGD: the rate times the clipped gradient and the decay, which is not clipped."""
+    spec = EXPERIMENTS["ptb-lstm2-sgdm"]
+    settings = {**spec.hyperparameters, "weight_decay": 0.5}
+    optimizer = trainer_for(spec, 929_589, 10_000).make_optimizer(settings, jnp.asarray(0.1))
+    params, gradients = {"x": jnp.asarray([3.0, 4.0])}, {"x": jnp.asarray([30.0, -40.0])}
+    updates, _ = optimizer.update(gradients, optimizer.init(params), params)
+    np.testing.assert_allclose(updates["x"], -0.1 * (np.array([0.15, -0.2]) + 0.5 * np.array([3.0, 4.0])), rtol=1e-6)
+
+
+def test_normalised_decay_counts_the_updates_of_a_language_model():
+    """4e-4 over the square root of 46,478 / 68.25 windows in each of 200 epochs, whatever the rate."""
+    spec = EXPERIMENTS["ptb-lstm2-adamw"]
+    optimizer = trainer_for(spec, 929_589, 10_000).make_optimizer(dict(spec.hyperparameters), jnp.asarray(1.0))
+    params = {"x": jnp.asarray([1.0])}
+    updates, _ = optimizer.update({"x": jnp.asarray([0.0])}, optimizer.init(params), params)
+    assert float(updates["x"][0]) == pytest.approx(-4e-4 / (200 * 46_478 / 68.25) ** 0.5, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_demonstration_takes_the_papers_settings(name):
+    assert EXPERIMENTS[f"digits-{name}"].hyperparameters == PAPER_SETTINGS[name]
+    assert EXPERIMENTS[f"pydoc-{name}"].hyperparameters == EXPERIMENTS[f"ptb-mini-{name}"].hyperparameters
+    assert {spec.name for spec in (*digits.DIGITS, *digits.LANGUAGE)} >= {f"digits-{name}", f"pydoc-{name}"}
+
+
+@pytest.mark.parametrize("suite", CHOICES)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_mini_changes_the_chosen_settings_only(suite, name):
+    paper_settings, choices = CHOICES[suite]
+    assert set(choices[name]) == ({"learning_rate", "p"} if name == "padam" else {"learning_rate"})
+    assert EXPERIMENTS[f"{suite}-{name}"].hyperparameters == {**paper_settings[name], **choices[name]}
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_every_cell_of_a_table_is_an_experiment(number):
+    """With the printed number beside it."""
+    found = {(spec.suite, spec.optimizer, result) for spec in table(number) for result in spec.paper}
+    printed = {
+        (row.suite, optimizer, (row.metric, value, f"Table {number}"))
+        for row in paper.TABLES[number].rows
+        for optimizer, value in zip(OPTIMIZERS, row.values, strict=True)
+    }
+    assert {(suite, name, dataclasses.astuple(result)) for suite, name, result in found} == printed
+
+
+def test_printed_numbers_stand_where_they_belong():
+    """One of each table, read off the paper."""
+    for name, values in {
+        "cifar10-resnet18-padam": [94.94],
+        "cifar10-wrn16-4-adamw": [95.08],
+        "cifar100-vgg16-sgdm": [73.32],
+        "imagenet-resnet18-amsgrad": [67.69, 88.15],
+        "imagenet-vgg16-padam": [74.04, 91.93],
+        "ptb-lstm2-yogi": [64.13],
+        "ptb-lstm3-padam": [58.48],
+    }.items():
+        assert [result.value for result in EXPERIMENTS[name].paper] == values
+
+
+def test_experiments_of_the_authors_scripts():
+    for spec in (*table(1), *table(4)):
+        assert (spec.epochs, spec.milestones, spec.batch_size) == (200, (100, 150), 128)
+        assert spec.augmentation == ("crop", "flip")
+        assert spec.keep_last_batch
+        assert spec.statistics_updates == 2
+        assert spec.reestimate_statistics
+        assert spec.decay_everything
+        assert spec.bias_correction == "official"
+        assert spec.norm_scale_init == ("ones" if spec.model == "wrn16-4" else "uniform")
+    for spec in table(2):
+        assert (spec.epochs, spec.milestones, spec.batch_size) == (100, (30, 60, 80), 256)
+        decay = {"normalized_weight_decay": 0.05} if spec.optimizer == "adamw" else {"weight_decay": 1e-4}
+        assert decay.items() <= spec.hyperparameters.items()
+        assert spec.assumed == (() if spec.optimizer == "adamw" else ("weight_decay",))
+
+
+def test_figure_1_has_each_p_on_both_data_sets():
+    for dataset in ("cifar10", "cifar100"):
+        curves = [spec for spec in figure(1) if spec.dataset == dataset]
+        assert sorted(spec.hyperparameters["p"] for spec in curves) == [1 / 16, 1 / 8, 1 / 5, 1 / 4, 2 / 5]
+        assert (
+            len({dataclasses.replace(spec, name="", hyperparameters={}, assumed=(), paper=()).model for spec in curves})
+            == 1
+        )
+
+
+@pytest.mark.parametrize("select", [table, figure])
+def test_unknown_table_or_figure(select):
+    with pytest.raises(KeyError, match=r"no experiments for .* 7; there are for 1, 2"):
+        select(7)
+
+
+@pytest.mark.parametrize(("epochs", "milestones"), [(40, (20, 30)), (20, (10, 15)), (80, (40, 60)), (4, (2, 3))])
+def test_with_epochs_scales_milestones(epochs, milestones):
+    spec = EXPERIMENTS["digits-padam"]
+    shorter = spec.with_epochs(epochs)
+    assert (shorter.epochs, shorter.milestones) == (epochs, milestones)
+    assert dataclasses.replace(shorter, epochs=spec.epochs, milestones=spec.milestones) == spec
+
+
+@pytest.mark.parametrize("epochs", [0, -1])
+def test_with_epochs_wants_one(epochs):
+    with pytest.raises(ValueError, match=f"epochs must be at least 1, got {epochs}"):
+        EXPERIMENTS["digits-padam"].with_epochs(epochs)
+
+
+def test_find():
+    assert all(find(name) is spec for name, spec in EXPERIMENTS.items())
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("digits-pdam", "digits-padam"),
+        ("cifar10-mini-sgd", "cifar10-mini-sgdm"),
+        ("Digits-Adam", "digits-adam"),
+        ("cifar-mini-yogi", "cifar10-mini-yogi"),
+    ],
+)
+def test_find_suggests(name, near):
+    with pytest.raises(KeyError, match=rf"no experiment called '{re.escape(name)}'\. Did you mean .*{near}"):
+        find(name)
+
+
+def test_find_suggests_nothing_far_off():
+    with pytest.raises(KeyError) as caught:
+        find("xyz")
+    assert "Did you mean" not in str(caught.value)
+    assert "padam list" in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def tuning():
+    """The script that made the choices."""
+    specification = importlib.util.spec_from_file_location("tune_mini", REPRODUCTION / "tune_mini.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@functools.cache
+def trials(suite: str, name: str) -> list[Record]:
+    """Records of the search for an optimizer's settings."""
+    folder = REPRODUCTION / f"{suite}-tuning"
+    return [record for record in read_all(folder) if record.config["experiment"]["optimizer"] == name]
+
+
+each_search = pytest.mark.parametrize(("suite", "name"), list(itertools.product(CHOICES, OPTIMIZERS)))
+
+
+DEFAULTS = {
+    field.name: json.loads(json.dumps(field.default))
+    for field in dataclasses.fields(Experiment)
+    if field.default is not dataclasses.MISSING
+}
+
+
+def chosen(record) -> dict[str, float]:
+    settings = record.config["experiment"]["hyperparameters"]
+    return {name: settings[name] for name in ("learning_rate", "p") if name in settings}
+
+
+@each_search
+def test_mini_choices_are_the_best_trials(tuning, suite, name):
+    assert trials(suite, name), "the records of the search are missing"
+    best = min(trials(suite, name), key=functools.partial(tuning.score, suite))
+    assert chosen(best) == CHOICES[suite][1][name]
+
+
+@each_search
+def test_search_was_complete(tuning, suite, name):
+    """For each p, as many rates as the search begins with or more, and the best is not at an edge.
+
+    Unless it could not have gone on there.
+    """
+    by_p = collections.defaultdict(dict)
+    for record in trials(suite, name):
+        settings = chosen(record)
+        by_p[settings.get("p")][settings["learning_rate"]] = tuning.score(suite, record)
+    assert set(by_p) == (set(tuning.PS) if name == "padam" else {None})
+    for scores in by_p.values():
+        rates = sorted(scores)
+        assert len(rates) >= 2 * tuning.SEARCHES[suite].width + 1
+        limits = {tuning.rate(tuning.LOWEST), tuning.rate(tuning.HIGHEST)}
+        assert min(rates, key=scores.get) in {*rates[1:-1], *limits}
+
+
+@each_search
+def test_trials_are_todays_recipe(tuning, suite, name):
+    assert trials(suite, name), "the records of the search are missing"
+    for record in trials(suite, name):
+        assert record.finished
+        # A record from before a field existed was made with what is its default now.
+        recorded = DEFAULTS | record.config["experiment"]
+        settings = chosen(record)
+        today = dataclasses.asdict(tuning.variant(suite, name, settings["learning_rate"], settings.get("p")))
+        today.pop("paper")
+        assert {key: recorded[key] for key in today} == json.loads(json.dumps(today))
+        sizes = {"cifar10-mini": (4_000, 1_000), "ptb-mini": (100_000, 82_430), "digits-mini": (800, 200)}[suite]
+        assert (record.config["data"]["train_examples"], record.config["data"]["test_examples"]) == sizes

@@ -1,0 +1,384 @@
+"""The paper's tables, times to a target and the page of results, from small records."""
+
+import dataclasses
+import io
+import pathlib
+
+import pytest
+from fake_records import PAPER, SMALL, flat, records, small, write
+from rich.console import Console
+
+from padam_optax.experiments import EXPERIMENTS, paper
+from padam_optax.experiments.spec import OPTIMIZERS
+from padam_optax.records.store import read_all
+from padam_optax.report import page, tables, targets
+from padam_optax.report.grid import Cell, Grid, Line
+from padam_optax.report.results import Paper, collect, distinct, merged, tuning_trials
+
+LOG = pathlib.Path(__file__).parents[1] / "support" / "data" / "records"
+REPRODUCTION = pathlib.Path(__file__).parents[2] / "benchmarks" / "reproduction"
+
+MARKDOWN = """\
+Table 1: Test accuracy (%) after 3 epochs. Measured: mean ± standard deviation over n seeds at the last epoch; \
+difference: measured less paper; best mean in bold.
+
+| Model | | SGD-Momentum | Adam | AMSGrad | AdamW | Yogi | AdaBound | Padam |
+|---|---|---|---|---|---|---|---|---|
+| Net | paper | 90.00 | 91.00 | 92.00 | 93.00 | 94.00 | 95.00 | **96.00** |
+| | measured (cifar10) | 89.00 ± 1.00 (n = 3) | 91.25 (n = 1) | diverged | not finished | not run | not run \
+| **94.50 ± 0.71 (n = 2)** |
+| | difference | -1.00 | +0.25 | - | - | - | - | -1.50 |
+| | measured (cifar10, 2 of 3 epochs) | not run | not run | not run | not run | not run | not run | 55.00 (n = 1) |
+| | measured (cifar10-jpeg) | not run | not run | not run | not run | not run | not run | 94.25 ± 0.25 (n = 3) |
+| | difference | - | - | - | - | - | - | -1.75 |
+
+- `cifar10-jpeg` is not the paper's data.
+- small on cifar10: device abacus. Diverged and in no mean: Adam 1, AMSGrad 1. Not finished: AdamW 1.
+- small on cifar10, 2 of 3 epochs: device abacus.
+- small on cifar10-jpeg: device sand.
+"""
+
+
+def lines(grid: Grid) -> dict[tuple[str, str], list[str]]:
+    """A table's cells as in Markdown, by model and what the line is; the model is named on its first line."""
+    found, model = {}, ""
+    for line in grid.lines:
+        model = line.heads[0] or model
+        found[model, line.heads[1]] = [" ".join(cell.parts) for cell in line.cells]
+    return found
+
+
+def test_markdown_of_the_log():
+    assert tables.paper_table(1, SMALL, read_all(LOG)).markdown() == MARKDOWN
+
+
+def test_terminal_table_fits_80_columns():
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(tables.paper_table(1, SMALL, read_all(LOG)).rich_table())
+    text = console.export_text()
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 80
+    words = " ".join(text.replace("│", " ").split())
+    for part in ("94.50", "±0.71", "(n = 2)", "not finished", "cifar10-jpeg", "2 of 3 epochs", "difference", "+0.25"):
+        assert part in words
+
+
+# Of each row of the paper's tables, the methods in bold there.
+BOLD = {
+    1: ["Padam", "SGD-Momentum", "Padam"],
+    2: ["SGD-Momentum", "Padam", "Padam", "Padam"],
+    3: ["Padam", "Padam"],
+    4: ["Padam", "Padam", "SGD-Momentum"],
+}
+
+
+@pytest.mark.parametrize("number", paper.TABLES)
+def test_nothing_run(number):
+    """The paper's numbers, its best in bold, and "not run"."""
+    grid = tables.paper_table(number, PAPER, [])
+    rows = paper.TABLES[number].rows
+    dataset = PAPER.experiments[f"{rows[0].suite}-padam"].dataset
+    assert lines(grid) == {
+        key: values
+        for row in rows
+        for key, values in (
+            ((row.title, "paper"), [f"{value:.2f}" for value in row.values]),
+            ((row.title, f"measured ({dataset})"), ["not run"] * 7),
+        )
+    }
+    printed = [line for line in grid.lines if line.heads[1] == "paper"]
+    bold = [[name for name, cell in zip(grid.columns, line.cells, strict=True) if cell.best] for line in printed]
+    assert bold == [[name] for name in BOLD[number]]
+    assert grid.notes == ()
+    assert not tables.has_runs(number, PAPER, [])
+
+
+def test_experiments_that_only_records_know_are_not_the_papers(tmp_path):
+    """What has the name of a row's cell, but no specification, is not measured against the row."""
+    found = records(tmp_path, small("padam", suite="ptb-lstm2"), [0.1])
+    assert Paper(paper.TABLES, {}).with_recorded(found).experiments == {}
+    assert list(Paper({}, {}).with_recorded(found).experiments) == ["ptb-lstm2-padam"]
+
+
+def test_row_without_experiments():
+    grid = tables.paper_table(3, Paper(paper.TABLES, {}), [])
+    assert lines(grid)["2-layer LSTM", "measured"] == ["not run"] * 7
+
+
+def test_no_such_table():
+    with pytest.raises(KeyError, match="no table 5; it has 1, 2, 3, 4"):
+        tables.paper_table(5, PAPER, [])
+
+
+def test_perplexities_and_top_5(tmp_path):
+    """Lower perplexities are better; both rows of a network come from one run."""
+    for optimizer, perplexity in (("sgdm", 60.0), ("padam", 58.25)):
+        write(tmp_path, PAPER.experiments[f"ptb-lstm3-{optimizer}"], 0, flat(test_perplexity=perplexity))
+    write(tmp_path, PAPER.experiments["imagenet-vgg16-adam"], 0, flat(test_error=0.25, test_error_top5=0.125))
+    write(tmp_path, PAPER.experiments["imagenet-resnet18-adam"], 0, flat(test_error=0.25))
+    found = read_all(tmp_path)
+    grid = tables.paper_table(3, PAPER, found)
+    (measured,) = [line for line in grid.lines if any(cell.best and len(cell.parts) > 1 for cell in line.cells)]
+    assert [name for name, cell in zip(grid.columns, measured.cells, strict=True) if cell.best] == ["Padam"]
+    text = lines(grid)
+    assert text["3-layer LSTM", "measured (ptb)"][-1] == "58.25 (n = 1)"
+    assert text["3-layer LSTM", "difference"] == ["-1.22", *["-"] * 5, "-0.23"]
+    text = lines(tables.paper_table(2, PAPER, found))
+    assert text["VGGNet, Top-1", "measured (imagenet)"][1] == "75.00 (n = 1)"
+    assert text["VGGNet, Top-5", "measured (imagenet)"][1] == "87.50 (n = 1)"
+    assert text["VGGNet, Top-5", "difference"][1] == "-1.62"
+    assert text["Resnet, Top-5", "measured (imagenet)"][1] == "not recorded"
+
+
+def test_settings_are_not_mixed(tmp_path):
+    """Runs that are not as the experiment says are in lines of their own, which say in what."""
+    cell = SMALL.experiments["small-padam"]
+    for folder, changes in (
+        ("a", {}),
+        ("b", {"compute_dtype": "bfloat16"}),
+        ("c", {"hyperparameters": {"learning_rate": 0.3, "p": 0.125}, "augmentation": ("crop", "flip")}),
+        ("d", {"hyperparameters": {"learning_rate": 0.1}}),
+        ("e", {"seeds": (5,), "assumed": ("p",), "paper": ()}),
+    ):
+        records(tmp_path / folder, dataclasses.replace(cell, **changes), [0.1])
+    found = [key[1] for key in lines(tables.paper_table(1, SMALL, read_all(tmp_path)))]
+    assert found == [
+        "paper",
+        "measured (cifar10)",
+        "difference",
+        "measured (cifar10, compute_dtype=bfloat16)",
+        "measured (cifar10, learning_rate=0.3, augmentation=crop+flip)",
+        "measured (cifar10, no p)",
+    ]
+
+
+def test_setting_that_is_not_recorded_was_at_its_default(tmp_path):
+    """A record from before a setting existed is not one of an experiment with another value of it."""
+    (record,) = records(tmp_path, SMALL.experiments["small-padam"], [0.1])
+    del record.config["experiment"]["keep_last_batch"]
+    for spec, expected in ((small("padam"), ()), (small("padam", keep_last_batch=True), ("keep_last_batch=False",))):
+        assert [runs.variant.departures for runs in collect({"padam": spec}, [record])] == [expected]
+
+
+def test_settings_of_a_language_model(tmp_path):
+    """They are compared one by one, too, and come back from a record of a suite that no specification knows."""
+    spec = EXPERIMENTS["ptb-mini-padam"]
+    smaller = dataclasses.replace(spec, language=dataclasses.replace(spec.language, hidden=64, eval_columns=(5, 5)))
+    for name, recorded, expected in (("a", spec, ()), ("b", smaller, ("hidden=64", "eval_columns=5+5"))):
+        found = records(tmp_path / name, recorded, [0.1])
+        assert [runs.variant.departures for runs in collect({"padam": spec}, found)] == [expected]
+    other = dataclasses.replace(smaller, name="ours-padam")
+    found = records(tmp_path / "c", other, [0.1])
+    assert dataclasses.replace(other, paper=()) == PAPER.with_recorded(found).experiments["ours-padam"]
+
+
+def test_order_of_kinds(tmp_path):
+    """The data set's own label first, whole runs before short ones."""
+    cell = SMALL.experiments["small-padam"]
+    for folder, (label, epochs) in enumerate([("zoo", 3), ("a", 2), ("cifar10", 1), ("a", 3)]):
+        records(tmp_path / str(folder), cell.with_epochs(epochs), [0.1], label=label)
+    found = [runs.variant.text for runs in collect({"padam": cell}, read_all(tmp_path))]
+    assert found == ["cifar10, 1 of 3 epochs", "a", "a, 2 of 3 epochs", "zoo"]
+
+
+class TestDistinct:
+    CELL = SMALL.experiments["small-padam"]
+
+    def test_the_same_run_twice(self, tmp_path):
+        records(tmp_path / "a", self.CELL, [0.1, 0.2])
+        found = read_all(tmp_path / "a")
+        assert distinct([*found, *read_all(tmp_path)]) == found
+
+    @pytest.mark.parametrize("folders", ["ab", "ba"])
+    def test_later_state(self, tmp_path, folders):
+        write(tmp_path / folders[0], self.CELL, 0, flat(test_error=0.1, seconds=1.0), done=1)
+        write(tmp_path / folders[1], self.CELL, 0, flat(test_error=0.1, seconds=2.0))
+        (whole,) = read_all(tmp_path / folders[1])
+        assert distinct(read_all(tmp_path)) == [whole]
+
+    @pytest.mark.parametrize("done", [1, 3])
+    @pytest.mark.parametrize("folders", ["ab", "ba"])
+    def test_two_results(self, tmp_path, folders, done):
+        records(tmp_path / folders[0], self.CELL, [0.1], done=done)
+        records(tmp_path / folders[1], self.CELL, [0.2])
+        with pytest.raises(ValueError, match="small-padam, seed 0, on cifar10 was recorded twice"):
+            distinct(read_all(tmp_path))
+
+    def test_two_results_of_which_one_lacks_a_setting(self, tmp_path):
+        """Not recorded is at its default, as for `collect`: both are the same seed of one line."""
+        records(tmp_path / "a", self.CELL, [0.1])
+        records(tmp_path / "b", self.CELL, [0.2])
+        old, new = read_all(tmp_path)
+        del old.config["experiment"]["keep_last_batch"]
+        with pytest.raises(ValueError, match="recorded twice"):
+            distinct([old, new])
+
+    def test_what_differs_is_kept(self, tmp_path):
+        records(tmp_path / "a", self.CELL, [0.1, 0.2])
+        records(tmp_path / "b", self.CELL, [0.3], label="cifar10-jpeg")
+        records(tmp_path / "c", self.CELL.with_epochs(2), [0.4])
+        assert len(distinct(read_all(tmp_path))) == 4
+
+    @pytest.mark.parametrize(
+        ("part", "name"), [("data", "label"), ("experiment", "epochs"), ("device", "kind"), (None, "seed")]
+    )
+    def test_lacks_something(self, tmp_path, part, name):
+        (record,) = records(tmp_path, self.CELL, [0.1])
+        del (record.config[part] if part else record.config)[name]
+        with pytest.raises(ValueError, match=f"no '{name}'"):
+            distinct([record])
+
+
+def test_merged_remarks():
+    pairs = [("a", "is red."), ("b", "is blue."), ("c", "is red."), ("a", "is red.")]
+    assert merged(pairs) == ["a, c is red.", "b is blue."]
+
+
+def test_heads_that_repeat_are_left_out_in_a_terminal():
+    cells = (Cell(("1",)),)
+    lines = [Line(heads, cells) for heads in (("a", "x"), ("a", "y"), ("b", "y"))]
+    column = Grid("", ("", ""), ("n",), tuple(lines)).rich_table().columns[0]
+    assert list(column.cells) == ["a\nx", "y", "b\ny"]
+
+
+def test_grid_of_text_that_means_something_else():
+    """Labels are the user's: neither Markdown's columns nor the terminal's markup may break."""
+    grid = Grid("", ("",), ("a",), (Line(("x|y",), (Cell(("[red]1[/red]",)),)),))
+    assert grid.markdown() == "| | a |\n|---|---|\n| x\\|y | [red]1[/red] |\n"
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(grid.rich_table())
+    assert "[red]1[/red]" in console.export_text()
+
+
+TARGET = """\
+small on cifar10: until test_error is at most 0.1, mean ± standard deviation over the seeds that reached it; \
+device abacus. Diverged and in no mean: Adam 1, AMSGrad 1. Not finished: AdamW 1.
+
+| Method | Reached by | Epochs | Seconds | Tuning trials |
+|---|---|---|---|---|
+| SGD-Momentum | 1 of 3 | 3.0 | 6 | not recorded |
+| Adam | 1 of 2 | 3.0 | 6 | not recorded |
+| AMSGrad | 0 of 1 | - | - | not recorded |
+| AdamW | not run | - | - | not recorded |
+| Yogi | not run | - | - | not recorded |
+| AdaBound | not run | - | - | not recorded |
+| Padam | 2 of 2 | 3.0 ± 0.0 | 8 ± 2 | 2 |
+"""
+
+
+def trials(tmp_path: pathlib.Path) -> list:
+    """Of a search: two of Padam's on the way to its settings."""
+    for rate in (0.1, 0.3):
+        records(tmp_path, dataclasses.replace(small("padam"), name=f"small-padam@learning_rate={rate}"), [0.1])
+    return read_all(tmp_path)
+
+
+def test_time_to_target_of_the_log(tmp_path):
+    found = targets.target_grids(SMALL, [*read_all(LOG), *trials(tmp_path)], "test_error", 0.1)
+    assert found[0].markdown() == TARGET
+    assert [grid.caption.split(":")[0] for grid in found] == [
+        "small on cifar10",
+        "small on cifar10, 2 of 3 epochs",
+        "small on cifar10-jpeg",
+    ]
+
+
+def test_first_epoch_at_the_target(tmp_path):
+    """The first, though later ones are worse again; a value that is the target has reached it."""
+    values = iter([0.4, 0.2, 0.3, 0.1])
+    write(tmp_path, small("padam", epochs=4), 0, lambda epoch: {"test_error": next(values), "seconds": 10.0 * epoch})
+    (record,) = read_all(tmp_path)
+    for target, epoch in ((0.5, 1), (0.4, 1), (0.25, 2), (0.2, 2), (0.1, 4), (0.05, None)):
+        assert targets.first_epoch(record, "test_error", target) == epoch
+    found = targets.time_to_target([record], "test_error", 0.2)
+    assert (found.runs, found.reached, found.epochs.mean, found.seconds.mean) == (1, 1, 2, 30.0)
+    assert targets.first_epoch(record, "test_perplexity", 99) is None
+
+
+def test_time_to_target_of_runs_without_times_or_that_diverged(tmp_path):
+    write(tmp_path, small("padam"), 0, flat(test_error=0.1))
+    write(tmp_path, small("padam"), 1, flat(test_error=0.1), done=2, diverged=True)
+    found = targets.time_to_target(read_all(tmp_path), "test_error", 0.1)
+    assert (found.runs, found.reached, found.epochs.mean, found.seconds) == (2, 1, 1, None)
+
+
+@pytest.mark.parametrize("metric", ["test_accuracy", "seconds", "learning_rate", ""])
+def test_no_such_metric(metric):
+    with pytest.raises(ValueError, match=f"no metric '{metric}'; they have test_error, train_loss"):
+        targets.target_grids(SMALL, read_all(LOG), metric, 1.0)
+
+
+def test_target_of_trials_only(tmp_path):
+    with pytest.raises(ValueError, match="No finished run"):
+        targets.target_grids(SMALL, trials(tmp_path), "test_error", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("suite", "padams", "fewest", "most"),
+    [("cifar10-mini", 29, 5, 7), ("ptb-mini", 35, 4, 6), ("digits-mini", 30, 5, 7)],
+)
+def test_trials_of_the_mini_suites(suite, padams, fewest, most):
+    """As the page in benchmarks/reproduction says: ten of the 35 were trained after the choice."""
+    folder = REPRODUCTION / f"{suite}-tuning"
+    counts = tuning_trials([*read_all(folder), *read_all(folder)])
+    assert counts.keys() == {f"{suite}-{optimizer}" for optimizer in OPTIMIZERS}
+    assert counts.pop(f"{suite}-padam") == padams
+    assert (min(counts.values()), max(counts.values())) == (fewest, most)
+
+
+class TestPage:
+    def test_what_is_on_it(self):
+        text = page.results_page(SMALL, read_all(LOG), {})
+        assert "Made by `padam report` from 13 recorded runs: 12 finished, 2 of them diverged." in text
+        assert "Data: cifar10, cifar10-jpeg. Devices: abacus, sand." in text
+        assert MARKDOWN.strip() in text
+        assert "## Figures\n\nNot run.\n" in text
+        assert "Our own experiments" not in text
+        assert not [line for line in text.splitlines() if line != line.rstrip()]
+
+    def test_trials_are_told_from_results(self, tmp_path):
+        records(tmp_path, SMALL.experiments["ours-padam"], [0.1])
+        text = page.results_page(SMALL, trials(tmp_path), {})
+        assert "from 1 recorded runs: 1 finished, 0 of them diverged." in text
+        assert "Beside them 2 trials of searches" in text
+
+    def test_claims_on_the_papers_tables_come_first(self):
+        text = page.results_page(PAPER, read_all(LOG), {})
+        printed, runs = text.split("## The claims on recorded runs")
+        assert "| Table 4, WideResNet | SGD-Momentum | -0.24 | ≥ -0.25 | holds |" in printed
+        assert "Holds: it is true of 12 of 12 rows." in printed
+        assert "Holds:" not in runs
+        assert runs.count("Of the paper's experiments: cannot tell") == 5
+
+    def test_same_for_the_same_records(self):
+        found = read_all(LOG)
+        assert page.results_page(SMALL, found[::-1], {}) == page.results_page(SMALL, found, {})
+
+    def test_inconsistencies_are_listed(self):
+        section = page.results_page(PAPER, [], {}).split("## Inconsistencies in the paper\n\n")[1].split("\n\n")[0]
+        assert len(section.splitlines()) == 3
+        assert "Table 4 (WideResNet) prints 76.42 and 76.66, which differ by 0.24." in section
+
+    def test_own_suites(self, tmp_path):
+        """Neither the paper's, nor those of Figure 1, nor trials; one that is in no list is shown too."""
+        for name in ("small-padam", "small-padam-p1_4", "ours-padam"):
+            records(tmp_path, SMALL.experiments[name], [0.1])
+        records(tmp_path, small("padam", suite="theirs"), [0.1])
+        trials(tmp_path)
+        found = read_all(tmp_path)
+        assert [suite.name for suite in tables.suites(SMALL, found)] == ["ours", "theirs"]
+        assert "ours on cifar10, 3 epochs, n = 1" in page.results_page(SMALL, found, {})
+
+    def test_suites_of_one_name_have_files_of_their_own(self, tmp_path):
+        spec = SMALL.experiments["ours-padam"]
+        records(tmp_path / "a", spec, [0.1])
+        records(tmp_path / "b", spec, [0.1], label="other")
+        records(tmp_path / "c", spec.with_epochs(2), [0.1])
+        records(tmp_path / "d", small("padam", suite="alone"), [0.1])
+        found = page.suite_files(tables.suites(SMALL, read_all(tmp_path)))
+        assert [name for _, name in found] == [
+            "alone",
+            "ours-on-cifar10-3-epochs",
+            "ours-on-cifar10-2-of-3-epochs",
+            "ours-on-other-3-epochs",
+        ]

@@ -1,0 +1,120 @@
+"""Queues of runs: what is begun, what is left, and why it stopped."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from padam_optax.experiments import find
+from padam_optax.records.store import Record, RunDirectory
+from padam_optax.runner import queue
+from padam_optax.runner.queue import Budget, projected_seconds, run_queue
+
+SPEC = find("digits-padam").with_epochs(10)
+
+
+def recorded(out, seconds: list[float], *, device: str | None = None, **changes) -> None:
+    """A record with these times an epoch."""
+    directory = RunDirectory(out, changes.pop("name", "digits-other"), 0)
+    cost = {name: getattr(SPEC, name) for name in queue._COST} | {"epochs": 10} | changes
+    directory.start({"experiment": cost, "device": {"kind": device or jax.devices()[0].device_kind}}, 0)
+    for epoch, value in enumerate(seconds, start=1):
+        directory.append({"epoch": epoch, "seconds": value})
+
+
+def test_projection_is_the_first_epoch_and_the_median_of_the_others(tmp_path):
+    assert projected_seconds(SPEC, tmp_path) is None
+    recorded(tmp_path, [20.0, 1.0, 2.0, 9.0])
+    assert projected_seconds(SPEC, tmp_path) == 20 + 9 * 2
+
+
+@pytest.mark.parametrize("other", [{"model": "resnet18"}, {"train_examples": 5}, {"device": "another"}])
+def test_projection_ignores_runs_of_another_cost(tmp_path, other):
+    recorded(tmp_path, [20.0, 1.0], **other)
+    assert projected_seconds(SPEC, tmp_path) is None
+
+
+def test_projection_ignores_runs_on_another_number_of_devices(tmp_path):
+    recorded(tmp_path, [20.0, 1.0])
+    assert projected_seconds(SPEC, tmp_path, devices=1) is not None
+    assert projected_seconds(SPEC, tmp_path, devices=2) is None
+
+
+@pytest.fixture
+def begun(monkeypatch) -> list[int]:
+    """The seeds that were begun; a run takes no time and is finished."""
+    seeds = []
+
+    def fake(experiment, seed, data, out, **options):
+        seeds.append(seed)
+        return Record({"experiment": {"name": experiment.name, "epochs": 1}, "seed": seed}, [{"epoch": 1}])
+
+    monkeypatch.setattr(queue, "run", fake)
+    return seeds
+
+
+@pytest.mark.parametrize(
+    ("limit", "spent", "starts"),
+    [(None, 0, True), (100, 0, True), (100, 70, False), (30, 0, True)],
+    ids=["no limit", "fits", "does not fit any more", "never fits: in pieces"],
+)
+def test_what_cannot_finish_is_not_begun(tmp_path, begun, limit, spent, starts):
+    recorded(tmp_path, [20.0, 2.0, 2.0])
+    budget = Budget(limit)
+    budget._began -= spent
+    outcome = run_queue([(SPEC, 4)], lambda spec: None, tmp_path, budget)
+    assert begun == ([4] if starts else [])
+    assert outcome.left == ([] if starts else [(SPEC, 4, 0)])
+
+
+def test_what_was_begun_goes_on(tmp_path, begun):
+    recorded(tmp_path, [20.0, 2.0, 2.0], name=SPEC.name)
+    budget = Budget(100)
+    budget._began -= 99
+    run_queue([(SPEC, 0)], lambda spec: None, tmp_path, budget)
+    assert begun == [0]
+
+
+def test_after_a_signal_the_rest_is_left(tmp_path, begun):
+    budget = Budget()
+    heard = []
+    before = signal.getsignal(signal.SIGTERM)
+    with budget.listening(heard.append):
+        os.kill(os.getpid(), signal.SIGTERM)
+        outcome = run_queue([(SPEC, 0), (SPEC, 1)], lambda spec: None, tmp_path, budget)
+    assert begun == outcome.records == []
+    assert [(seed, done) for _, seed, done in outcome.left] == [(0, 0), (1, 0)]
+    assert heard == ["SIGTERM"] == [budget.reason]
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_second_interrupt_does_not_wait():
+    budget = Budget()
+    with budget.listening():
+        os.kill(os.getpid(), signal.SIGINT)
+        assert budget.interrupted
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_signal_leaves_a_checkpoint_and_says_what_is_left(tmp_path, number, code):
+    command = [sys.executable, "-m", "padam_optax", "run", "digits-padam", "--epochs", "100000", "--out", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr:
+            if "epoch 2:" in line:
+                process.send_signal(number)
+                break
+        output, errors = process.communicate()
+    assert process.returncode == code, errors
+    (done,) = re.findall(r"digits-padam seed 0: (\d+) of 100000 epochs done", output)
+    directory = RunDirectory(tmp_path, "digits-padam", 0)
+    assert directory.read().epochs == int(done) >= 2
+    assert [path for path in directory.checkpoints.iterdir() if path.name.isdigit()]
+    assert "Traceback" not in errors
+    assert json.loads((directory.path / "config.json").read_text())["seed"] == 0

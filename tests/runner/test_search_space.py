@@ -1,0 +1,84 @@
+"""Values of hyper-parameters as one writes them in a shell, and their product."""
+
+import pytest
+
+from padam_optax.experiments import EXPERIMENTS
+from padam_optax.runner.search_space import Range, parse_space, parse_values, product, trial_name
+
+PADAM, SGDM = EXPERIMENTS["digits-padam"], EXPERIMENTS["digits-sgdm"]
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("0.1", [0.1]),
+        ("1/16, 1/8,.25", [0.0625, 0.125, 0.25]),
+        ("1e-3:1e1:log:5", [0.001, 0.01, 0.1, 1, 10]),
+        ("1:0.1:log:3", [1, 0.3162, 0.1]),
+        ("0:1/2:lin:3", [0, 0.25, 0.5]),
+        ("0,1e-3:1e-1:log:3", [0, 0.001, 0.01, 0.1]),
+    ],
+)
+def test_values(text, values):
+    assert list(parse_values(text)) == pytest.approx(values, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "'' in '' is no number; expected numbers or fractions"),
+        ("0.1,x", "'x' in '0.1,x' is no number"),
+        ("1/0", "'1/0' in '1/0' is no number"),
+        ("nan", "must be finite"),
+        ("1:2:3", "'1:2:3' is no range; expected .*FROM:TO:log:COUNT"),
+        ("1:2:cubic:3", "is no range"),
+        ("1:2:log:1", "COUNT of 2 or more"),
+        ("0:1:log:3", "must be above 0"),
+        ("0.1,1/10", "a value twice"),
+    ],
+)
+def test_what_cannot_be_read(text, message):
+    with pytest.raises(ValueError, match=message):
+        parse_values(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "space"),
+    [
+        ("1e-3:1e1:log", Range(0.001, 10.0, True)),
+        ("0:1/2:lin", Range(0.0, 0.5, False)),
+        ("1/8,1/4", (0.125, 0.25)),
+        ("1:2:lin:2", (1.0, 2.0)),
+    ],
+)
+def test_spaces(text, space):
+    assert parse_space(text) == space
+
+
+@pytest.mark.parametrize("text", ["1:0:log", "0:1:log", "0:1:cubic", "1:1:lin"])
+def test_bad_spaces(text):
+    with pytest.raises(ValueError, match="expected LOW:HIGH:log"):
+        parse_space(text)
+
+
+def test_product():
+    found = product(PADAM, {"learning_rate": (0.1, 1.0), "p": (0.25, 0.5)})
+    assert found == [{"learning_rate": rate, "p": p} for rate in (0.1, 1.0) for p in (0.25, 0.5)]
+    assert trial_name(PADAM, found[1]) == "digits-padam@learning_rate=0.1,p=0.5"
+
+
+@pytest.mark.parametrize(
+    ("experiment", "values", "message"),
+    [
+        (PADAM, {}, "grid is empty"),
+        (PADAM, {"p": ()}, "grid is empty"),
+        (SGDM, {"p": (0.1,)}, "digits-sgdm has no 'p'; it has learning_rate, momentum, weight_decay"),
+        (PADAM, {"p": (0.25, 0.6)}, r"p must be in \[0, 1/2\], got 0.6"),
+        (PADAM, {"p": (-0.1,)}, r"p must be in \[0, 1/2\], got -0.1"),
+        (PADAM, {"b2": (1.0,)}, r"b2 must be in \[0, 1\), got 1"),
+        (PADAM, {"learning_rate": (-1.0,)}, "learning_rate must be 0 or more, got -1"),
+    ],
+)
+def test_bad_grids(experiment, values, message):
+    with pytest.raises(ValueError, match=message):
+        product(experiment, values)
