@@ -27,6 +27,8 @@ from padam_optax.transforms._partial_family import (
 from padam_optax.transforms.adabound import ScaleByAdaboundState, adabound, scale_by_adabound
 from padam_optax.transforms.learning_rates import convert_learning_rate
 from padam_optax.transforms.partial_amsgrad import (
+    BiasCorrection,
+    Rounding,
     ScaleByPartialAmsgradState,
     padam,
     padamw,
@@ -41,6 +43,8 @@ if typing.TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "BiasCorrection",
+    "Rounding",
     "SampledIterateState",
     "ScaleByAdaboundState",
     "ScaleByPartialAdadeltaState",

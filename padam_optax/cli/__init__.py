@@ -7,9 +7,10 @@ from typing import Annotated, Any
 import typer
 
 import padam_optax
-from padam_optax.cli.console import OUT
+from padam_optax.cli.console import STDOUT
 from padam_optax.cli.fetching import fetch
 from padam_optax.cli.listing import list_experiments
+from padam_optax.cli.packing import pack, unpack
 from padam_optax.cli.reporting import check, report
 from padam_optax.cli.running import run, run_demo
 from padam_optax.cli.sweeping import sweep
@@ -26,7 +27,7 @@ app = typer.Typer(
 
 def _show_version(value: bool) -> None:
     if value:
-        OUT.print(f"padam_optax {padam_optax.__version__}", highlight=False)
+        STDOUT.print(f"padam_optax {padam_optax.__version__}", highlight=False)
         raise typer.Exit
 
 
@@ -51,6 +52,8 @@ _add(app, sweep)
 _add(app, run_demo, "demo")
 _add(app, report)
 _add(app, check)
+_add(app, pack)
+_add(app, unpack)
 _data = typer.Typer(help="Data sets.", no_args_is_help=True)
 _add(_data, fetch)
 app.add_typer(_data, name="data")

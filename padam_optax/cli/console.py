@@ -1,4 +1,4 @@
-"""What all commands share: the two consoles, errors in one line, the progress bar, a record's line."""
+"""What all commands share: consoles of both outputs, errors in one line, the progress bar, a record's line."""
 
 import contextlib
 import functools
@@ -14,12 +14,12 @@ from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeElapsedColu
 
 from padam_optax.data.images import DataError
 
-OUT = Console()
-ERRORS = Console(stderr=True)
+STDOUT = Console()
+STDERR = Console(stderr=True)
 
 
 @contextlib.contextmanager
-def clear_errors() -> Generator[None]:
+def errors_in_one_line() -> Generator[None]:
     """Turns errors that a user can mend into one message, and Ctrl-C into a word on how to go on; shows warnings."""
     try:
         with warnings.catch_warnings():
@@ -30,7 +30,7 @@ def clear_errors() -> Generator[None]:
     except KeyError as error:
         _fail(str(error.args[0]))
     except KeyboardInterrupt:
-        ERRORS.print("Stopped at once. The same command goes on from the last checkpoint.")
+        STDERR.print("Stopped at once. The same command goes on from the last checkpoint.")
         raise typer.Exit(130) from None
 
 
@@ -40,13 +40,13 @@ def _show_warning(
     """Shows our own warnings in one line, and those of libraries as Python does."""
     if category.__module__.startswith("padam_optax."):
         text = f"[bold yellow]Warning:[/bold yellow] {escape(str(message))}"
-        ERRORS.print(text, emoji=False, highlight=False, soft_wrap=True)
+        STDERR.print(text, emoji=False, highlight=False, soft_wrap=True)
     else:
         others(message, category, *where, **options)
 
 
 def _fail(message: str) -> None:
-    ERRORS.print(f"[bold red]Error:[/bold red] {escape(message)}", emoji=False, highlight=False, soft_wrap=True)
+    STDERR.print(f"[bold red]Error:[/bold red] {escape(message)}", emoji=False, highlight=False, soft_wrap=True)
     raise typer.Exit(2)
 
 

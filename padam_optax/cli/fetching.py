@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from padam_optax.cli.console import OUT, clear_errors
+from padam_optax.cli.console import STDOUT, errors_in_one_line
+from padam_optax.data import download
 
 
 def fetch(
@@ -15,7 +16,5 @@ def fetch(
     ] = None,
 ) -> None:
     """Download a data set, check it, and unpack it where `padam run` finds it."""
-    with clear_errors():
-        from padam_optax.runner.datasets import fetch as fetch_data
-
-        OUT.print(f"{name}: {fetch_data(name, cache_dir)}", highlight=False, soft_wrap=True)
+    with errors_in_one_line():
+        STDOUT.print(f"{name}: {download.fetch(name, cache_dir)}", highlight=False, soft_wrap=True)

@@ -3,7 +3,7 @@
 from rich import box
 from rich.table import Column, Table
 
-from padam_optax.cli.console import OUT, clear_errors
+from padam_optax.cli.console import STDOUT, errors_in_one_line
 from padam_optax.cli.select import FigureOption, TableOption, selected
 from padam_optax.experiments import EXPERIMENTS
 
@@ -13,7 +13,7 @@ def list_experiments(
     figure: FigureOption = None,
 ) -> None:
     """List the experiments, or those of one of the paper's tables or figures."""
-    with clear_errors():
+    with errors_in_one_line():
         specs = selected([], table, figure) or list(EXPERIMENTS.values())
     rows = Table(
         Column("Name", no_wrap=True, min_width=max(len(spec.name) for spec in specs)),
@@ -32,4 +32,4 @@ def list_experiments(
         p = f"{settings['p']:g}" if "p" in settings else ""
         paper = ", ".join(f"{result.value:.2f}" for result in spec.paper)
         rows.add_row(spec.name, str(spec.epochs), f"{settings['learning_rate']:g}", p, paper)
-    OUT.print(rows)
+    STDOUT.print(rows)

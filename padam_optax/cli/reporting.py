@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from padam_optax.cli.console import OUT, clear_errors, write
+from padam_optax.cli.console import STDOUT, errors_in_one_line, write
 from padam_optax.cli.select import PAPER
 from padam_optax.records.store import Record, read_all
 from padam_optax.report import claims, figures, page, tables, targets, variants
@@ -40,7 +40,7 @@ def report(
 
     Nothing but the records is read. Of the paper's tables those are printed that have a run.
     """
-    with clear_errors():
+    with errors_in_one_line():
         found = _read(records)
         if figure is not None and out is None:
             raise ValueError("--figure draws a PNG: name a folder for it with --out.")
@@ -52,15 +52,17 @@ def report(
         drawn = [] if figure is None else figures.paper_figure(figure, PAPER, found)
         for name, grids in chosen.items():
             for grid in grids:
-                OUT.print(grid.rich_table())
+                STDOUT.print(grid.rich_table())
             if out is not None:
                 write(out / f"{name}.md", "\n".join(grid.markdown() for grid in grids))
         if figure is not None and out is not None:
             for picture in drawn:
                 path = figures.save(picture.figure, out / f"{picture.name}.png")
-                OUT.print(f"{picture.title}: {path}\n{picture.caption}", highlight=False, markup=False, soft_wrap=True)
+                STDOUT.print(
+                    f"{picture.title}: {path}\n{picture.caption}", highlight=False, markup=False, soft_wrap=True
+                )
             if not drawn:
-                OUT.print(f"Figure {figure}: not run.", highlight=False)
+                STDOUT.print(f"Figure {figure}: not run.", highlight=False)
         if table is figure is time_to_target is None:
             _report_all(found, out)
 
@@ -71,24 +73,24 @@ def check(records: _Records) -> None:
     A verdict on runs needs 3 pairs of them with the same seed; it is that of the 95% interval of their mean difference.
     The exit code is 0 whatever the verdicts are.
     """
-    with clear_errors():
+    with errors_in_one_line():
         found = claims.findings(PAPER, _read(records))
-    OUT.rule("The claims on the paper's own tables")
+    STDOUT.rule("The claims on the paper's own tables")
     for finding in found:
         _print_finding(finding.claim, finding.on_tables, finding.tables_grid())
-    OUT.print("\n[bold]Inconsistencies in the paper[/bold]")
+    STDOUT.print("\n[bold]Inconsistencies in the paper[/bold]")
     for text in claims.inconsistencies(PAPER):
-        OUT.print(f"- {text}", highlight=False, markup=False)
-    OUT.rule("The claims on recorded runs")
+        STDOUT.print(f"- {text}", highlight=False, markup=False)
+    STDOUT.rule("The claims on recorded runs")
     for finding in found:
         _print_finding(finding.claim, finding.on_runs, finding.runs_grid())
 
 
 def _print_finding(claim: claims.Claim, said: str, grid: Grid | None) -> None:
-    OUT.print(f"\n[bold]{escape(claim.statement)}[/bold] ({claim.source})", highlight=False)
-    OUT.print(said, highlight=False)
+    STDOUT.print(f"\n[bold]{escape(claim.statement)}[/bold] ({claim.source})", highlight=False)
+    STDOUT.print(said, highlight=False)
     if grid is not None:
-        OUT.print(grid.rich_table())
+        STDOUT.print(grid.rich_table())
 
 
 def _read(folders: list[pathlib.Path]) -> list[Record]:
@@ -114,12 +116,12 @@ def _report_all(records: list[Record], out: pathlib.Path | None) -> None:
     """Prints what was run; with a folder, writes all that there is to say."""
     for number in PAPER.tables:
         if tables.has_runs(number, PAPER, records):
-            OUT.print(tables.paper_table(number, PAPER, records).rich_table())
+            STDOUT.print(tables.paper_table(number, PAPER, records).rich_table())
         if out is not None:
             write(out / f"table-{number}.md", tables.paper_table(number, PAPER, records).markdown())
     curves: dict[str, str] = {}
     for suite, name in page.suite_files(tables.suites(PAPER, records)):
-        OUT.print(tables.suite_grid(suite).rich_table())
+        STDOUT.print(tables.suite_grid(suite).rich_table())
         if out is not None:
             write(out / f"{name}.md", tables.suite_grid(suite).markdown())
             if any(suite.runs.finished.values()):
@@ -128,7 +130,7 @@ def _report_all(records: list[Record], out: pathlib.Path | None) -> None:
                 figures.training_curves(suite, out / f"{name}-three.png", figures.THREE)
     changed = variants.variant_grids(PAPER, records)
     for grid in changed:
-        OUT.print(grid.rich_table())
+        STDOUT.print(grid.rich_table())
     if out is None:
         return
     if changed:
@@ -138,4 +140,4 @@ def _report_all(records: list[Record], out: pathlib.Path | None) -> None:
         for picture in figures.paper_figure(number, PAPER, records):
             pictures[figures.save(picture.figure, out / f"{picture.name}.png").name] = picture
     write(out / "results.md", page.results_page(PAPER, records, pictures, curves))
-    OUT.print(f"Written: {out / 'results.md'}", highlight=False, markup=False, soft_wrap=True)
+    STDOUT.print(f"Written: {out / 'results.md'}", highlight=False, markup=False, soft_wrap=True)

@@ -10,11 +10,11 @@ import typer
 from rich.markup import escape
 from rich.progress import Progress
 
-from padam_optax.cli.console import ERRORS, OUT, clear_errors, progress_columns, to_line
+from padam_optax.cli.console import STDERR, STDOUT, errors_in_one_line, progress_columns, to_line
 from padam_optax.cli.select import PAPER, FigureOption, TableOption, selected
-from padam_optax.experiments import digits
+from padam_optax.experiments import digits, pydoc
 from padam_optax.experiments.spec import Experiment
-from padam_optax.records.store import Record
+from padam_optax.records.record import Record
 from padam_optax.report import figures, tables
 
 if TYPE_CHECKING:  # These import flax and orbax, which --help and reports can do without.
@@ -107,7 +107,7 @@ def run(
     deadline, SIGTERM and Ctrl-C leave a checkpoint. Several devices divide each batch among them. Of several processes
     each runs this command; OUT is a folder that all of them see, and process 0 writes and prints.
     """
-    with clear_errors():
+    with errors_in_one_line():
         specs = selected(names or [], table, figure)
         if not specs:
             raise ValueError("Name an experiment, or choose some with --table or --figure; `padam list` shows all.")
@@ -134,14 +134,14 @@ def run(
             coordinator=coordinator,
             process=process,
         )
-        OUT.quiet = not is_first()
+        STDOUT.quiet = not is_first()
 
         def load(spec: Experiment) -> "Data":
             return load_data(spec, data_dir, data_label, unknown_words=unknown_words.value)
 
         runs = [(spec, number) for spec in specs for number in (range(seeds) if seeds else seed or [0])]
         budget = Budget(deadline)
-        with budget.listening(lambda name: ERRORS.print(f"{name}: stopping once the data are read.")):
+        with budget.listening(lambda name: STDERR.print(f"{name}: stopping once the data are read.")):
             for spec in specs:
                 load(spec)
             outcome = _run_all(
@@ -156,12 +156,12 @@ def run(
                 placement=placement,
             )
     for record in outcome.records:
-        OUT.print(_summary(record), highlight=False, soft_wrap=True)
+        STDOUT.print(_summary(record), highlight=False, soft_wrap=True)
     if outcome.left:
         other = "the deadline" if budget.seconds is not None else "another process"
-        OUT.print(f"Stopped by {budget.reason or other}. Left, for the same command:", highlight=False)
+        STDOUT.print(f"Stopped by {budget.reason or other}. Left, for the same command:", highlight=False)
         for spec, number, done in outcome.left:
-            OUT.print(f"  {spec.name} seed {number}: {done} of {spec.epochs} epochs done", highlight=False)
+            STDOUT.print(f"  {spec.name} seed {number}: {done} of {spec.epochs} epochs done", highlight=False)
     if budget.interrupted:
         raise typer.Exit(130)
     if any(record.diverged for record in outcome.records):
@@ -184,8 +184,8 @@ def run_demo(
 
     No download. What is recorded under OUT already is not run again.
     """
-    with clear_errors():
-        chosen = {DemoTask.IMAGES: digits.DIGITS, DemoTask.LANGUAGE: digits.LANGUAGE}[task]
+    with errors_in_one_line():
+        chosen = {DemoTask.IMAGES: digits.DIGITS, DemoTask.LANGUAGE: pydoc.EXPERIMENTS}[task]
         specs = [spec if epochs is None else spec.with_epochs(epochs) for spec in chosen]
         from padam_optax.runner.datasets import load_data
         from padam_optax.runner.queue import Budget
@@ -194,19 +194,19 @@ def run_demo(
         budget = Budget()
         outcome = _run_all(runs, lambda spec: load_data(spec, None, ""), out, budget, resume=True, checkpoint_every=0)
     if outcome.left:
-        OUT.print("Stopped. The same command goes on with what is left.")
+        STDOUT.print("Stopped. The same command goes on with what is left.")
         raise typer.Exit(130)
     (suite,) = tables.suites(PAPER, outcome.records)
-    OUT.print(tables.suite_grid(suite).rich_table())
+    STDOUT.print(tables.suite_grid(suite).rich_table())
     picture = figures.training_curves(suite, out / f"{suite.name}.png")
-    OUT.print(
+    STDOUT.print(
         f"The curves: {picture}",
         emoji=False,
         highlight=False,
         markup=False,
         soft_wrap=True,
     )
-    OUT.print(
+    STDOUT.print(
         "A demonstration: so short a training on so small a set shows how far each method has come, not how it"
         " generalises.",
         highlight=False,
@@ -224,7 +224,7 @@ def _run_all(
     from padam_optax.cli.devices import ending_together, is_first
     from padam_optax.runner.queue import run_queue
 
-    with Progress(*progress_columns(), console=ERRORS, disable=not is_first()) as progress:
+    with Progress(*progress_columns(), console=STDERR, disable=not is_first()) as progress:
         task = progress.add_task("", total=sum(spec.epochs for spec, _ in runs))
         epochs_before, total = {}, 0
         for spec, seed in runs:
@@ -243,14 +243,14 @@ def _run_all(
 
         def on_epoch(line: dict[str, Any]) -> None:
             progress.update(task, completed=before + line["epoch"], description=name)
-            if not ERRORS.is_terminal and is_first():
-                ERRORS.print(f"{name}: {to_line(line)}", highlight=False, soft_wrap=True)
+            if not STDERR.is_terminal and is_first():
+                STDERR.print(f"{name}: {to_line(line)}", highlight=False, soft_wrap=True)
 
         def on_signal(name: str) -> None:
             progress.console.print(f"{name}: stopping with a checkpoint.")
 
         def on_failure(message: str) -> None:
-            ERRORS.print(
+            STDERR.print(
                 "[bold red]Error:[/bold red] A computation with the other processes failed; one may have ended. The"
                 f" same commands go on from the last checkpoint. JAX said: {escape(message)}",
                 emoji=False,
@@ -268,4 +268,4 @@ def _run_all(
 
 
 def _summary(record: Record) -> str:
-    return f"{record.config['experiment']['name']} seed {record.config['seed']}: {to_line(record.metrics[-1])}"
+    return f"{record.experiment.name} seed {record.seed}: {to_line(record.metrics[-1])}"

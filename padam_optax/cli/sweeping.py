@@ -1,15 +1,14 @@
 """`padam sweep`: many values of hyper-parameters in one compiled program."""
 
-import dataclasses
 import pathlib
 from typing import Annotated, Any
 
 import typer
 from rich.progress import Progress
 
-from padam_optax.cli.console import ERRORS, OUT, clear_errors, progress_columns, to_line, write
+from padam_optax.cli.console import STDERR, STDOUT, errors_in_one_line, progress_columns, to_line, write
 from padam_optax.experiments import find
-from padam_optax.experiments.spec import Experiment
+from padam_optax.experiments.spec import Experiment, ImageClassification
 from padam_optax.report import sweeps
 from padam_optax.runner.search_space import parse_space, parse_values, product
 
@@ -66,7 +65,7 @@ def sweep(
 
     Each configuration is recorded under OUT/NAME@SETTINGS/seed-SEED; those that are recorded whole are not run again.
     """
-    with clear_errors():
+    with errors_in_one_line():
         spec = find(name) if epochs is None else find(name).with_epochs(epochs)
         texts = _by_name(learning_rate=learning_rate, p=p, b2=b2, others=set_ or [])
         if (trials is None) != (search_with is None):
@@ -81,31 +80,31 @@ def sweep(
         )
         if mode not in (None, "vectorized", "mapped", "sharded"):
             raise ValueError(f"--mode must be vectorized, mapped or sharded, got {mode!r}.")
-        if spec.language is None:
-            spec = dataclasses.replace(spec, held_out=0.2 if held_out is None else held_out or None)
+        if isinstance(spec.task, ImageClassification):
+            spec = spec.with_task(held_out=0.2 if held_out is None else held_out or None)
         elif held_out is not None:
             raise ValueError("--held-out is for images: a text has a validation part.")
-        from padam_optax.runner import sweep as sweeps_of
         from padam_optax.runner.datasets import load_data
         from padam_optax.runner.queue import Budget
         from padam_optax.runner.search import search
+        from padam_optax.runner.sweep import Sweeper
 
         data = load_data(spec, data_dir, data_label)
         budget = Budget(deadline)
         count = len(configurations) if trials is None else trials
         total = count * seeds * spec.epochs
-        with budget.listening(), Progress(*progress_columns(), console=ERRORS) as progress:
+        with budget.listening(), Progress(*progress_columns(), console=STDERR) as progress:
             task = progress.add_task(f"{spec.name}: compiling", total=total)
 
             def on_epoch(run: Experiment, seed: int, line: dict[str, Any]) -> None:
                 progress.update(task, advance=1, description=spec.name)
-                if not ERRORS.is_terminal and ("train_loss" not in line or line["epoch"] == run.epochs):
-                    ERRORS.print(f"{run.name} seed {seed}: {to_line(line)}", highlight=False, soft_wrap=True)
+                if not STDERR.is_terminal and ("train_loss" not in line or line["epoch"] == run.epochs):
+                    STDERR.print(f"{run.name} seed {seed}: {to_line(line)}", highlight=False, soft_wrap=True)
 
             def should_stop() -> bool:
                 return budget.reason is not None
 
-            sweeper = sweeps_of.Sweeper(
+            sweeper = Sweeper(
                 spec, data, out, mode=mode, batch_configs=batch_configs, on_epoch=on_epoch, should_stop=should_stop
             )
             if trials is None:
@@ -113,14 +112,14 @@ def sweep(
             else:
                 records = search(spec, space, trials, range(seeds), sweeper, out, should_stop=should_stop)
             progress.update(task, completed=total)
-    found = sweeps.Sweep.of(records, sweeps_of.metric_of(spec))
-    OUT.print(found.grid(20).rich_table())
+    found = sweeps.Sweep.of(records, spec.score_metric)
+    STDOUT.print(found.grid(20).rich_table())
     write(out / f"{spec.name}.md", found.grid().markdown())
     for path in (found.heat_map(out / f"{spec.name}-map.png"), found.curves(out / f"{spec.name}-p.png")):
         if path is not None:
-            OUT.print(f"Written: {path}", highlight=False, markup=False, soft_wrap=True)
+            STDOUT.print(f"Written: {path}", highlight=False, markup=False, soft_wrap=True)
     if not all(record.finished for record in records) or len(records) < count * seeds:
-        OUT.print(f"Stopped by {budget.reason or 'the deadline'}. The same command goes on with what is left.")
+        STDOUT.print(f"Stopped by {budget.reason or 'the deadline'}. The same command goes on with what is left.")
         if budget.interrupted:
             raise typer.Exit(130)
 

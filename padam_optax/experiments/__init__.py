@@ -1,15 +1,31 @@
-"""The paper's experiments and our smaller ones, by name, table and figure."""
+"""The paper's experiments and our smaller ones, by name, table and figure. Data only: nothing here trains."""
 
 import difflib
 
-from padam_optax.experiments import beyond, cifar, digits, imagenet, ptb
+# Registers further forms of Padam, which `beyond` names.
+from padam_optax.experiments import beyond, cifar, digits, imagenet, padam_forms, ptb, pydoc
 from padam_optax.experiments.spec import Experiment
 
-__all__ = ["EXPERIMENTS", "Experiment", "figure", "find", "table"]
+__all__ = ["EXPERIMENTS", "Experiment", "figure", "find", "padam_forms", "register", "table"]
 
-EXPERIMENTS: dict[str, Experiment] = {
-    spec.name: spec for module in (cifar, imagenet, ptb, digits, beyond) for spec in module.EXPERIMENTS
-}
+EXPERIMENTS: dict[str, Experiment] = {}
+
+
+def register(experiment: Experiment) -> Experiment:
+    """Adds an experiment: the command lists, runs, sweeps and reports it from now on.
+
+    Raises:
+      ValueError: If there is one of that name already.
+    """
+    if experiment.name in EXPERIMENTS:
+        raise ValueError(f"There is an experiment called {experiment.name!r} already; give it another name.")
+    EXPERIMENTS[experiment.name] = experiment
+    return experiment
+
+
+for _module in (cifar, imagenet, ptb, digits, pydoc, beyond):
+    for _experiment in _module.EXPERIMENTS:
+        register(_experiment)
 
 
 def find(name: str) -> Experiment:
@@ -31,7 +47,11 @@ def table(number: int) -> list[Experiment]:
     Raises:
       KeyError: If no experiment belongs to it; the message names those that have some.
     """
-    return _numbered("table", number, _TABLES)
+    groups: dict[int, list[Experiment]] = {}
+    for spec in EXPERIMENTS.values():
+        for each in sorted({result.table for result in spec.paper}):
+            groups.setdefault(each, []).append(spec)
+    return _numbered("table", number, groups)
 
 
 def figure(number: int) -> list[Experiment]:
@@ -40,28 +60,17 @@ def figure(number: int) -> list[Experiment]:
     Raises:
       KeyError: If no experiment belongs to it; the message names those that have some.
     """
-    return _numbered("figure", number, _FIGURES)
+    cells = {
+        1: [*cifar.FIGURE_1, *(spec for spec in cifar.TABLES if (spec.model, spec.optimizer) == ("resnet18", "padam"))],
+        2: table(1),
+        3: [*table(2), *table(3)],
+        4: table(4),
+    }
+    return _numbered("figure", number, cells)
 
 
 def _numbered(kind: str, number: int, groups: dict[int, list[Experiment]]) -> list[Experiment]:
     if number not in groups:
-        raise KeyError(f"There are no experiments for {kind} {number}; there are for {', '.join(map(str, groups))}.")
+        known = ", ".join(map(str, sorted(groups)))
+        raise KeyError(f"There are no experiments for {kind} {number}; there are for {known}.")
     return groups[number]
-
-
-def _by_table() -> dict[int, list[Experiment]]:
-    groups: dict[int, list[Experiment]] = {}
-    for spec in EXPERIMENTS.values():
-        for number in sorted({int(result.source.removeprefix("Table ")) for result in spec.paper}):
-            groups.setdefault(number, []).append(spec)
-    return dict(sorted(groups.items()))
-
-
-_TABLES = _by_table()
-
-_FIGURES = {
-    1: [*cifar.FIGURE_1, *(spec for spec in cifar.TABLES if (spec.model, spec.optimizer) == ("resnet18", "padam"))],
-    2: _TABLES[1],
-    3: [*_TABLES[2], *_TABLES[3]],
-    4: _TABLES[4],
-}

@@ -21,15 +21,17 @@ import dataclasses
 from collections.abc import Iterator
 
 from padam_optax.experiments import cifar, ptb
+from padam_optax.experiments.methods import METHODS, ParameterGroup
 from padam_optax.experiments.spec import Experiment
 
 # The medians of sqrt(v_hat) + eps at the end of a run of the recipe's Padam, of all coordinates and of the group's:
-# benchmarks/results/effective-rates.
+# benchmarks/records/effective-rates.jsonl.
 ROOTS: dict[str, tuple[float, float]] = {"cifar10-mini": (5.1e-4, 5.5e-3), "ptb-mini": (1.2e-4, 1.1e-4)}
+GROUPS = {"cifar10-mini": ParameterGroup(most_axes=1), "ptb-mini": ParameterGroup(names=("embedding",))}
 
 
 def _variants() -> Iterator[Experiment]:
-    for recipe, settings in ((cifar.MINI, cifar.PAPER_SETTINGS), (ptb.MINI, ptb.PAPER_SETTINGS[2])):
+    for recipe, adamw in ((cifar.MINI, METHODS["adamw"].settings), (ptb.MINI, ptb.PAPER_SETTINGS[2]["adamw"])):
         by_optimizer = {spec.optimizer: spec for spec in recipe}
         base = by_optimizer["padam"]
         own = base.hyperparameters
@@ -37,23 +39,30 @@ def _variants() -> Iterator[Experiment]:
         converted = {"rate_p": own["p"], "root": root}
         amsgrad = by_optimizer["amsgrad"].hyperparameters["learning_rate"]
         coupled = {name: value for name, value in own.items() if name != "weight_decay"}
-        decay = settings["adamw"]["normalized_weight_decay"]
-        for name, changed in {
-            "falling-p": {**own, "learning_rate": amsgrad, "p": 0.5, "final_p": 0.0},
-            "falling-p-converted": {**own, "p": 0.5, "final_p": 0.0, **converted},
-            "group-p-converted": {**own, "p": 0.125, "group_p": 0.4, **converted, "group_root": group_root},
-            "debiased": own,
-            "p1-converted": {**own, "p": 1.0, **converted},
-            "p1-converted-debiased": {**own, "p": 1.0, **converted},
-            "decoupled": {**coupled, "normalized_weight_decay": decay},
-        }.items():
+        decay = adamw["normalized_weight_decay"]
+        for name, optimizer, changed in (
+            ("falling-p", "padam-falling", {**own, "learning_rate": amsgrad, "p": 0.5, "final_p": 0.0}),
+            ("falling-p-converted", "padam-falling-converted", {**own, "p": 0.5, "final_p": 0.0, **converted}),
+            (
+                "group-p-converted",
+                "padam-by-group-converted",
+                {**own, "p": 0.125, "group_p": 0.4, **converted, "group_root": group_root},
+            ),
+            ("debiased", "padam", own),
+            ("p1-converted", "padam-converted", {**own, "p": 1.0, **converted}),
+            ("p1-converted-debiased", "padam-converted", {**own, "p": 1.0, **converted}),
+            ("decoupled", "padamw", {**coupled, "normalized_weight_decay": decay}),
+        ):
             yield dataclasses.replace(
                 base,
                 name=f"{base.name}-{name}",
+                optimizer=optimizer,
                 hyperparameters=changed,
+                variant_of=base.name,
                 seeds=(0, 1, 2),
-                bias_correction="debiased" if name.endswith("debiased") else base.bias_correction,
+                bias_correction="debiased" if name in ("debiased", "p1-converted-debiased") else base.bias_correction,
                 allow_unproven_p=changed["p"] > 0.5,
+                group=GROUPS[base.suite] if optimizer == "padam-by-group-converted" else None,
             )
 
 

@@ -11,8 +11,9 @@ import itertools
 from collections.abc import Iterator
 
 from padam_optax.experiments import paper
-from padam_optax.experiments.cifar import PAPER_SETTINGS
-from padam_optax.experiments.spec import OPTIMIZERS, Experiment
+from padam_optax.experiments.methods import METHODS
+from padam_optax.experiments.paper import PAPER_METHODS
+from padam_optax.experiments.spec import Experiment, ImageClassification
 
 _MODELS = {"resnet18": "imagenet-resnet18", "vgg16": "imagenet-vgg16-bn"}
 
@@ -22,17 +23,18 @@ def _decay(optimizer: str) -> dict[str, float]:
 
 
 def _table_2() -> Iterator[Experiment]:
-    for model, optimizer in itertools.product(_MODELS, OPTIMIZERS):
+    for model, optimizer in itertools.product(_MODELS, PAPER_METHODS):
         yield Experiment(
             name=f"imagenet-{model}-{optimizer}",
+            suite=f"imagenet-{model}",
             model=_MODELS[model],
             dataset="imagenet",
             optimizer=optimizer,
-            hyperparameters={**PAPER_SETTINGS[optimizer], **_decay(optimizer)},
+            hyperparameters={**METHODS[optimizer].settings, **_decay(optimizer)},
             epochs=100,
             milestones=(30, 60, 80),
             batch_size=256,
-            image_size=224,
+            task=ImageClassification(image_size=224),
             seeds=(0, 1, 2),
             assumed=() if optimizer == "adamw" else ("weight_decay",),
             paper=paper.results(f"imagenet-{model}", optimizer),

@@ -1,6 +1,42 @@
-"""The numbers that the paper prints: Tables 1 to 4, in the order of `OPTIMIZERS`."""
+"""What the paper prints: the numbers of Tables 1 to 4, in the order of `PAPER_METHODS`."""
 
-from padam_optax.experiments.spec import PaperResult, PaperRow, PaperTable
+import dataclasses
+
+from padam_optax.experiments.spec import PaperResult
+
+# The seven that the paper compares, in the order of its tables.
+PAPER_METHODS = ("sgdm", "adam", "amsgrad", "adamw", "yogi", "adabound", "padam")
+
+
+@dataclasses.dataclass(frozen=True)
+class PaperRow:
+    """One row of a table of the paper.
+
+    Attributes:
+      suite: Of the row's experiments, such as `cifar10-vgg16`.
+      title: The model as printed.
+      metric: The records' metric that the row compares with: `test_error`, `test_error_top5` (printed as accuracies,
+        in percent) or `test_perplexity`.
+      values: As printed, in the order of `PAPER_METHODS`.
+    """
+
+    suite: str
+    title: str
+    metric: str
+    values: tuple[float, ...]
+
+    def value(self, method: str) -> float:
+        """What is printed for a method of `PAPER_METHODS`."""
+        return self.values[PAPER_METHODS.index(method)]
+
+
+@dataclasses.dataclass(frozen=True)
+class PaperTable:
+    """A table of the paper: what it shows, and its rows."""
+
+    title: str
+    rows: tuple[PaperRow, ...]
+
 
 TABLES: dict[int, PaperTable] = {
     1: PaperTable(
@@ -49,10 +85,10 @@ TABLES: dict[int, PaperTable] = {
 }
 
 
-def results(suite: str, optimizer: str) -> tuple[PaperResult, ...]:
+def results(suite: str, method: str) -> tuple[PaperResult, ...]:
     """The numbers printed for one cell."""
     return tuple(
-        PaperResult(row.metric, row.value(optimizer), f"Table {number}")
+        PaperResult(row.metric, row.value(method), number)
         for number, table in TABLES.items()
         for row in table.rows
         if row.suite == suite

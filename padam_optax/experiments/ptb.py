@@ -18,7 +18,8 @@ import itertools
 from collections.abc import Iterator
 
 from padam_optax.experiments import paper
-from padam_optax.experiments.spec import OPTIMIZERS, Experiment, LanguageModel
+from padam_optax.experiments.paper import PAPER_METHODS
+from padam_optax.experiments.spec import Experiment, LanguageModelling
 
 _SECOND_MOMENT = {"b1": 0.9, "b2": 0.999, "eps": 1e-8}
 # AWD-LSTM's.
@@ -45,10 +46,24 @@ PAPER_SETTINGS = {
 }
 
 
+# Sizes and rates of dropout of the public code for Penn Treebank. Dropped are whole words of the embedding, the embedded
+# input, the output of all layers but the last, that of the last, and entries of the hidden-to-hidden matrices.
+AWD_LSTM = {
+    "embedding": 400,
+    "hidden": 1150,
+    "word_dropout": 0.1,
+    "input_dropout": 0.4,
+    "between_dropout": 0.25,
+    "output_dropout": 0.4,
+    "weight_dropout": 0.5,
+}
+
+
 def _table_3() -> Iterator[Experiment]:
-    for layers, optimizer in itertools.product(PAPER_SETTINGS, OPTIMIZERS):
+    for layers, optimizer in itertools.product(PAPER_SETTINGS, PAPER_METHODS):
         yield Experiment(
             name=f"ptb-lstm{layers}-{optimizer}",
+            suite=f"ptb-lstm{layers}",
             model="awd-lstm",
             dataset="ptb",
             optimizer=optimizer,
@@ -57,8 +72,9 @@ def _table_3() -> Iterator[Experiment]:
             milestones=(100, 150),
             batch_size=20,
             seeds=(0, 1, 2),
-            language=LanguageModel(layers),
-            assumed=("language",) if optimizer == "adamw" else ("language", "weight_decay"),
+            task=LanguageModelling(),
+            model_options={"layers": layers, **AWD_LSTM},
+            assumed=("task", "model_options", *(() if optimizer == "adamw" else ("weight_decay",))),
             paper=paper.results(f"ptb-lstm{layers}", optimizer),
         )
 
@@ -79,6 +95,7 @@ MINI_CHOICES: dict[str, dict[str, float]] = {
 MINI = tuple(
     Experiment(
         name=f"ptb-mini-{optimizer}",
+        suite="ptb-mini",
         model="awd-lstm",
         dataset="ptb",
         optimizer=optimizer,
@@ -88,11 +105,10 @@ MINI = tuple(
         batch_size=20,
         seeds=(0, 1, 2, 3, 4),
         train_examples=100_000,
-        language=LanguageModel(
-            layers=2, embedding=128, hidden=128, vocabulary=2_000, window=35, random_window=False, eval_columns=(10, 10)
-        ),
+        task=LanguageModelling(vocabulary=2_000, window=35, random_window=False, eval_columns=(10, 10)),
+        model_options={"layers": 2, **AWD_LSTM, "embedding": 128, "hidden": 128},
     )
-    for optimizer in OPTIMIZERS
+    for optimizer in PAPER_METHODS
 )
 
 EXPERIMENTS = (*TABLE_3, *MINI)

@@ -177,3 +177,30 @@ class AwdLstm(nnx.Module):
         scores = jnp.matmul(values.astype(dtype), embedding.T.astype(dtype), preferred_element_type=values.dtype)
         logits = scores + self.decoder_bias[...]
         return LstmOutput(logits, raw, values, tuple(states))
+
+
+def awd_lstm(
+    *,
+    vocabulary: int,
+    layers: int,
+    embedding: int,
+    hidden: int,
+    word_dropout: float = 0.0,
+    input_dropout: float = 0.0,
+    between_dropout: float = 0.0,
+    output_dropout: float = 0.0,
+    weight_dropout: float = 0.0,
+    dtype: DTypeLike | None = None,
+    rngs: nnx.Rngs,
+) -> AwdLstm:
+    """`AwdLstm`, with the rates of `Dropouts` each by its name."""
+    dropouts = Dropouts(word_dropout, input_dropout, between_dropout, output_dropout, weight_dropout)
+    return AwdLstm(
+        vocabulary=vocabulary,
+        embedding=embedding,
+        hidden=hidden,
+        layers=layers,
+        dropouts=dropouts,
+        dtype=dtype,
+        rngs=rngs,
+    )

@@ -1,41 +1,42 @@
-"""The data sets of the experiments: how each is read, prepared and fed."""
+"""The registry of data sets: how each is read, prepared and fed."""
 
 import dataclasses
 import functools
 import json
 import math
 import pathlib
-from collections.abc import Generator
-from typing import Any, Literal, TypeAlias
+from collections.abc import Callable, Generator
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import jax
 import numpy as np
 
 from padam_optax.data.cifar import read_cifar10, read_cifar100
 from padam_optax.data.digits import read_digits
-from padam_optax.data.download import fetch, fetched
+from padam_optax.data.download import fetched
 from padam_optax.data.imagenet import ImageBatches, ImageFolder, eval_batches, scan_image_folder, train_batches
 from padam_optax.data.images import DataError, ImageData, ImageSet, restrict
 from padam_optax.data.ptb import TextData, columns, read_text, restrict_text
 from padam_optax.data.pydoc import read_pydoc
-from padam_optax.experiments.spec import Experiment
+from padam_optax.experiments.spec import Experiment, ImageClassification, LanguageModelling
 from padam_optax.training.epoch import ResidentData, Source, StreamedData
 from padam_optax.training.loop import Trainer
-
-__all__ = ["DATASETS", "Data", "Dataset", "fetch", "load_data", "make_source"]
 
 # What a run trains on: a set that the device holds, or a folder that the host reads.
 Data: TypeAlias = ImageData | ImageFolder | TextData
 Arrays: TypeAlias = dict[str, np.ndarray]
+UnknownWords: TypeAlias = Literal["raise", "replace"]
 
 _EVAL_BATCH = 100
 
 
 @dataclasses.dataclass(frozen=True)
-class Dataset:
-    """How a set of images is prepared.
+class ImageDataset:
+    """A set of images, and how they are prepared.
 
     Attributes:
+      read: Maps the folder of the files (None for what was fetched, or needs none) and the label of results on them to
+        the images.
       classes: Number of classes; None if the folder decides.
       scale: Value of a white pixel.
       mean: Mean a channel of the images divided by `scale`.
@@ -43,6 +44,7 @@ class Dataset:
       top5: Whether the top-5 error is reported.
     """
 
+    read: Callable[[pathlib.Path | None, str], ImageData | ImageFolder]
     classes: int | None
     scale: float
     mean: tuple[float, ...]
@@ -50,12 +52,57 @@ class Dataset:
     top5: bool = False
 
 
-DATASETS = {
+@dataclasses.dataclass(frozen=True)
+class TextDataset:
+    """A text in three parts: to train, validate and test on.
+
+    Attributes:
+      read: Maps the folder and the label, as for images, and what to do with words that the training text lacks (see
+        `data.ptb.read_text`) to the text.
+    """
+
+    read: Callable[[pathlib.Path | None, str, UnknownWords], TextData]
+
+
+def _files(name: str, data_dir: pathlib.Path | None) -> pathlib.Path:
+    """The given folder, or that of what was fetched."""
+    folder = fetched(name) if data_dir is None else data_dir
+    if folder is None:
+        raise DataError(
+            f"{name} is not here: `padam data fetch {name}` downloads it, and --data-dir takes a folder that has its"
+            " files."
+        )
+    return folder
+
+
+def _scan_imagenet(data_dir: pathlib.Path | None, label: str) -> ImageFolder:
+    if data_dir is None:
+        raise DataError("imagenet needs --data-dir, the folder with train/<class>/*.JPEG and val/<class>/*.JPEG.")
+    return scan_image_folder(data_dir, label)
+
+
+DATASETS: dict[str, ImageDataset | TextDataset] = {
     # The statistics in the authors' scripts.
-    "cifar10": Dataset(10, 255.0, (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
-    "cifar100": Dataset(100, 255.0, (0.507, 0.487, 0.441), (0.267, 0.256, 0.276)),
-    "imagenet": Dataset(None, 255.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), top5=True),
-    "digits": Dataset(10, 16.0, (0.0,), (1.0,)),
+    "cifar10": ImageDataset(
+        lambda data_dir, label: read_cifar10(_files("cifar10", data_dir), label),
+        classes=10,
+        scale=255.0,
+        mean=(0.4914, 0.4822, 0.4465),
+        std=(0.2023, 0.1994, 0.2010),
+    ),
+    "cifar100": ImageDataset(
+        lambda data_dir, label: read_cifar100(_files("cifar100", data_dir), label),
+        classes=100,
+        scale=255.0,
+        mean=(0.507, 0.487, 0.441),
+        std=(0.267, 0.256, 0.276),
+    ),
+    "imagenet": ImageDataset(
+        _scan_imagenet, classes=None, scale=255.0, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), top5=True
+    ),
+    "digits": ImageDataset(lambda data_dir, label: read_digits(), classes=10, scale=16.0, mean=(0.0,), std=(1.0,)),
+    "ptb": TextDataset(lambda data_dir, label, unknown: read_text(_files("ptb", data_dir), label, unknown=unknown)),
+    "pydoc": TextDataset(lambda data_dir, label, unknown: read_pydoc()),
 }
 
 
@@ -64,7 +111,7 @@ def load_data(
     data_dir: str | pathlib.Path | None,
     data_label: str,
     *,
-    unknown_words: Literal["raise", "replace"] = "raise",
+    unknown_words: UnknownWords = "raise",
 ) -> Data:
     """Reads the experiment's data set and takes its part of it.
 
@@ -76,45 +123,53 @@ def load_data(
 
     Raises:
       DataError: If the files are missing or damaged, or no folder or label is given for a set that needs one.
+      KeyError: If there is no such data set; the message names those that there are.
     """
-    data = _read(experiment.dataset, None if data_dir is None else str(data_dir), data_label, unknown_words)
-    if isinstance(data, ImageData):
-        return restrict(data, experiment.train_examples, experiment.held_out)
-    if isinstance(data, TextData):
-        language = experiment.language
-        assert language is not None, "an experiment on text describes its language model"
-        return restrict_text(data, experiment.train_examples, language.vocabulary)
-    if experiment.train_examples is not None or experiment.held_out is not None:
+    folder = None if data_dir is None else str(data_dir)
+    task = experiment.task
+    if isinstance(task, LanguageModelling):
+        text = _read_text(experiment.dataset, folder, data_label, unknown_words)
+        return restrict_text(text, experiment.train_examples, task.vocabulary)
+    images = _read_images(experiment.dataset, folder, data_label)
+    if isinstance(images, ImageData):
+        return restrict(images, experiment.train_examples, task.held_out)
+    if experiment.train_examples is not None or task.held_out is not None:
         raise DataError(f"{experiment.dataset} is read from a folder; take a part of it by making a smaller folder.")
-    return data
+    return images
 
 
 @functools.lru_cache(maxsize=2)
-def _read(dataset: str, data_dir: str | None, label: str, unknown_words: Literal["raise", "replace"]) -> Data:
-    if dataset == "digits":
-        return read_digits()
-    if dataset == "pydoc":
-        return read_pydoc()
-    if dataset == "imagenet":
-        if data_dir is None:
-            raise DataError("imagenet needs --data-dir, the folder with train/<class>/*.JPEG and val/<class>/*.JPEG.")
-        return scan_image_folder(data_dir, label)
-    folder = fetched(dataset) if data_dir is None else data_dir
-    if folder is None:
-        raise DataError(
-            f"{dataset} is not here: `padam data fetch {dataset}` downloads it, and --data-dir takes a folder that has"
-            " its files."
-        )
-    if dataset == "ptb":
-        return read_text(folder, label, unknown=unknown_words)
-    return {"cifar10": read_cifar10, "cifar100": read_cifar100}[dataset](folder, label)
+def _read_images(name: str, data_dir: str | None, label: str) -> ImageData | ImageFolder:
+    return _dataset(name, ImageDataset).read(None if data_dir is None else pathlib.Path(data_dir), label)
+
+
+@functools.lru_cache(maxsize=2)
+def _read_text(name: str, data_dir: str | None, label: str, unknown_words: UnknownWords) -> TextData:
+    return _dataset(name, TextDataset).read(None if data_dir is None else pathlib.Path(data_dir), label, unknown_words)
+
+
+_Kind = TypeVar("_Kind", ImageDataset, TextDataset)
+
+
+def _dataset(name: str, kind: type[_Kind]) -> _Kind:
+    found = DATASETS.get(name)
+    if not isinstance(found, kind):
+        known = ", ".join(each for each, dataset in DATASETS.items() if isinstance(dataset, kind))
+        what = "images" if kind is ImageDataset else "text"
+        raise KeyError(f"There is no data set of {what} called {name!r}; there are {known}.")
+    return found
+
+
+def image_dataset(experiment: Experiment) -> ImageDataset:
+    """How the experiment's images are prepared."""
+    return _dataset(experiment.dataset, ImageDataset)
 
 
 def class_count(experiment: Experiment, data: Data) -> int:
     """Classes of the experiment's data; for text, words."""
     if isinstance(data, TextData):
         return len(data.vocabulary)
-    classes = DATASETS[experiment.dataset].classes
+    classes = image_dataset(experiment).classes
     if classes is not None:
         return classes
     assert isinstance(data, ImageFolder)
@@ -135,13 +190,16 @@ def make_source(experiment: Experiment, data: Data, trainer: Trainer, seed: int,
       ValueError: If the experiment asks of a folder what only a set on the device can do, or its batches cannot be
         divided evenly among the devices.
     """
+    task = experiment.task
     if not isinstance(data, ImageFolder):
-        return ResidentData(trainer, *arrays(experiment, data), reestimate=experiment.reestimate_statistics)
-    if experiment.reestimate_statistics or experiment.keep_last_batch or experiment.augmentation:
+        reestimate = isinstance(task, ImageClassification) and task.reestimate_statistics
+        return ResidentData(trainer, *arrays(experiment, data), reestimate=reestimate)
+    assert isinstance(task, ImageClassification), "a folder of images is for image classification"
+    if task.reestimate_statistics or task.keep_last_batch or task.augmentation:
         raise ValueError(
             f"{experiment.name}: reestimate_statistics, keep_last_batch and augmentation are for data on the device."
         )
-    size = experiment.image_size
+    size = task.image_size
     assert size is not None, "an experiment on a folder names its image size"
 
     devices, processes = trainer.placement.devices, jax.process_count()
@@ -204,9 +262,9 @@ def arrays(experiment: Experiment, data: ImageData | TextData) -> tuple[Arrays, 
     """The training data, and what is held out from training by name, as the experiment's trainer takes them."""
     if isinstance(data, ImageData):
         return _images(data.train), {"test": _images(data.test)}
-    language = experiment.language
-    assert language is not None, "an experiment on text describes its language model"
-    held_out = zip(("valid", "test"), (data.valid, data.test), language.eval_columns, strict=True)
+    task = experiment.task
+    assert isinstance(task, LanguageModelling), "a text is for language modelling"
+    held_out = zip(("valid", "test"), (data.valid, data.test), task.eval_columns, strict=True)
     return (
         {"tokens": columns(data.train, experiment.batch_size)},
         {name: {"tokens": columns(tokens, count)} for name, tokens, count in held_out},

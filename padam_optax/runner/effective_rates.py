@@ -9,7 +9,6 @@ import numpy as np
 
 from padam_optax import diagnostics
 from padam_optax.experiments.spec import Experiment
-from padam_optax.runner.provenance import rate_in
 from padam_optax.training.loop import TrainState
 
 # At its own best rate on the mini recipe, as its search found them: AMSGrad, Padam with two values of p, and SGD with
@@ -45,7 +44,7 @@ def observer(experiment: Experiment, threshold: float = 1e-4) -> Callable[[Train
     settings = experiment.hyperparameters
 
     def observe(state: TrainState) -> dict[str, Any]:
-        rate = rate_in(experiment, int(state.epoch))
+        rate = experiment.learning_rate(int(state.epoch))
         quantiles, share = _summarize(
             state.opt_state, rate, settings.get("p", 0.5), settings["eps"], threshold, quantiles=diagnostics.QUANTILES
         )

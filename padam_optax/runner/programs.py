@@ -11,19 +11,22 @@ import optax
 from flax import nnx
 
 from padam_optax.data.augment import normalize, random_crop, random_flip
-from padam_optax.experiments.methods import Hyperparameters, make_optimizer
-from padam_optax.experiments.spec import Experiment
-from padam_optax.models.awd_lstm import AwdLstm, Dropouts
+from padam_optax.experiments.methods import Hyperparameters, MethodContext, make_optimizer, matrices
+from padam_optax.experiments.spec import Experiment, LanguageModelling, Role, static
+from padam_optax.models.awd_lstm import awd_lstm
 from padam_optax.models.resnet import imagenet_resnet18, resnet10_mini, resnet18
 from padam_optax.models.small_cnn import SmallCNN
 from padam_optax.models.vgg import imagenet_vgg16_bn, vgg16
 from padam_optax.models.wide_resnet import wrn16_4
-from padam_optax.runner.datasets import DATASETS
+from padam_optax.runner.datasets import image_dataset
 from padam_optax.training.batches import Batches, Shuffled, Windows
 from padam_optax.training.loop import Trainer
 from padam_optax.training.placement import ONE_DEVICE, Placement
-from padam_optax.training.tasks import Classification, LanguageModelling, Task
+from padam_optax.training.tasks import Classification, Task
+from padam_optax.training.tasks import LanguageModelling as LanguageModellingTask
 
+# Builders of networks, called `build(classes=..., rngs=..., **model_options)`, for text with `vocabulary` in the place
+# of `classes`. Where the experiment computes in another dtype than float32, they get it as `dtype`.
 MODELS: dict[str, Callable[..., nnx.Module]] = {
     "resnet10-mini": resnet10_mini,
     "small-cnn": SmallCNN,
@@ -32,11 +35,9 @@ MODELS: dict[str, Callable[..., nnx.Module]] = {
     "wrn16-4": wrn16_4,
     "imagenet-resnet18": imagenet_resnet18,
     "imagenet-vgg16-bn": imagenet_vgg16_bn,
+    "awd-lstm": awd_lstm,
 }
 AUGMENTATIONS: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {"crop": random_crop, "flip": random_flip}
-
-# What no compiled program depends on, or only as an argument.
-_NOT_COMPILED = ("name", "hyperparameters", "seeds", "train_examples", "held_out", "assumed", "paper")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,45 +58,42 @@ def trainer_for(
 
     Experiments that differ only in the values of hyper-parameters and in seeds share one, and so its compiled programs.
     """
-    fields = (field.name for field in dataclasses.fields(experiment) if field.name not in _NOT_COMPILED)
-    static = (tuple(experiment.hyperparameters), *(getattr(experiment, name) for name in fields))
-    return _trainer(Program(experiment, classes, train_examples, placement, static))
+    fields = tuple(static({**experiment.fields(Role.PROGRAM), "task": type(experiment.task)}))
+    return _trainer(
+        Program(experiment, classes, train_examples, placement, (tuple(experiment.hyperparameters), fields))
+    )
 
 
 @functools.lru_cache(maxsize=8)
 def _trainer(program: Program) -> Trainer:
     experiment = program.experiment
-    task, batches, steps = (_image_parts if experiment.language is None else _text_parts)(program)
-
-    def rate_factor(epoch: jax.Array) -> jax.Array:
-        passed = jnp.sum(epoch >= jnp.asarray(experiment.milestones, jnp.int32))
-        return jnp.asarray(experiment.factor) ** passed
+    language = experiment.task if isinstance(experiment.task, LanguageModelling) else None
+    task, batches, steps = _image_parts(program) if language is None else _text_parts(program, language)
 
     def optimizer(hyperparameters: Hyperparameters, factor: jax.Array) -> optax.GradientTransformation:
-        made = make_optimizer(
-            experiment.optimizer,
-            hyperparameters,
-            lambda count: factor,
-            round(steps * experiment.epochs),
+        context = MethodContext(
+            factor=factor,
+            total_updates=round(steps * experiment.epochs),
+            decays=None if experiment.decay_everything else matrices,
             bias_correction=experiment.bias_correction,
-            decay_everything=experiment.decay_everything,
             moment_dtype=experiment.moment_dtype,
             allow_unproven_p=experiment.allow_unproven_p,
+            group=experiment.group,
         )
-        if experiment.language is None:
-            return made
-        return optax.chain(optax.clip_by_global_norm(experiment.language.gradient_clip), made)
+        made = make_optimizer(experiment.optimizer, hyperparameters, context)
+        return made if language is None else optax.chain(optax.clip_by_global_norm(language.gradient_clip), made)
 
-    return Trainer(task, optimizer, rate_factor, batches, program.placement)
+    return Trainer(task, optimizer, experiment.rate_factor, batches, program.placement)
 
 
 def _image_parts(program: Program) -> tuple[Task, Batches, float]:
     """Task, batches, and steps of an epoch."""
-    experiment = program.experiment
-    dataset = DATASETS[experiment.dataset]
+    experiment, settings = program.experiment, program.experiment.task
+    assert not isinstance(settings, LanguageModelling)
+    dataset = image_dataset(experiment)
 
     def augment(key: jax.Array, images: jax.Array) -> jax.Array:
-        for index, name in enumerate(experiment.augmentation):
+        for index, name in enumerate(settings.augmentation):
             images = AUGMENTATIONS[name](jax.random.fold_in(key, index), images)
         return images
 
@@ -104,18 +102,17 @@ def _image_parts(program: Program) -> tuple[Task, Batches, float]:
         augment=augment,
         preprocess=lambda images: normalize(images, dataset.mean, dataset.std, dataset.scale),
         top5=dataset.top5,
-        statistics_updates=experiment.statistics_updates,
+        statistics_updates=settings.statistics_updates,
     )
-    batches = Shuffled(experiment.batch_size, keep_last=experiment.keep_last_batch)
+    batches = Shuffled(experiment.batch_size, keep_last=settings.keep_last_batch)
     return task, batches, batches.all_steps(program.train_examples)
 
 
-def _text_parts(program: Program) -> tuple[Task, Batches, float]:
+def _text_parts(program: Program, language: LanguageModelling) -> tuple[Task, Batches, float]:
     """Task, batches, and steps of an epoch, on average."""
-    experiment, language = program.experiment, program.experiment.language
-    assert language is not None
-    task = LanguageModelling(
-        build=lambda rngs: build_language_model(experiment, program.classes, rngs),
+    experiment = program.experiment
+    task = LanguageModellingTask(
+        build=lambda rngs: build_model(experiment, program.classes, rngs),
         columns=experiment.batch_size,
         activation=language.activation_regularization,
         temporal=language.temporal_regularization,
@@ -124,32 +121,16 @@ def _text_parts(program: Program) -> tuple[Task, Batches, float]:
     return task, batches, batches.mean_steps(program.train_examples // experiment.batch_size)
 
 
-def build_language_model(experiment: Experiment, vocabulary: int, rngs: nnx.Rngs) -> AwdLstm:
-    """The experiment's network with initial parameters."""
-    language = experiment.language
-    assert language is not None
-    return AwdLstm(
-        vocabulary=vocabulary,
-        embedding=language.embedding,
-        hidden=language.hidden,
-        layers=language.layers,
-        dropouts=Dropouts(
-            words=language.word_dropout,
-            input=language.input_dropout,
-            between=language.between_dropout,
-            output=language.output_dropout,
-            weights=language.weight_dropout,
-        ),
-        dtype=None if experiment.compute_dtype == "float32" else jnp.dtype(experiment.compute_dtype),
-        rngs=rngs,
-    )
+def build_model(experiment: Experiment, classes: int, rngs: nnx.Rngs) -> Any:
+    """The experiment's network with initial parameters.
 
-
-def build_model(experiment: Experiment, classes: int, rngs: nnx.Rngs) -> nnx.Module:
-    """The experiment's network with initial parameters."""
-    options: dict[str, Any] = {}
-    if experiment.norm_scale_init != "ones":
-        options["norm_scale_init"] = experiment.norm_scale_init
+    Raises:
+      KeyError: If there is no such model; the message names those that there are.
+    """
+    if experiment.model not in MODELS:
+        raise KeyError(f"There is no model called {experiment.model!r}; there are {', '.join(MODELS)}.")
+    options = dict(experiment.model_options)
     if experiment.compute_dtype != "float32":
         options["dtype"] = jnp.dtype(experiment.compute_dtype)
-    return MODELS[experiment.model](classes=classes, rngs=rngs, **options)
+    options["vocabulary" if isinstance(experiment.task, LanguageModelling) else "classes"] = classes
+    return MODELS[experiment.model](rngs=rngs, **options)

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import pathlib
 import signal
 import statistics
@@ -10,15 +9,13 @@ import time
 from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
-from padam_optax.experiments.spec import Experiment
-from padam_optax.records.store import Record, RunDirectory, read_all
+from padam_optax.experiments.spec import Experiment, Role
+from padam_optax.records.record import Record
+from padam_optax.records.store import RunDirectory, read_all
 from padam_optax.runner.datasets import Data
 from padam_optax.runner.run import run
 from padam_optax.training import processes
 from padam_optax.training.placement import ONE_DEVICE, Placement
-
-# What the time of an epoch depends on, above all.
-_COST = ("model", "dataset", "train_examples", "image_size", "compute_dtype", "reestimate_statistics", "language")
 
 
 class Budget:
@@ -147,14 +144,12 @@ def projected_seconds(experiment: Experiment, out: str | pathlib.Path, devices: 
     import jax
 
     device = jax.devices()[0].device_kind
-    # Through JSON's eyes, as the records are.
-    wanted = json.loads(json.dumps(dataclasses.asdict(experiment)))
+    wanted = experiment.fields(Role.COST)
     times = [
         [line["seconds"] for line in record.metrics if "seconds" in line]
         for record in (read_all(out) if pathlib.Path(out).is_dir() else [])
-        if record.config["device"]["kind"] == device
-        and record.config["device"].get("count", 1) == devices
-        and all(record.config["experiment"].get(name) == wanted[name] for name in _COST)
+        if (record.device.kind, record.device.count) == (device, devices)
+        and record.experiment.fields(Role.COST) == wanted
     ]
     times = [seconds for seconds in times if len(seconds) > 1]
     if not times:

@@ -13,10 +13,11 @@ import numpy as np
 
 from padam_optax.data.images import DataError
 from padam_optax.experiments.spec import Experiment
-from padam_optax.records.store import Record, RunDirectory
+from padam_optax.records.record import Record, RecordError
+from padam_optax.records.store import RunDirectory, StoreError
 from padam_optax.runner.datasets import Data, class_count, make_source
 from padam_optax.runner.programs import trainer_for
-from padam_optax.runner.provenance import check_same, configuration, rate_in
+from padam_optax.runner.provenance import check_same, new_record
 from padam_optax.runner.tensorboard import event_writer
 from padam_optax.training import processes
 from padam_optax.training.checkpoint import Checkpoints, CheckpointWarning
@@ -76,8 +77,10 @@ def run(
     Raises:
       ValueError: If the folder holds a run of another configuration and `resume` is on, or there are more devices than
         examples in a batch.
-      DataError: If the training images do not fill one batch, or not all processes see the same `out`; or, with
-        `resume`, if the record is damaged, or lacks something that the checkpoints or the other lines say was there.
+      DataError: If the training images do not fill one batch.
+      RecordError: With `resume`, if the record is damaged, or lacks something that the checkpoints or the other lines
+        say was there.
+      StoreError: If the record cannot be written, or not all processes see the same `out`.
       CheckpointError: If a checkpoint cannot be written, or there are some but none can be used.
     """
     if len(data.train) < experiment.batch_size:
@@ -88,17 +91,17 @@ def run(
             " devices; use fewer with --devices."
         )
     if not processes.is_shared(pathlib.Path(out)):
-        raise DataError(
+        raise StoreError(
             f"{pathlib.Path(out).absolute()} is not one folder for all processes: what process 0 writes there, not all"
             " others see. --out (out=) must name a folder that they share, such as one of a network file system."
         )
     directory = RunDirectory(out, experiment.name, seed)
-    config = configuration(experiment, seed, data, placement)
+    begun = new_record(experiment, seed, data, placement)
     record = directory.read() if resume else None
     if resume and record is None and directory.has_checkpoints():
-        raise DataError(f"{directory.path} holds checkpoints but no config.json. {_ANEW}")
+        raise RecordError(f"{directory.path} holds checkpoints but no config.json. {_ANEW}")
     if record is not None:
-        check_same(directory.path, record.config, config)
+        check_same(directory.path, record, begun)
         if record.finished:
             return record
     # None writes before all have read.
@@ -133,7 +136,7 @@ def run(
         if record is not None:
             _check_start(directory.path, record, int(state.epoch), restored is not None, checkpoint_every)
         if first:
-            directory.start(config, int(state.epoch))
+            directory.start(begun, int(state.epoch))
         for epoch in range(int(state.epoch) + 1, experiment.epochs + 1):
             began = time.perf_counter()
             trained = source.train_epoch(
@@ -156,7 +159,7 @@ def run(
                 **{f"train_{name}": value for name, value in trained.metrics.items()},
                 **tested,
                 **observe(state),
-                "learning_rate": rate_in(experiment, epoch),
+                "learning_rate": experiment.learning_rate(epoch),
                 "seconds": round(time.perf_counter() - began, 4),
                 "examples_per_second": round(trained.examples / trained.seconds, 1) if trained.seconds else None,
             }
@@ -182,12 +185,12 @@ def _check_start(path: pathlib.Path, record: Record, epoch: int, restored: bool,
     if restored:
         missing = [str(number) for number in range(1, epoch + 1) if number not in recorded]
         if missing:
-            raise DataError(
+            raise RecordError(
                 f"{path / 'metrics.jsonl'} lacks epoch {', '.join(missing)}, but the checkpoint is of epoch {epoch}."
                 f" {_ANEW}"
             )
     elif checkpoint_every and len(recorded) > checkpoint_every:
-        raise DataError(
+        raise RecordError(
             f"{path} holds {len(recorded)} epochs but no checkpoint, and there should be one of epoch"
             f" {checkpoint_every}. {_ANEW}"
         )

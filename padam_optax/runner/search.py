@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from padam_optax.experiments.spec import Experiment
-from padam_optax.records.store import Record, RunDirectory
-from padam_optax.runner.search_space import Range, check_values, rounded, trial_name
+from padam_optax.records.record import Record
+from padam_optax.records.store import RunDirectory
+from padam_optax.runner.search_space import Range, check_values, rounded, trial_of
 from padam_optax.runner.sweep import Sweeper
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def search(
         _try_one(study, space, seeds, sweeper)
     records: list[Record] = []
     for trial in study.get_trials(deepcopy=False, states=ended):
-        name = trial_name(experiment, {name: rounded(trial.params[name]) for name in space})
+        name = trial_of(experiment, {name: rounded(trial.params[name]) for name in space}).name
         found = (RunDirectory(out, name, seed).read() for seed in seeds)
         records += [record for record in found if record is not None]
     return records

@@ -1,5 +1,6 @@
 """Values of hyper-parameters as one writes them in a shell, and their product."""
 
+import dataclasses
 import fractions
 import itertools
 import math
@@ -104,6 +105,16 @@ def check_values(experiment: Experiment, name: str, values: Iterable[float]) -> 
                 raise ValueError(f"{name} must be {allowed}, got {value:g}.")
 
 
-def trial_name(experiment: Experiment, chosen: Mapping[str, float]) -> str:
-    """What the records of a configuration are called, such as `ptb-mini-padam@learning_rate=0.1,p=0.25`."""
-    return f"{experiment.name}@{','.join(f'{name}={value:g}' for name, value in chosen.items())}"
+def trial_of(experiment: Experiment, chosen: Mapping[str, float]) -> Experiment:
+    """A run of a search or a sweep: the experiment with values of its own for some hyper-parameters.
+
+    It is called after them, such as `ptb-mini-padam@learning_rate=0.1,p=0.25`.
+    """
+    return dataclasses.replace(
+        experiment,
+        name=f"{experiment.name}@{','.join(f'{name}={value:g}' for name, value in chosen.items())}",
+        hyperparameters={**experiment.hyperparameters, **chosen},
+        variant_of=experiment.name,
+        trial=tuple(chosen),
+        paper=(),
+    )

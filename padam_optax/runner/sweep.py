@@ -16,27 +16,24 @@ import numpy as np
 
 from padam_optax.data.imagenet import ImageFolder
 from padam_optax.data.images import DataError
-from padam_optax.experiments.spec import Experiment
-from padam_optax.records.store import Record, RunDirectory
+from padam_optax.experiments.spec import Experiment, ImageClassification
+from padam_optax.records.record import Record, SharedProgram
+from padam_optax.records.store import RunDirectory
 from padam_optax.runner.datasets import Data, arrays, class_count
 from padam_optax.runner.programs import trainer_for
-from padam_optax.runner.provenance import check_same, configuration, rate_in
-from padam_optax.runner.search_space import check_values, trial_name
+from padam_optax.runner.provenance import check_same, new_record
+from padam_optax.runner.search_space import check_values, trial_of
 from padam_optax.training.lanes import Lanes, Metrics, Mode, Running, Training
 from padam_optax.training.loop import Hyperparameters
 
-Configuration = Mapping[str, float]
+# Values of the hyper-parameters that a sweep is over.
+Settings = Mapping[str, float]
 
 # Of the memory that is free, what a sweep may take.
 _SHARE = 0.8
 _MOST_LANES = 16
 # What a lane is taken to need on a CPU, in states: gradients, updates and activations beside the state itself.
 _CPU_STATES = 6
-
-
-def metric_of(experiment: Experiment) -> str:
-    """What configurations are compared by; lower is better."""
-    return "valid_perplexity" if experiment.language is not None else "test_error"
 
 
 def train_function(experiment: Experiment, data: Data) -> Callable[[jax.Array, Hyperparameters], Metrics]:
@@ -85,15 +82,14 @@ def objective(
     Example, with random search in place of a library:
       >>> from padam_optax.experiments import find
       >>> from padam_optax.runner.datasets import load_data
-      >>> import dataclasses
-      >>> experiment = dataclasses.replace(find("digits-padam").with_epochs(1), held_out=0.2)
+      >>> experiment = find("digits-padam").with_epochs(1).with_task(held_out=0.2)
       >>> score = jax.jit(objective(experiment, load_data(experiment, None, "")))
       >>> keys = jax.random.split(jax.random.key(0), 3)
       >>> trials = [{"learning_rate": 10 ** jax.random.uniform(key, minval=-2, maxval=0)} for key in keys]
       >>> best = min(trials, key=lambda trial: score(jax.random.key(1), trial))
     """
     train = train_function(experiment, data)
-    name = metric or metric_of(experiment)
+    name = metric or experiment.score_metric
 
     def score(key: jax.Array, hyperparameters: Hyperparameters) -> jax.Array:
         values = {name: jnp.asarray(value, float) for name, value in experiment.hyperparameters.items()}
@@ -107,9 +103,9 @@ def objective(
 def default_mode(backend: str, devices: int) -> Mode:
     """The mode for a backend.
 
-    On a CPU, whose time is bound by arithmetic, lane after lane: benchmarks/sweep.py found that the fastest for every
-    kind of network. On others, where nothing was measured, all lanes at once; spread over devices where there are
-    several.
+    On a CPU, whose time is bound by arithmetic, lane after lane: benchmarks/speed/sweep.py found that the fastest for
+    every kind of network. On others, where nothing was measured, all lanes at once; spread over devices where there
+    are several.
     """
     if devices > 1:
         return "sharded"
@@ -117,7 +113,7 @@ def default_mode(backend: str, devices: int) -> Mode:
 
 
 @dataclasses.dataclass
-class _Run:
+class _Trial:
     """A configuration with a seed, and what is known of it."""
 
     experiment: Experiment
@@ -181,11 +177,11 @@ class Sweeper:
         self._on_epoch = on_epoch
         self._should_stop = should_stop
         self._engine: Lanes | None = None
-        self.metric = metric_of(experiment)
+        self.metric = experiment.score_metric
 
     def train(
         self,
-        configurations: Sequence[Configuration],
+        configurations: Sequence[Settings],
         seeds: Sequence[int],
         *,
         halving: int | None = None,
@@ -228,23 +224,19 @@ class Sweeper:
         records = (run.directory.read() for group in runs for run in group)
         return [record for record in records if record is not None]
 
-    def _open(self, chosen: Configuration, seed: int, *, resume: bool) -> _Run:
+    def _open(self, chosen: Settings, seed: int, *, resume: bool) -> _Trial:
         """What there is of a run; `resume`: whether one that was given up goes on."""
-        experiment = self._experiment
-        settings = {**experiment.hyperparameters, **chosen}
-        own = dataclasses.replace(
-            experiment, name=trial_name(experiment, chosen), hyperparameters=settings, seeds=(seed,), paper=()
-        )
+        own = dataclasses.replace(trial_of(self._experiment, chosen), seeds=(seed,))
         directory = RunDirectory(self._out, own.name, seed)
         record = directory.read()
         if record is not None:
-            check_same(directory.path, record.config, configuration(own, seed, self._data))
+            check_same(directory.path, record, new_record(own, seed, self._data))
             if record.finished and not (record.given_up and resume):
-                return _Run(own, seed, directory, record.metrics, over=True)
-        return _Run(own, seed, directory, [], over=False)
+                return _Trial(own, seed, directory, record.metrics, over=True)
+        return _Trial(own, seed, directory, [], over=False)
 
     def _train(
-        self, pending: list[_Run], start: int, stop: int, give_up: Callable[[int, float], bool], *, keep: bool
+        self, pending: list[_Trial], start: int, stop: int, give_up: Callable[[int, float], bool], *, keep: bool
     ) -> bool:
         """Trains runs from epoch `start` to `stop`, as many at once as there are lanes; False if told to stop."""
         try:
@@ -264,7 +256,7 @@ class Sweeper:
     def _train_batch(
         self,
         engine: Lanes,
-        batch: list[_Run],
+        batch: list[_Trial],
         start: int,
         stop: int,
         give_up: Callable[[int, float], bool],
@@ -273,9 +265,9 @@ class Sweeper:
     ) -> bool:
         running = engine.init([run.seed for run in batch], [run.experiment.hyperparameters for run in batch])
         if start == 0:
+            shared = SharedProgram(engine.mode, engine.size)
             for run in batch:
-                config = configuration(run.experiment, run.seed, self._data)
-                run.directory.start({**config, "sweep": {"mode": engine.mode, "batch_configs": engine.size}}, 0)
+                run.directory.start(new_record(run.experiment, run.seed, self._data, sweep=shared), 0)
         else:
             _put_states(running, batch)
         for epoch in range(start, stop):
@@ -294,7 +286,7 @@ class Sweeper:
                         {
                             "epoch": epoch + 1,
                             **{name: float(values[lane]) for name, values in metrics.items()},
-                            "learning_rate": rate_in(run.experiment, epoch + 1),
+                            "learning_rate": run.experiment.learning_rate(epoch + 1),
                             # Its share of the time of all lanes.
                             "seconds": round(seconds, 4),
                             "examples_per_second": None,
@@ -314,7 +306,7 @@ class Sweeper:
 
 def sweep(
     experiment: Experiment,
-    configurations: Sequence[Configuration],
+    configurations: Sequence[Settings],
     seeds: Sequence[int],
     data: Data,
     out: str | pathlib.Path,
@@ -333,7 +325,7 @@ def _training(experiment: Experiment, data: Data) -> tuple[Training, Any, Any]:
         raise DataError(f"{len(data.train)} training examples do not fill one batch of {experiment.batch_size}.")
     trainer = trainer_for(experiment, len(data.train), class_count(experiment, data))
     train, held_out = arrays(experiment, data)
-    reestimate = experiment.reestimate_statistics
+    reestimate = isinstance(experiment.task, ImageClassification) and experiment.task.reestimate_statistics
     return Training.of(trainer, train, experiment.epochs, reestimate=reestimate), train, held_out
 
 
@@ -372,14 +364,14 @@ def _that_fit(training: Training, train: Any, held_out: Any, experiment: Experim
     return max(1, int((_SHARE * free - data_bytes) / max(a_lane, 1)))
 
 
-def _take_states(running: Running, batch: Sequence[_Run]) -> None:
+def _take_states(running: Running, batch: Sequence[_Trial]) -> None:
     """Keeps the states of the lanes on the host, until their runs go on."""
     states = jax.device_get(running.states)
     for lane, run in enumerate(batch):
         run.state = None if run.over else jax.tree.map(lambda leaf, lane=lane: leaf[lane], states)
 
 
-def _put_states(running: Running, batch: Sequence[_Run]) -> None:
+def _put_states(running: Running, batch: Sequence[_Trial]) -> None:
     filled = [*(run.state for run in batch), *[batch[-1].state] * (len(running.seeds) - len(batch))]
     running.states = jax.tree.map(
         lambda old, *new: jax.device_put(np.stack(new), old.sharding), running.states, *filled
@@ -387,7 +379,7 @@ def _put_states(running: Running, batch: Sequence[_Run]) -> None:
 
 
 def _survivors(
-    runs: Sequence[Sequence[_Run]], alive: Iterable[int], metric: str, epoch: int, halving: int
+    runs: Sequence[Sequence[_Trial]], alive: Iterable[int], metric: str, epoch: int, halving: int
 ) -> list[int]:
     """The best 1/halving of the configurations after an epoch; the records of the others end there."""
     ranked = sorted(alive, key=lambda index: statistics.fmean(run.score(metric, epoch) for run in runs[index]))

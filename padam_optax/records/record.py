@@ -1,0 +1,245 @@
+"""One run as recorded, typed: from JSON, where what is read is validated, and to JSON."""
+
+import dataclasses
+import functools
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from padam_optax.experiments.spec import Experiment, ImageClassification, LanguageModelling
+from padam_optax.records.upgrade import upgrade
+
+# Of what `Record.config` writes. Records without a format are those from before it was written down.
+FORMAT = 2
+_TASKS = {"image_classification": ImageClassification, "language_modelling": LanguageModelling}
+# What a line has that ends a run early.
+_END = {"diverged_step", "given_up"}
+
+
+class RecordError(ValueError):
+    """A record that is damaged or is none; the message names the file and what is wrong in it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSource:
+    """The data of a run.
+
+    Attributes:
+      label: Name under which results on them are reported.
+      train_examples: Images or tokens to train on.
+      test_examples: Images or tokens to test on.
+      sha256: Checksum of the files.
+    """
+
+    label: str
+    train_examples: int | None = None
+    test_examples: int | None = None
+    sha256: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    """What a run was made on.
+
+    Attributes:
+      kind: As JAX names the device, such as `NVIDIA H200`.
+      platform: `cpu`, `gpu` or `tpu`.
+      cpu_count: CPU cores of the host.
+      count: Devices that trained together.
+      processes: Processes that trained together.
+    """
+
+    kind: str
+    platform: str | None = None
+    cpu_count: int | None = None
+    count: int = 1
+    processes: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class SharedProgram:
+    """How the runs of a sweep shared a compiled program.
+
+    Attributes:
+      mode: See `training.lanes.Lanes`.
+      batch_configs: Runs at once.
+    """
+
+    mode: str
+    batch_configs: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """One run as recorded.
+
+    Attributes:
+      experiment: What was run.
+      seed: With which seed.
+      data: On what data.
+      device: On what device.
+      versions: Of Python and the packages, by name.
+      sweep: How it shared a program with others; None for a run of its own.
+      metrics: One dictionary an epoch: `epoch` (from 1), `train_loss`, `train_error`, `test_loss`, `test_error` (errors
+        are shares of 1; text has `train_objective`, `valid_perplexity`, `test_perplexity` and others instead, see
+        `training.tasks`), `learning_rate`, `seconds`, `examples_per_second` (text: tokens). A run that met a NaN or an
+        infinity in its loss or gradients ends with `{"epoch", "diverged_step"}` (steps counted from 0 over the whole
+        run), one that a sweep gave up with `{"epoch", "given_up"}`.
+    """
+
+    experiment: Experiment
+    seed: int
+    data: DataSource
+    device: Device
+    versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    sweep: SharedProgram | None = None
+    metrics: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs completed."""
+        return max((line["epoch"] for line in self.metrics if not _END & line.keys()), default=0)
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the run stopped at a loss or a gradient that was not finite."""
+        return bool(self.metrics) and "diverged_step" in self.metrics[-1]
+
+    @property
+    def given_up(self) -> bool:
+        """Whether a sweep or a search gave the run up for others that did better."""
+        return bool(self.metrics) and "given_up" in self.metrics[-1]
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to train."""
+        return self.diverged or self.given_up or self.epochs >= self.experiment.epochs
+
+    @property
+    def whole(self) -> bool:
+        """Whether the run came to its end with a finite loss."""
+        return self.finished and not self.diverged and not self.given_up
+
+    def config(self) -> dict[str, Any]:
+        """All but the metrics, as JSON has it."""
+        kind = next(name for name, task in _TASKS.items() if type(self.experiment.task) is task)
+        # A read-only mapping cannot be copied deeply, as `asdict` does.
+        plain = dataclasses.replace(
+            self.experiment,
+            hyperparameters=dict(self.experiment.hyperparameters),
+            model_options=dict(self.experiment.model_options),
+        )
+        experiment = dataclasses.asdict(plain)
+        config: dict[str, Any] = {
+            "format": FORMAT,
+            "experiment": {**experiment, "task": {"kind": kind, **experiment["task"]}},
+            "seed": self.seed,
+            "data": dataclasses.asdict(self.data),
+            "versions": dict(self.versions),
+            "device": dataclasses.asdict(self.device),
+        }
+        return config if self.sweep is None else config | {"sweep": dataclasses.asdict(self.sweep)}
+
+
+def from_json(config: Any, metrics: list[Any], where: str = "a record") -> Record:
+    """The record that JSON says, in today's form or an earlier one.
+
+    Args:
+      config: As `Record.config` writes it, or as earlier versions did.
+      metrics: The lines.
+      where: The file, for messages.
+
+    Raises:
+      RecordError: If something is missing, not known, or not of its type; the message names the field.
+    """
+    if not isinstance(config, dict):
+        raise RecordError(f"{where} is damaged: expected a JSON object, got {_shown(config)}.")
+    if "format" not in config:
+        try:
+            config = upgrade(config)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise RecordError(f"{where} is no whole record: {_reason(error)}.") from error
+    elif config["format"] != FORMAT:
+        raise RecordError(f"{where} has the format {_shown(config['format'])}; this version reads {FORMAT}.")
+    for number, line in enumerate(metrics, 1):
+        if not isinstance(line, dict) or type(line.get("epoch")) is not int:
+            raise RecordError(f"{where}: line {number} of the metrics has no whole number as its epoch.")
+    fields = {name: value for name, value in config.items() if name != "format"}
+    return dataclasses.replace(_convert(fields, Record, "", where), metrics=metrics)
+
+
+def _reason(error: Exception) -> str:
+    return f"it has no {error}" if isinstance(error, KeyError) else str(error)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _convert(value: Any, kind: Any, field: str, where: str) -> Any:
+    """A value of JSON as `kind`, a type as the dataclasses above are annotated with."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return value
+    if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in arguments:
+            return None
+        options = [each for each in arguments if each is not type(None)]
+        return _convert(value, options[0], field, where) if len(options) == 1 else _task(value, field, where)
+    if dataclasses.is_dataclass(kind):
+        return _object(value, kind, field, where)
+    if origin is tuple and isinstance(value, list):
+        each = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
+        if len(each) == len(value):
+            return tuple(_convert(entry, each[i], f"{field}[{i}]", where) for i, entry in enumerate(value))
+    if origin is not None and _is_mapping(origin) and isinstance(value, dict):
+        return {name: _convert(entry, arguments[1], f"{field}.{name}", where) for name, entry in value.items()}
+    if origin is typing.Literal and isinstance(value, str):
+        return value
+    # A bool is an int to Python, and an int is as good as a float.
+    if isinstance(kind, type) and (type(value) is kind or (kind is float and type(value) is int)):
+        return value
+    expected = getattr(kind, "__name__", str(kind)) if origin is None else str(kind)
+    raise RecordError(f"{where}: {field} must be {expected}, got {_shown(value)}.")
+
+
+def _is_mapping(origin: Any) -> bool:
+    """Whether a generic type is one of mappings."""
+    return isinstance(origin, type) and issubclass(origin, Mapping)
+
+
+@functools.cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
+def _object(value: Any, kind: Any, field: str, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise RecordError(f"{where}: {field or 'the record'} must be a JSON object, got {_shown(value)}.")
+    hints = _hints(kind)
+    known = {each.name: each for each in dataclasses.fields(kind) if not (kind is Record and each.name == "metrics")}
+    inside = f"{field}." if field else ""
+    for name in value:
+        if name not in known:
+            raise RecordError(
+                f"{where}: {inside}{_shown(name)} is not known; {field or 'a record'} has {', '.join(known)}."
+            )
+    for name, each in known.items():
+        required = each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
+        if required and name not in value:
+            raise RecordError(f"{where} has no {inside}{name}.")
+    try:
+        return kind(**{name: _convert(entry, hints[name], f"{inside}{name}", where) for name, entry in value.items()})
+    except RecordError:
+        raise
+    except ValueError as error:
+        raise RecordError(f"{where}: {error}") from error
+
+
+def _task(value: Any, field: str, where: str) -> Any:
+    kind = value.get("kind") if isinstance(value, dict) else None
+    if not isinstance(kind, str) or kind not in _TASKS:
+        raise RecordError(f"{where}: {field}.kind must be one of {', '.join(_TASKS)}; got {_shown(kind)}.")
+    return _object({name: entry for name, entry in value.items() if name != "kind"}, _TASKS[kind], field, where)
