@@ -24,3 +24,28 @@ def shared_data():
         pytest.skip(f"needs {name} in the folder named by PADAM_TEST_DATA.")
 
     return find
+
+
+def _restored_registries():
+    from padam_optax.experiments import EXPERIMENTS
+    from padam_optax.experiments.methods import METHODS
+    from padam_optax.runner.datasets import DATASETS
+    from padam_optax.runner.programs import MODELS
+
+    before = [(registry, dict(registry)) for registry in (EXPERIMENTS, METHODS, DATASETS, MODELS)]
+    yield
+    for registry, entries in before:
+        registry.clear()
+        registry.update(entries)
+
+
+@pytest.fixture
+def registries():
+    """Takes back what a test registers."""
+    yield from _restored_registries()
+
+
+@pytest.fixture(scope="module")
+def registries_of_a_module():
+    """Takes back what the tests of a module register."""
+    yield from _restored_registries()

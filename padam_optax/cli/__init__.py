@@ -1,13 +1,15 @@
 """The command `padam`."""
 
+import importlib
 import inspect
+import sys
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
 import padam_optax
-from padam_optax.cli.console import STDOUT
+from padam_optax.cli.console import STDOUT, errors_in_one_line
 from padam_optax.cli.fetching import fetch
 from padam_optax.cli.listing import list_experiments
 from padam_optax.cli.packing import pack, unpack
@@ -33,11 +35,35 @@ def _show_version(value: bool) -> None:
 
 @app.callback()
 def main(
+    import_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--import",
+            metavar="MODULE",
+            help="Import a module first, found as Python finds one from this folder: it may register optimizers, models,"
+            " data sets and experiments of your own. May be given several times.",
+        ),
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """Padam: partially adaptive momentum estimation. Runs and reports the experiments."""
+    with errors_in_one_line():
+        for name in import_ or ():
+            _import(name)
+
+
+def _import(name: str) -> None:
+    """Imports a module of the user's; the folder of the command counts, as it does for `python -m`."""
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise
+        raise ValueError(f"--import: there is no module {name!r}, seen from this folder.") from error
 
 
 def _add(to: typer.Typer, function: Callable[..., Any], name: str | None = None) -> None:

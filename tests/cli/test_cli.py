@@ -2,7 +2,6 @@
 
 import importlib.util
 import itertools
-import json
 import pathlib
 import signal
 import subprocess
@@ -16,8 +15,9 @@ from typer.testing import CliRunner
 import padam_optax
 from padam_optax import __main__, cli
 from padam_optax.data.cifar import CIFAR10
-from padam_optax.experiments import EXPERIMENTS, digits
-from padam_optax.experiments.spec import OPTIMIZERS
+from padam_optax.experiments import EXPERIMENTS, pydoc
+from padam_optax.experiments.paper import PAPER_METHODS
+from padam_optax.records.record import DataSource, Device, Record
 from padam_optax.records.store import read_all
 from padam_optax.training.checkpoint import CheckpointError, CheckpointWarning
 
@@ -228,8 +228,6 @@ def test_files_that_cannot_be_used(tmp_path, monkeypatch, error):
 @pytest.mark.parametrize(("diverged", "code"), [(False, 0), (True, 1)])
 def test_run_summary_and_exit_code(tmp_path, monkeypatch, diverged, code):
     """Each run on a line; a diverged one is a failure for a script. Without --seed the experiment's first is taken."""
-    from padam_optax.records.store import Record
-
     calls = []
 
     def fake(spec, seed, data, out, **options):
@@ -238,7 +236,7 @@ def test_run_summary_and_exit_code(tmp_path, monkeypatch, diverged, code):
         if diverged:
             line = {"epoch": 2, "diverged_step": 13}
         options["on_epoch"](line)
-        return Record({"experiment": {"name": spec.name, "epochs": 2}, "seed": seed}, [line])
+        return Record(spec.with_epochs(2), seed, DataSource("digits"), Device("cpu"), metrics=[line])
 
     monkeypatch.setattr("padam_optax.runner.queue.run", fake)
     options = ["--epochs", 2, "--seed", 3, "--seed", 5, "--out", tmp_path, "--no-resume", "--checkpoint-every", 0]
@@ -284,9 +282,9 @@ def test_demo_writes_records_and_picture(demonstration):
     out, _ = demonstration
     assert matplotlib.image.imread(out / "digits.png").shape == (480, 1200, 4)
     records = read_all(out)
-    assert {record.config["experiment"]["optimizer"] for record in records} == set(OPTIMIZERS)
+    assert {record.experiment.optimizer for record in records} == set(PAPER_METHODS)
     assert all(record.finished and not record.diverged for record in records)
-    assert {json.dumps(record.config["data"]) for record in records} == {json.dumps(records[0].config["data"])}
+    assert {record.data for record in records} == {records[0].data}
 
 
 def test_demo_takes_what_is_there(demonstration, monkeypatch):
@@ -302,8 +300,8 @@ def test_demo_takes_what_is_there(demonstration, monkeypatch):
 
 def test_demo_on_a_text(tmp_path, monkeypatch):
     """The same with an LSTM: perplexities. One of the seven will do."""
-    (spec,) = (spec for spec in digits.LANGUAGE if spec.optimizer == "padam")
-    monkeypatch.setattr(digits, "LANGUAGE", (spec,))
+    (spec,) = (spec for spec in pydoc.EXPERIMENTS if spec.optimizer == "padam")
+    monkeypatch.setattr(pydoc, "EXPERIMENTS", (spec,))
     code, output, errors = padam("demo", "--task", "language", "--epochs", 1, "--seeds", 1, "--out", tmp_path)
     assert code == 0
     assert "pydoc on pydoc-topics, 1 of 8 epochs, n = 1" in words(output)

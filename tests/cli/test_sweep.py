@@ -19,11 +19,11 @@ def test_grid(tmp_path):
     assert result.exit_code == 0, result.output
     records = read_all(tmp_path)
     assert len(records) == 4
-    assert all(record.config["experiment"]["held_out"] == 0.2 for record in records)
+    assert all(record.experiment.task.held_out == 0.2 for record in records)
     text = (tmp_path / "digits-padam.md").read_text()
     assert text.startswith("digits-padam on digits, 0.2 of its training set held out, 3 epochs, n = 1, best first.")
     best = min(records, key=lambda record: record.metrics[-1]["test_error"])
-    rate = best.config["experiment"]["hyperparameters"]["learning_rate"]
+    rate = best.experiment.hyperparameters["learning_rate"]
     first = text.splitlines()[4]
     assert first.startswith(f"| learning_rate = {rate:g}, p = ")
     assert f"**{100 * best.metrics[-1]['test_error']:.2f}**" in first

@@ -76,6 +76,7 @@ def test_every_public_name_is_documented(built, name):
 
 
 @pytest.mark.parametrize("path", [ROOT / "README.md", *sorted(DOCS.glob("*.md"))], ids=lambda path: path.stem)
+@pytest.mark.usefixtures("registries")
 def test_examples_run(path):
     """A page's blocks follow one another."""
     names: dict[str, object] = {}

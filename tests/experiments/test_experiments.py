@@ -3,9 +3,8 @@
 import collections
 import dataclasses
 import functools
-import importlib.util
+import importlib
 import itertools
-import json
 import pathlib
 import re
 
@@ -15,16 +14,19 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from padam_optax.experiments import EXPERIMENTS, beyond, digits, figure, find, paper, ptb, table
-from padam_optax.experiments.cifar import FIGURE_1, MINI_CHOICES, PAPER_SETTINGS
-from padam_optax.experiments.methods import make_optimizer
-from padam_optax.experiments.spec import OPTIMIZERS, Experiment
-from padam_optax.records.store import Record, read_all
-from padam_optax.runner.datasets import DATASETS
-from padam_optax.runner.programs import AUGMENTATIONS, MODELS, build_language_model, trainer_for
+from padam_optax.experiments import EXPERIMENTS, beyond, digits, figure, find, paper, ptb, pydoc, register, table
+from padam_optax.experiments.cifar import FIGURE_1, MINI_CHOICES
+from padam_optax.experiments.methods import METHODS, MethodContext, make_optimizer
+from padam_optax.experiments.paper import PAPER_METHODS
+from padam_optax.experiments.spec import Experiment, ImageClassification, LanguageModelling, Role
+from padam_optax.records.record import Record
+from padam_optax.records.store import read_all
+from padam_optax.runner.datasets import DATASETS, ImageDataset, TextDataset
+from padam_optax.runner.programs import AUGMENTATIONS, MODELS, build_model, trainer_for
 
 REPRODUCTION = pathlib.Path(__file__).parents[2] / "benchmarks" / "reproduction"
 
+PAPER_SETTINGS = {name: METHODS[name].settings for name in PAPER_METHODS}
 # The paper's settings, and what was chosen instead, by suite.
 CHOICES = {
     "cifar10-mini": (PAPER_SETTINGS, MINI_CHOICES),
@@ -39,22 +41,30 @@ each_spec = pytest.mark.parametrize("spec", EXPERIMENTS.values(), ids=EXPERIMENT
 def test_spec_is_consistent(spec):
     assert EXPERIMENTS[spec.name] is spec
     changed = spec in (*FIGURE_1, *beyond.EXPERIMENTS)
-    assert f"-{spec.optimizer}-" in spec.name if changed else spec.name.endswith(f"-{spec.optimizer}")
-    assert spec.model in (*MODELS, "awd-lstm")
-    assert spec.dataset in (DATASETS if spec.language is None else ("ptb", "pydoc"))
-    assert (spec.language is None) == (spec.model != "awd-lstm")
-    assert set(spec.augmentation) <= set(AUGMENTATIONS)
+    assert (spec.variant_of is not None) == changed
+    if changed:
+        base = EXPERIMENTS[spec.variant_of]
+        assert (base.suite, base.variant_of, base.dataset, base.model) == (spec.suite, None, spec.dataset, spec.model)
+        assert spec.name.startswith(f"{base.name}-")
+    else:
+        assert spec.name == f"{spec.suite}-{spec.optimizer}"
+    assert spec.model in MODELS
+    assert spec.optimizer in METHODS
+    text = isinstance(spec.task, LanguageModelling)
+    assert isinstance(DATASETS[spec.dataset], TextDataset if text else ImageDataset)
+    assert text or set(spec.task.augmentation) <= set(AUGMENTATIONS)
     assert list(spec.milestones) == sorted(set(spec.milestones))
     assert all(0 < milestone < spec.epochs for milestone in spec.milestones)
     assert 0 < spec.factor < 1
     assert spec.batch_size >= 1
     assert len(set(spec.seeds)) == len(spec.seeds) >= 1
-    assert spec.held_out is None
+    assert not spec.is_trial
 
 
 @each_spec
 def test_settings_suit_the_optimizer(spec):
-    make_optimizer(spec.optimizer, spec.hyperparameters, allow_unproven_p=spec.allow_unproven_p)
+    context = MethodContext(allow_unproven_p=spec.allow_unproven_p, group=spec.group)
+    make_optimizer(spec.optimizer, spec.hyperparameters, context)
     assert all(isinstance(value, float) for value in spec.hyperparameters.values())
 
 
@@ -69,13 +79,13 @@ def test_names_are_unique_and_suites_complete():
     """Each recipe is there for each of the seven, alike but for the optimizer and its settings."""
     suites = collections.defaultdict(list)
     for spec in EXPERIMENTS.values():
-        if spec not in (*FIGURE_1, *beyond.EXPERIMENTS):
+        if spec.variant_of is None:
             suites[spec.suite].append(spec)
     for specs in suites.values():
-        assert [spec.optimizer for spec in specs] == list(OPTIMIZERS)
+        assert [spec.optimizer for spec in specs] == list(PAPER_METHODS)
         other = {"name": "", "optimizer": "", "hyperparameters": {}, "assumed": (), "paper": ()}
         recipes = [dataclasses.replace(spec, **other) for spec in specs]
-        assert recipes == recipes[:1] * len(OPTIMIZERS)
+        assert recipes == recipes[:1] * len(PAPER_METHODS)
 
 
 def test_settings_of_section_5():
@@ -90,10 +100,10 @@ def test_settings_of_section_5():
         "normalized_weight_decay": [None, None, None, 0.025, None, None, None],
     }
     for setting, values in expected.items():
-        assert [PAPER_SETTINGS[name].get(setting) for name in OPTIMIZERS] == values, setting
+        assert [PAPER_SETTINGS[name].get(setting) for name in PAPER_METHODS] == values, setting
     assert PAPER_SETTINGS["yogi"]["eps"] == 1e-3
-    assert {PAPER_SETTINGS[name]["eps"] for name in OPTIMIZERS if name not in ("sgdm", "yogi")} == {1e-8}
-    assert {PAPER_SETTINGS[name]["weight_decay"] for name in OPTIMIZERS if name != "adamw"} == {5e-4}
+    assert {PAPER_SETTINGS[name]["eps"] for name in PAPER_METHODS if name not in ("sgdm", "yogi")} == {1e-8}
+    assert {PAPER_SETTINGS[name]["weight_decay"] for name in PAPER_METHODS if name != "adamw"} == {5e-4}
 
 
 def test_language_settings_of_section_5():
@@ -109,29 +119,23 @@ def test_language_settings_of_section_5():
             "adabound": {"learning_rate": 1e-3, **adam, "final_learning_rate": final},
             "padam": {"learning_rate": padam, **adam, "p": p},
         }
-        for name in OPTIMIZERS:
+        for name in PAPER_METHODS:
             spec = EXPERIMENTS[f"ptb-lstm{layers}-{name}"]
             assert expected[name].items() <= spec.hyperparameters.items()
             assert name == "adamw" or spec.hyperparameters["weight_decay"] == 1.2e-6
             assert (spec.epochs, spec.milestones, spec.batch_size, spec.factor) == (200, (100, 150), 20, 0.1)
-            assert "language" in spec.assumed
+            assert {"task", "model_options"} <= set(spec.assumed)
 
 
 @pytest.mark.parametrize(("layers", "parameters"), [(2, 13_632_400), (3, 24_221_600)])
 def test_language_models_have_the_public_code_s_size(layers, parameters):
     spec = EXPERIMENTS[f"ptb-lstm{layers}-padam"]
-    model = nnx.eval_shape(lambda: build_language_model(spec, 10_000, nnx.Rngs(0)))
+    model = nnx.eval_shape(lambda: build_model(spec, 10_000, nnx.Rngs(0)))
     assert sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param))) == parameters
-    language = spec.language
-    assert (language.embedding, language.hidden, language.window, language.random_window) == (400, 1150, 70, True)
-    rates = (
-        language.word_dropout,
-        language.input_dropout,
-        language.between_dropout,
-        language.output_dropout,
-        language.weight_dropout,
-    )
-    assert rates == (0.1, 0.4, 0.25, 0.4, 0.5)
+    language, options = spec.task, spec.model_options
+    assert (options["embedding"], options["hidden"], language.window, language.random_window) == (400, 1150, 70, True)
+    rates = [options[f"{place}_dropout"] for place in ("word", "input", "between", "output", "weight")]
+    assert rates == [0.1, 0.4, 0.25, 0.4, 0.5]
     assert (language.activation_regularization, language.temporal_regularization) == (2, 1)
     assert (language.gradient_clip, language.eval_columns) == (0.25, (10, 1))
 
@@ -155,15 +159,15 @@ def test_normalised_decay_counts_the_updates_of_a_language_model():
     assert float(updates["x"][0]) == pytest.approx(-4e-4 / (200 * 46_478 / 68.25) ** 0.5, rel=1e-4)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", PAPER_METHODS)
 def test_demonstration_takes_the_papers_settings(name):
     assert EXPERIMENTS[f"digits-{name}"].hyperparameters == PAPER_SETTINGS[name]
     assert EXPERIMENTS[f"pydoc-{name}"].hyperparameters == EXPERIMENTS[f"ptb-mini-{name}"].hyperparameters
-    assert {spec.name for spec in (*digits.DIGITS, *digits.LANGUAGE)} >= {f"digits-{name}", f"pydoc-{name}"}
+    assert {spec.name for spec in (*digits.DIGITS, *pydoc.EXPERIMENTS)} >= {f"digits-{name}", f"pydoc-{name}"}
 
 
 @pytest.mark.parametrize("suite", CHOICES)
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", PAPER_METHODS)
 def test_mini_changes_the_chosen_settings_only(suite, name):
     paper_settings, choices = CHOICES[suite]
     assert set(choices[name]) == ({"learning_rate", "p"} if name == "padam" else {"learning_rate"})
@@ -175,9 +179,9 @@ def test_every_cell_of_a_table_is_an_experiment(number):
     """With the printed number beside it."""
     found = {(spec.suite, spec.optimizer, result) for spec in table(number) for result in spec.paper}
     printed = {
-        (row.suite, optimizer, (row.metric, value, f"Table {number}"))
+        (row.suite, optimizer, (row.metric, value, number))
         for row in paper.TABLES[number].rows
-        for optimizer, value in zip(OPTIMIZERS, row.values, strict=True)
+        for optimizer, value in zip(PAPER_METHODS, row.values, strict=True)
     }
     assert {(suite, name, dataclasses.astuple(result)) for suite, name, result in found} == printed
 
@@ -199,13 +203,13 @@ def test_printed_numbers_stand_where_they_belong():
 def test_experiments_of_the_authors_scripts():
     for spec in (*table(1), *table(4)):
         assert (spec.epochs, spec.milestones, spec.batch_size) == (200, (100, 150), 128)
-        assert spec.augmentation == ("crop", "flip")
-        assert spec.keep_last_batch
-        assert spec.statistics_updates == 2
-        assert spec.reestimate_statistics
+        assert spec.task.augmentation == ("crop", "flip")
+        assert spec.task.keep_last_batch
+        assert spec.task.statistics_updates == 2
+        assert spec.task.reestimate_statistics
         assert spec.decay_everything
         assert spec.bias_correction == "official"
-        assert spec.norm_scale_init == ("ones" if spec.model == "wrn16-4" else "uniform")
+        assert spec.model_options.get("norm_scale_init", "ones") == ("ones" if spec.model == "wrn16-4" else "uniform")
     for spec in table(2):
         assert (spec.epochs, spec.milestones, spec.batch_size) == (100, (30, 60, 80), 256)
         decay = {"normalized_weight_decay": 0.05} if spec.optimizer == "adamw" else {"weight_decay": 1e-4}
@@ -217,10 +221,9 @@ def test_figure_1_has_each_p_on_both_data_sets():
     for dataset in ("cifar10", "cifar100"):
         curves = [spec for spec in figure(1) if spec.dataset == dataset]
         assert sorted(spec.hyperparameters["p"] for spec in curves) == [1 / 16, 1 / 8, 1 / 5, 1 / 4, 2 / 5]
-        assert (
-            len({dataclasses.replace(spec, name="", hyperparameters={}, assumed=(), paper=()).model for spec in curves})
-            == 1
-        )
+        same = {"name": "", "hyperparameters": {}, "variant_of": None, "assumed": (), "paper": ()}
+        recipes = [dataclasses.replace(spec, **same) for spec in curves]
+        assert recipes == recipes[:1] * 5
 
 
 @pytest.mark.parametrize("select", [table, figure])
@@ -268,34 +271,62 @@ def test_find_suggests_nothing_far_off():
     assert "padam list" in str(caught.value)
 
 
+def test_what_is_registered_is_found(monkeypatch):
+    monkeypatch.setattr("padam_optax.experiments.EXPERIMENTS", dict(EXPERIMENTS))
+    mine = dataclasses.replace(EXPERIMENTS["digits-padam"], name="mine-padam", suite="mine")
+    assert register(mine) is mine is find("mine-padam")
+    with pytest.raises(ValueError, match="an experiment called 'mine-padam' already"):
+        register(mine)
+
+
+def test_each_field_says_its_role():
+    """A field without one would silently be part of nothing."""
+    for kind in (Experiment, ImageClassification, LanguageModelling):
+        for field in dataclasses.fields(kind):
+            role = field.metadata["role"]
+            assert role == Role.BESIDE or Role.RESULT in role, field.name
+
+
+def test_roles_of_fields():
+    """Names and seeds change nothing, rates no program, and a dropout all."""
+    spec = EXPERIMENTS["ptb-mini-padam"]
+    result, program, cost = (set(spec.fields(role)) for role in (Role.RESULT, Role.PROGRAM, Role.COST))
+    assert result.isdisjoint({"name", "suite", "seeds", "variant_of", "trial", "assumed", "paper"})
+    assert {"hyperparameters", "train_examples"} <= result - program
+    assert {"model_options", "window", "compute_dtype"} <= program & cost
+    assert "milestones" in program - cost
+    assert set(EXPERIMENTS["digits-padam"].fields(Role.COST)) >= {"image_size", "reestimate_statistics"}
+
+
+@pytest.mark.parametrize("epoch", [0, 99, 100, 149, 150])
+def test_one_schedule_for_the_host_and_the_compiled_step(epoch):
+    """The same function of a number and of a traced array, to the last bit that float32 has."""
+    spec = EXPERIMENTS["cifar10-resnet18-padam"]
+    expected = 0.1 ** sum(epoch >= milestone for milestone in (100, 150))
+    assert spec.rate_factor(epoch) == expected
+    assert spec.learning_rate(epoch + 1) == 0.1 * expected
+    passed = jnp.sum(epoch >= jnp.asarray(spec.milestones))
+    np.testing.assert_array_equal(jax.jit(spec.rate_factor)(jnp.int32(epoch)), jnp.asarray(0.1) ** passed)
+
+
 @pytest.fixture(scope="module")
 def tuning():
     """The script that made the choices."""
-    specification = importlib.util.spec_from_file_location("tune_mini", REPRODUCTION / "tune_mini.py")
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+    return importlib.import_module("tune_mini")
 
 
 @functools.cache
 def trials(suite: str, name: str) -> list[Record]:
     """Records of the search for an optimizer's settings."""
     folder = REPRODUCTION / f"{suite}-tuning"
-    return [record for record in read_all(folder) if record.config["experiment"]["optimizer"] == name]
+    return [record for record in read_all(folder) if record.experiment.optimizer == name]
 
 
-each_search = pytest.mark.parametrize(("suite", "name"), list(itertools.product(CHOICES, OPTIMIZERS)))
-
-
-DEFAULTS = {
-    field.name: json.loads(json.dumps(field.default))
-    for field in dataclasses.fields(Experiment)
-    if field.default is not dataclasses.MISSING
-}
+each_search = pytest.mark.parametrize(("suite", "name"), list(itertools.product(CHOICES, PAPER_METHODS)))
 
 
 def chosen(record) -> dict[str, float]:
-    settings = record.config["experiment"]["hyperparameters"]
+    settings = record.experiment.hyperparameters
     return {name: settings[name] for name in ("learning_rate", "p") if name in settings}
 
 
@@ -329,11 +360,10 @@ def test_trials_are_todays_recipe(tuning, suite, name):
     assert trials(suite, name), "the records of the search are missing"
     for record in trials(suite, name):
         assert record.finished
-        # A record from before a field existed was made with what is its default now.
-        recorded = DEFAULTS | record.config["experiment"]
         settings = chosen(record)
-        today = dataclasses.asdict(tuning.variant(suite, name, settings["learning_rate"], settings.get("p")))
-        today.pop("paper")
-        assert {key: recorded[key] for key in today} == json.loads(json.dumps(today))
+        today = tuning.variant(suite, name, settings["learning_rate"], settings.get("p"))
+        assert record.experiment.fields(Role.RESULT) == today.fields(Role.RESULT)
+        assert (record.experiment.name, record.experiment.variant_of) == (today.name, today.variant_of)
+        assert record.experiment.is_trial
         sizes = {"cifar10-mini": (4_000, 1_000), "ptb-mini": (100_000, 82_430), "digits-mini": (800, 200)}[suite]
-        assert (record.config["data"]["train_examples"], record.config["data"]["test_examples"]) == sizes
+        assert (record.data.train_examples, record.data.test_examples) == sizes

@@ -1,4 +1,4 @@
-"""The seven optimizers of the experiments: names, settings, decay and schedule."""
+"""The registry of optimizers: the seven, their settings, decay and schedule; what is added to it."""
 
 import jax
 import jax.numpy as jnp
@@ -7,14 +7,14 @@ import optax
 import pytest
 
 import padam_optax
-from padam_optax.experiments.cifar import PAPER_SETTINGS
-from padam_optax.experiments.methods import make_optimizer
-from padam_optax.experiments.spec import OPTIMIZERS
+from padam_optax.experiments.methods import METHODS, Method, MethodContext, ParameterGroup, make_optimizer, register
+from padam_optax.experiments.paper import PAPER_METHODS
 
 PARAMS = {"w": jnp.array([[1.0, -2.0], [0.5, 3.0]]), "b": jnp.array([0.25, -0.125, 0.0])}
-COUPLED = [name for name in OPTIMIZERS if name != "adamw"]
+PAPER_SETTINGS = {name: METHODS[name].settings for name in PAPER_METHODS}
+COUPLED = [name for name in PAPER_METHODS if name != "adamw"]
 
-each_name = pytest.mark.parametrize("name", OPTIMIZERS)
+each_name = pytest.mark.parametrize("name", PAPER_METHODS)
 
 
 def gradients(step: int) -> dict[str, jax.Array]:
@@ -24,9 +24,15 @@ def gradients(step: int) -> dict[str, jax.Array]:
 
 def updates_of(optimizer: optax.GradientTransformation, steps: int = 4, gradient=gradients) -> list[dict]:
     """Updates under given gradients, the parameters held where they are."""
-    state, update, found = optimizer.init(PARAMS), jax.jit(optimizer.update), []
+    return updates_with(lambda step: optimizer, steps, gradient)
+
+
+def updates_with(make, steps: int = 4, gradient=gradients) -> list[dict]:
+    """The same, the optimizer made anew for each step, as a trainer does."""
+    state, found = make(0).init(PARAMS), []
+    update = jax.jit(lambda step, *arguments: make(step).update(*arguments))
     for step in range(steps):
-        updates, state = update(gradient(step), state, PARAMS)
+        updates, state = update(jnp.asarray(step), gradient(step), state, PARAMS)
         found.append(updates)
     return found
 
@@ -40,7 +46,7 @@ def assert_close(one, other, rtol: float = 1e-5):
 
 
 def test_the_seven():
-    assert list(OPTIMIZERS) == ["sgdm", "adam", "amsgrad", "adamw", "yogi", "adabound", "padam"] == list(PAPER_SETTINGS)
+    assert list(PAPER_METHODS) == ["sgdm", "adam", "amsgrad", "adamw", "yogi", "adabound", "padam"] == list(METHODS)[:7]
 
 
 @each_name
@@ -76,13 +82,13 @@ def test_traced_settings(name):
 
     @jax.jit
     def traced(settings):
-        optimizer = make_optimizer(name, settings, total_updates=10)
+        optimizer = make_optimizer(name, settings, MethodContext(total_updates=10))
         state = optimizer.init(PARAMS)
         for step in range(2):
             updates, state = optimizer.update(gradients(step), state, PARAMS)
         return updates
 
-    expected = updates_of(make_optimizer(name, PAPER_SETTINGS[name], total_updates=10), 2)[-1]
+    expected = updates_of(make_optimizer(name, PAPER_SETTINGS[name], MethodContext(total_updates=10)), 2)[-1]
     assert_close(traced(jax.tree.map(jnp.asarray, PAPER_SETTINGS[name])), expected)
 
 
@@ -91,7 +97,7 @@ def test_schedule_scales_updates(name):
     """The factor of step t (from 0) scales the update of step t, decay included, and nothing that is remembered."""
     plain = updates_of(make_optimizer(name, PAPER_SETTINGS[name]))
     factors = jnp.array([1.0, 0.5, 0.1, 2.0])
-    scheduled = updates_of(make_optimizer(name, PAPER_SETTINGS[name], lambda count: factors[count]))
+    scheduled = updates_with(lambda step: make_optimizer(name, PAPER_SETTINGS[name], MethodContext(factors[step])))
     for factor, one, other in zip(factors, scheduled, plain, strict=True):
         assert_close(one, jax.tree.map(lambda update, factor=factor: factor * update, other))
 
@@ -111,9 +117,9 @@ def test_adamw_decays_by_the_normalized_factor(learning_rate, total_updates):
     """Without gradients each step takes the schedule's factor times lambda_norm / sqrt(updates), whatever the rate."""
     settings = {**PAPER_SETTINGS["adamw"], "learning_rate": learning_rate, "normalized_weight_decay": 0.5}
     factors = jnp.array([1.0, 1.0, 0.1, 0.01])
-    optimizer = make_optimizer("adamw", settings, lambda count: factors[count], total_updates)
-    params, state = PARAMS, optimizer.init(PARAMS)
+    params, state = PARAMS, make_optimizer("adamw", settings).init(PARAMS)
     for step in range(4):
+        optimizer = make_optimizer("adamw", settings, MethodContext(factors[step], total_updates))
         updates, state = optimizer.update(zeros(step), state, params)
         expected = jax.tree.map(lambda leaf, step=step: (1 - factors[step] * 0.5 / total_updates**0.5) * leaf, params)
         params = optax.apply_updates(params, updates)
@@ -146,7 +152,7 @@ def test_adabound_closes_on_its_final_rate(learning_rate):
     }
     factors = jnp.array([0.01, 0.1, 1.0])
     momentum = jax.tree.map(jnp.zeros_like, PARAMS)
-    updates = updates_of(make_optimizer("adabound", settings, lambda count: factors[count]), 3)
+    updates = updates_with(lambda step: make_optimizer("adabound", settings, MethodContext(factors[step])), 3)
     for step, update in enumerate(updates):
         momentum = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, momentum, gradients(step))
         assert_close(update, jax.tree.map(lambda m, step=step: -0.5 * factors[step] * m, momentum))
@@ -168,3 +174,49 @@ def test_padam_warms_up_as_the_authors_code():
     other = updates_of(padam_optax.padam(**settings, bias_correction="none"), 50)
     for step, factor in ((0, 0.3162), (49, 0.2221)):
         assert_close(one[step], jax.tree.map(lambda update, factor=factor: factor * update, other[step]), 5e-4)
+
+
+def test_what_is_registered_can_be_made(monkeypatch):
+    monkeypatch.setattr("padam_optax.experiments.methods.METHODS", dict(METHODS))
+    method = Method(
+        "sign",
+        "Sign",
+        "#000000",
+        {"learning_rate": 0.5},
+        lambda values, context: optax.sign_sgd(values["learning_rate"] * context.factor),
+    )
+    assert register(method) is method
+    (updates,) = updates_of(make_optimizer("sign", {"learning_rate": 0.5}), 1)
+    assert_close(updates, jax.tree.map(lambda g: -0.5 * jnp.sign(g), gradients(0)))
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (Method("padam", "Mine", "#000000", {"learning_rate": 0.1}, optax.sgd), "a method called 'padam' already"),
+        (Method("mine", "Mine", "#000000", {"rate": 0.1}, optax.sgd), "settings of 'mine' must have a learning_rate"),
+    ],
+)
+def test_what_cannot_be_registered(method, message):
+    with pytest.raises(ValueError, match=message):
+        register(method)
+    assert METHODS["padam"].title == "Padam"
+    assert "mine" not in METHODS
+
+
+def test_group_by_name_and_by_axes():
+    """The name of a part of the network, not one that is in a longer name."""
+    params = {"embedding": jnp.ones((3, 2)), "embedding_norm": {"scale": jnp.ones(2)}, "cell": [jnp.ones((2, 2))]}
+    named = ParameterGroup(names=("embedding",))(params)
+    assert named == {"embedding": True, "embedding_norm": {"scale": False}, "cell": [False]}
+    assert ParameterGroup(most_axes=1)(params) == {
+        "embedding": False,
+        "embedding_norm": {"scale": True},
+        "cell": [False],
+    }
+
+
+def test_a_group_is_asked_for():
+    method = METHODS["padam-by-group-converted"]
+    with pytest.raises(ValueError, match="needs a group"):
+        method.make(method.settings, MethodContext())

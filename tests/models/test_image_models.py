@@ -1,4 +1,4 @@
-"""The paper's image networks against the authors' modules (tests/support/data/README.md), and what they promise beside."""
+"""The paper's image networks against the authors' modules (tests/support/data), and what they promise beside."""
 
 import functools
 import json

@@ -1,5 +1,6 @@
 """What a run leaves on disk, and how it is read."""
 
+import dataclasses
 import json
 import pathlib
 import re
@@ -7,12 +8,16 @@ import re
 import pytest
 from full_disk import largest_file
 
-from padam_optax.data.images import DataError
-from padam_optax.records.store import Record, RunDirectory, read_all
+from padam_optax.experiments import EXPERIMENTS, find
+from padam_optax.experiments.methods import ParameterGroup
+from padam_optax.experiments.spec import Experiment, ImageClassification
+from padam_optax.records.record import DataSource, Device, Record, RecordError, SharedProgram, from_json
+from padam_optax.records.store import RunDirectory, StoreError, read_all
 
 
-def config(epochs: int = 3, **other) -> dict:
-    return {"experiment": {"epochs": epochs}, **other}
+def begun(epochs: int = 3, name: str = "some-padam", seed: int = 0) -> Record:
+    spec = dataclasses.replace(find("digits-padam"), name=name, epochs=epochs)
+    return Record(spec, seed, DataSource("digits"), Device("abacus"))
 
 
 def line(epoch: int) -> dict:
@@ -21,7 +26,7 @@ def line(epoch: int) -> dict:
 
 def written(out: pathlib.Path, epochs: int, name: str = "some-padam", seed: int = 0) -> RunDirectory:
     run = RunDirectory(out, name, seed)
-    run.start(config(name=name, seed=seed), 0)
+    run.start(begun(name=name, seed=seed), 0)
     for epoch in range(1, epochs + 1):
         run.append(line(epoch))
     return run
@@ -42,7 +47,7 @@ def test_comes_back(tmp_path):
     """Floats to their last bit, one JSON object a line."""
     run = written(tmp_path, 3)
     record = run.read()
-    assert record.config == config(name="some-padam", seed=0)
+    assert record == dataclasses.replace(begun(), metrics=record.metrics)
     assert record.metrics == [line(1), line(2), line(3)]
     text = (run.path / "metrics.jsonl").read_text()
     assert list(map(json.loads, text.splitlines())) == record.metrics
@@ -68,7 +73,7 @@ def test_line_cut_short_is_left_out(tmp_path, cut):
     path = run.path / "metrics.jsonl"
     path.write_bytes(path.read_bytes()[:-cut])
     assert run.read().metrics == [line(1), line(2)]
-    run.start(config(), 3)
+    run.start(begun(), 3)
     run.append(line(4))
     assert run.read().metrics == [line(1), line(2), line(4)]
 
@@ -80,7 +85,7 @@ def test_damaged_line(tmp_path, damaged):
     path = run.path / "metrics.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join((lines[0], damaged + b"\n", lines[2])))
-    with pytest.raises(DataError, match=f"^{re.escape(str(path))}, line 2, is damaged"):
+    with pytest.raises(RecordError, match=f"^{re.escape(str(path))}, line 2, is damaged"):
         read_all(tmp_path)
 
 
@@ -88,16 +93,16 @@ def test_damaged_config(tmp_path):
     run = written(tmp_path, 3)
     path = run.path / "config.json"
     path.write_text(path.read_text()[:-5])
-    with pytest.raises(DataError, match=f"^{re.escape(str(path))} is damaged"):
+    with pytest.raises(RecordError, match=f"^{re.escape(str(path))} is damaged"):
         run.read()
 
 
 @pytest.mark.parametrize("kept", [0, 2, 3, 9])
 def test_start_keeps_the_first_epochs(tmp_path, kept):
     run = written(tmp_path, 3)
-    run.start(config(4, name="new"), kept)
+    run.start(begun(4, name="new"), kept)
     record = run.read()
-    assert record.config == config(4, name="new")
+    assert record == dataclasses.replace(begun(4, name="new"), metrics=record.metrics)
     assert record.metrics == [line(epoch) for epoch in range(1, min(kept, 3) + 1)]
 
 
@@ -111,14 +116,14 @@ def test_start_keeps_the_first_epochs(tmp_path, kept):
     ],
 )
 def test_finished(metrics, finished, diverged):
-    record = Record(config(3), metrics)
+    record = dataclasses.replace(begun(3), metrics=metrics)
     assert (record.finished, record.diverged) == (finished, diverged)
 
 
 def test_read_all_in_the_order_of_paths(tmp_path):
     for name, seed in (("b-adam", 0), ("a-padam", 1), ("a-padam", 0), ("a-adam", 2)):
         written(tmp_path / "below", 1, name, seed)
-    found = [(record.config["name"], record.config["seed"]) for record in read_all(tmp_path)]
+    found = [(record.experiment.name, record.seed) for record in read_all(tmp_path)]
     assert found == [("a-adam", 2), ("a-padam", 0), ("a-padam", 1), ("b-adam", 0)]
 
 
@@ -133,7 +138,7 @@ def test_read_all_takes_runs_only(tmp_path):
 
 def test_no_part_is_left_behind(tmp_path):
     run = written(tmp_path, 2)
-    run.start(config(), 1)
+    run.start(begun(), 1)
     assert files(tmp_path) == {"some-padam/seed-0/config.json", "some-padam/seed-0/metrics.jsonl"}
 
 
@@ -143,11 +148,11 @@ def test_a_full_disk_leaves_the_old_record(tmp_path):
     before = run.read()
     with (
         largest_file(50),
-        pytest.raises(DataError, match=r"metrics\.jsonl could not be written: File too large.*intact"),
+        pytest.raises(StoreError, match=r"metrics\.jsonl could not be written: File too large.*intact"),
     ):
-        run.start(config(9), 2)
+        run.start(begun(9), 2)
     assert run.read() == before
-    run.start(config(9), 2)
+    run.start(begun(9), 2)
     assert run.read().metrics == [line(1), line(2)]
 
 
@@ -157,10 +162,148 @@ def test_a_full_disk_cuts_the_line_that_is_written_only(tmp_path, room):
     path = run.path / "metrics.jsonl"
     with (
         largest_file(path.stat().st_size + room),
-        pytest.raises(DataError, match=r"metrics\.jsonl could not be written: File too large"),
+        pytest.raises(StoreError, match=r"metrics\.jsonl could not be written: File too large"),
     ):
         run.append(line(3))
     assert run.read().metrics == [line(1), line(2)]
-    run.start(config(), 2)
+    run.start(begun(), 2)
     run.append(line(3))
     assert run.read().metrics == [line(1), line(2), line(3)]
+
+
+@pytest.mark.parametrize("spec", EXPERIMENTS.values(), ids=EXPERIMENTS)
+def test_every_experiment_comes_back(spec):
+    """Through JSON, its task, group and paper's numbers included."""
+    record = Record(spec, 3, DataSource("some", 10, 5, "sum"), Device("abacus", "cpu", 2, 8, 2), {"jax": "1"})
+    assert from_json(json.loads(json.dumps(record.config())), []) == record
+
+
+def test_how_a_sweep_shared_its_program_comes_back():
+    record = dataclasses.replace(begun(), sweep=SharedProgram("mapped", 4))
+    assert from_json(json.loads(json.dumps(record.config())), []) == record
+
+
+def changed(path: str, value) -> dict:
+    """A record's JSON with another value at a place such as `experiment.task.kind`."""
+    config = json.loads(json.dumps(begun().config()))
+    *parts, last = path.split(".")
+    place = config
+    for part in parts:
+        place = place[part]
+    place[last] = value
+    return config
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("seed", "0", "seed must be int, got '0'"),
+        ("seed", True, "seed must be int, got True"),
+        ("experiment.name", 5, "experiment.name must be str, got 5"),
+        ("experiment.epochs", None, "experiment.epochs must be int, got None"),
+        ("experiment.hyperparameters.p", "1/8", "experiment.hyperparameters.p must be float, got '1/8'"),
+        ("experiment.milestones", [20, "30"], r"experiment.milestones\[1\] must be int, got '30'"),
+        ("experiment.milestones", 20, "experiment.milestones must be .*, got 20"),
+        ("experiment.task.kind", "poetry", "experiment.task.kind must be one of image_classification, language_mod"),
+        ("experiment.task.held_out", "all", "experiment.task.held_out must be float, got 'all'"),
+        ("experiment.color", "red", "experiment.'color' is not known; experiment has name, suite"),
+        ("experiment", [], "experiment must be a JSON object"),
+        ("experiment.moment_dtype", 16, "experiment.moment_dtype must be .*, got 16"),
+        ("data.label", None, "data.label must be str, got None"),
+        ("device", {}, "has no device.kind"),
+        ("format", 99, "has the format 99; this version reads 2"),
+    ],
+)
+def test_what_is_no_record(path, value, message):
+    with pytest.raises(RecordError, match=f"^here.* {message}|^here:? {message}"):
+        from_json(changed(path, value), [], "here")
+
+
+@pytest.mark.parametrize("config", [None, [], {}, {"experiment": 5}, {"experiment": {"name": "x"}}, {"format": 2}])
+def test_what_is_no_record_at_all(config):
+    with pytest.raises(RecordError, match=r"^here"):
+        from_json(config, [], "here")
+
+
+@pytest.mark.parametrize("lines", [[None], [{}], [{"epoch": "1"}], [{"epoch": 1}, {"epoch": 1.5}]])
+def test_lines_without_an_epoch(lines):
+    with pytest.raises(RecordError, match=f"^here: line {len(lines)} of the metrics has no whole number"):
+        from_json(begun().config(), lines, "here")
+
+
+# As version 0.1.0 wrote them, shortened.
+OLD = {
+    "model": "small-cnn",
+    "dataset": "digits",
+    "epochs": 40,
+    "milestones": [20, 30],
+    "paper": [{"metric": "test_error", "value": 94.94, "source": "Table 1"}],
+}
+OLD_LANGUAGE = {
+    "layers": 2,
+    "embedding": 128,
+    "hidden": 128,
+    "vocabulary": 2000,
+    "window": 35,
+    "random_window": False,
+    "eval_columns": [10, 10],
+    "word_dropout": 0.1,
+    "input_dropout": 0.4,
+    "between_dropout": 0.25,
+    "output_dropout": 0.4,
+    "weight_dropout": 0.5,
+    "activation_regularization": 2.0,
+    "temporal_regularization": 1.0,
+    "gradient_clip": 0.25,
+}
+
+
+def upgraded(name: str, settings: dict, optimizer: str = "padam", **other) -> Experiment:
+    experiment = OLD | {"name": name, "optimizer": optimizer, "hyperparameters": settings} | other
+    return from_json(
+        {"experiment": experiment, "seed": 0, "data": {"label": "x"}, "device": {"kind": "y"}}, []
+    ).experiment
+
+
+@pytest.mark.parametrize(
+    ("name", "suite", "variant_of", "trial"),
+    [
+        ("cifar10-mini-padam", "cifar10-mini", None, ()),
+        ("cifar10-mini-padam-falling-p", "cifar10-mini", "cifar10-mini-padam", ()),
+        ("cifar10-resnet18-padam-p1_4", "cifar10-resnet18", "cifar10-resnet18-padam", ()),
+        ("digits-padam@learning_rate=0.1,p=0.25", "digits", "digits-padam", ("learning_rate", "p")),
+        ("something-else", "something-else", None, ()),
+    ],
+)
+def test_identity_of_old_records(name, suite, variant_of, trial):
+    found = upgraded(name, {"learning_rate": 0.1, "p": 0.25})
+    assert (found.suite, found.variant_of, found.trial) == (suite, variant_of, trial)
+    assert found.paper[0].table == 1
+    assert found.bias_correction == "official"
+
+
+@pytest.mark.parametrize(
+    ("more", "optimizer"),
+    [
+        ({}, "padam"),
+        ({"final_p": 0.0}, "padam-falling"),
+        ({"final_p": 0.0, "rate_p": 0.25, "root": 1e-3}, "padam-falling-converted"),
+        ({"rate_p": 0.25, "root": 1e-3}, "padam-converted"),
+        ({"group_p": 0.4, "rate_p": 0.25, "root": 1e-3, "group_root": 1e-2}, "padam-by-group-converted"),
+        ({"normalized_weight_decay": 0.025}, "padamw"),
+    ],
+)
+def test_forms_of_padam_in_old_records(more, optimizer):
+    found = upgraded("a-padam", {"learning_rate": 0.1, "p": 0.25, **more})
+    assert found.optimizer == optimizer
+    assert found.group == (ParameterGroup(most_axes=1) if "group_p" in more else None)
+
+
+def test_tasks_of_old_records():
+    images = upgraded("a-padam", {"learning_rate": 0.1}, held_out=0.2, augmentation=["flip"], norm_scale_init="uniform")
+    assert images.task == ImageClassification(augmentation=("flip",), held_out=0.2)
+    assert images.model_options == {"norm_scale_init": "uniform"}
+    assert images.is_trial
+    text = upgraded("a-padam", {"learning_rate": 0.1}, language=OLD_LANGUAGE)
+    assert text.task == find("ptb-mini-padam").task
+    assert text.model_options == find("ptb-mini-padam").model_options

@@ -19,8 +19,8 @@ from padam_optax.training.loop import TrainState
 
 CLASSES, TRAIN, VAL = 3, 7, 2
 SPEC = dataclasses.replace(
-    find("imagenet-resnet18-padam"), image_size=32, batch_size=4, epochs=2, milestones=(1,), train_examples=None
-)
+    find("imagenet-resnet18-padam"), batch_size=4, epochs=2, milestones=(1,), train_examples=None
+).with_task(image_size=32)
 STEPS = CLASSES * TRAIN // 4
 
 
@@ -50,7 +50,7 @@ def test_stopped_and_resumed(folder, tmp_path, monkeypatch):
     whole = run(SPEC, 0, data, tmp_path / "whole")
     assert [line["epoch"] for line in whole.metrics] == [1, 2]
     assert {"train_error_top5", "test_error", "test_error_top5"} <= set(whole.metrics[0])
-    assert (whole.config["data"]["train_examples"], whole.config["data"]["test_examples"]) == (21, 6)
+    assert (whole.data.train_examples, whole.data.test_examples) == (21, 6)
     assert whole.metrics[0]["test_error"] * 6 == pytest.approx(round(whole.metrics[0]["test_error"] * 6), abs=1e-5)
     monkeypatch.setattr("padam_optax.training.epoch._CALL_SECONDS", 0.0)
     pieces = 0
@@ -65,7 +65,7 @@ def test_stopped_and_resumed(folder, tmp_path, monkeypatch):
 def test_what_a_folder_cannot_do(folder, tmp_path):
     data = load_data(SPEC, folder, "noise")
     with pytest.raises(ValueError, match="reestimate_statistics"):
-        run(dataclasses.replace(SPEC, reestimate_statistics=True), 0, data, tmp_path)
+        run(SPEC.with_task(reestimate_statistics=True), 0, data, tmp_path)
     with pytest.raises(DataError, match="from a folder"):
         load_data(dataclasses.replace(SPEC, train_examples=5), folder, "noise")
 

@@ -1,7 +1,6 @@
 """Runs on a text: what they record, that they repeat bit for bit, and that stopping them changes nothing."""
 
 import dataclasses
-import json
 import math
 import pathlib
 import signal
@@ -16,7 +15,8 @@ import pytest
 import padam_optax
 from padam_optax.data.images import DataError
 from padam_optax.experiments import EXPERIMENTS
-from padam_optax.records.store import Record, RunDirectory
+from padam_optax.records.record import Record
+from padam_optax.records.store import RunDirectory
 from padam_optax.runner.datasets import load_data
 from padam_optax.runner.programs import trainer_for
 from padam_optax.runner.queue import projected_seconds
@@ -29,8 +29,8 @@ BASE = EXPERIMENTS["ptb-lstm2-padam"]
 SPEC = dataclasses.replace(
     BASE.with_epochs(4),
     batch_size=4,
-    language=dataclasses.replace(BASE.language, embedding=6, hidden=8, window=20, eval_columns=(2, 1)),
-)
+    model_options={**BASE.model_options, "embedding": 6, "hidden": 8},
+).with_task(window=20, eval_columns=(2, 1))
 
 
 @pytest.fixture(scope="module")
@@ -86,9 +86,9 @@ def test_metrics(never_stopped, data):
             by_rows = math.exp(line[f"{split}_loss"] * (rows - 1) / rows)
             assert line[f"{split}_perplexity_rows"] == pytest.approx(by_rows, rel=1e-5)
         assert line["train_objective"] > line["train_loss"]
-    assert record.config["data"]["label"] == "order"
-    assert record.config["data"]["train_examples"] == len(data.train) == 840
-    assert record.config["experiment"]["language"] == json.loads(json.dumps(dataclasses.asdict(SPEC.language)))
+    assert record.data.label == "order"
+    assert record.data.train_examples == len(data.train) == 840
+    assert record.experiment == SPEC
     assert [line["learning_rate"] for line in record.metrics] == pytest.approx([0.01, 0.01, 0.001, 0.0001])
     # At the start of an epoch the carried state is zero.
     assert all((leaf == 0).all() for leaf in jax.tree.leaves(state.model_state))
@@ -99,7 +99,8 @@ def test_learns(data, tmp_path):
     fast = dataclasses.replace(
         EXPERIMENTS["ptb-lstm2-adam"].with_epochs(8),
         batch_size=4,
-        language=dataclasses.replace(SPEC.language, embedding=32, hidden=32, window=10),
+        task=dataclasses.replace(SPEC.task, window=10),
+        model_options={**SPEC.model_options, "embedding": 32, "hidden": 32},
         hyperparameters={**EXPERIMENTS["ptb-lstm2-adam"].hyperparameters, "learning_rate": 0.02},
     )
     record = run(fast, 0, data, tmp_path, checkpoint_every=0)
@@ -125,7 +126,7 @@ def test_killed_and_resumed(never_stopped, data, folder, tmp_path):
     """Through `padam run`, with what a user passes; the specification is this test's."""
     program = f"""
 import dataclasses, sys
-sys.path.insert(0, {str(ROOT / "tests")!r})
+sys.path.insert(0, {str(ROOT / "tests" / "runner")!r})
 from test_language_runs import SPEC
 from padam_optax import experiments
 from padam_optax.experiments import EXPERIMENTS
@@ -159,7 +160,7 @@ def test_diverged_step_counts_all_windows(data, tmp_path):
 def test_projected_from_records_of_the_same_network(data, tmp_path):
     run(SPEC, 0, data, tmp_path, checkpoint_every=0)
     assert projected_seconds(SPEC, tmp_path) > 0
-    larger = dataclasses.replace(SPEC, language=dataclasses.replace(SPEC.language, hidden=9))
+    larger = dataclasses.replace(SPEC, model_options={**SPEC.model_options, "hidden": 9})
     assert projected_seconds(larger, tmp_path) is None
 
 
@@ -193,6 +194,6 @@ def test_help_texts():
     data = load_data(spec, None, "")
     assert data.label == "pydoc-topics"
     assert len(data.train) == spec.train_examples
-    assert len(data.vocabulary) == spec.language.vocabulary
+    assert len(data.vocabulary) == spec.task.vocabulary
     assert min(len(data.valid), len(data.test)) > 2_000
     assert data.vocabulary.index("<eos>") < 10

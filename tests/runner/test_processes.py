@@ -12,9 +12,8 @@ import pytest
 from two_processes import ROOT, coordinator, pair
 
 from padam_optax.cli.devices import choose_devices, ending_together
-from padam_optax.data.images import DataError
 from padam_optax.experiments import find
-from padam_optax.records.store import RunDirectory
+from padam_optax.records.store import RunDirectory, StoreError
 from padam_optax.runner.datasets import load_data
 from padam_optax.runner.run import run
 from padam_optax.training import processes
@@ -81,7 +80,7 @@ def on_eight_devices(tmp_path_factory) -> pathlib.Path:
     subprocess.run([sys.executable, "-c", ON_EIGHT_DEVICES, out], cwd=ROOT, env=environment, check=True)
     record = RunDirectory(out, SPEC.name, 0).read()
     assert 1 <= record.epochs <= 2
-    assert record.config["device"]["count"] == 8
+    assert record.device.count == 8
     return out
 
 
@@ -99,7 +98,7 @@ def test_eight_devices_then_one(on_eight_devices, never_stopped, data, tmp_path)
     lines = []
     record = run(SPEC, 0, data, out, on_epoch=lines.append)
     assert lines[0]["epoch"] == done + 1
-    assert record.config["device"]["count"] == 1
+    assert record.device.count == 1
     assert_close(record, never_stopped)
 
 
@@ -115,7 +114,7 @@ def test_eight_devices_then_two_processes_then_one(on_eight_devices, never_stopp
     assert [line for line in silence.splitlines() if "[Gloo]" not in line] == []
     stopped = RunDirectory(out, SPEC.name, 0).read()
     assert 2 <= stopped.epochs < SPEC.epochs
-    assert stopped.config["device"] | {"count": 2, "processes": 2} == stopped.config["device"]
+    assert (stopped.device.count, stopped.device.processes) == (2, 2)
     lines = []
     record = run(SPEC, 0, data, out, on_epoch=lines.append)
     assert lines[0]["epoch"] == stopped.epochs + 1
@@ -184,5 +183,5 @@ def test_a_folder_that_not_all_see(monkeypatch, tmp_path, shared):
 
 def test_a_folder_that_not_all_see_is_refused(monkeypatch, data, tmp_path):
     monkeypatch.setattr(processes, "is_shared", lambda folder: False)
-    with pytest.raises(DataError, match=f"{tmp_path} is not one folder for all processes"):
+    with pytest.raises(StoreError, match=f"{tmp_path} is not one folder for all processes"):
         run(SPEC, 0, data, tmp_path)

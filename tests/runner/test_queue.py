@@ -1,5 +1,6 @@
 """Queues of runs: what is begun, what is left, and why it stopped."""
 
+import dataclasses
 import json
 import os
 import re
@@ -11,7 +12,8 @@ import jax
 import pytest
 
 from padam_optax.experiments import find
-from padam_optax.records.store import Record, RunDirectory
+from padam_optax.records.record import DataSource, Device, Record
+from padam_optax.records.store import RunDirectory
 from padam_optax.runner import queue
 from padam_optax.runner.queue import Budget, projected_seconds, run_queue
 
@@ -20,9 +22,9 @@ SPEC = find("digits-padam").with_epochs(10)
 
 def recorded(out, seconds: list[float], *, device: str | None = None, **changes) -> None:
     """A record with these times an epoch."""
-    directory = RunDirectory(out, changes.pop("name", "digits-other"), 0)
-    cost = {name: getattr(SPEC, name) for name in queue._COST} | {"epochs": 10} | changes
-    directory.start({"experiment": cost, "device": {"kind": device or jax.devices()[0].device_kind}}, 0)
+    spec = dataclasses.replace(SPEC, **{"name": "digits-other", **changes})
+    directory = RunDirectory(out, spec.name, 0)
+    directory.start(Record(spec, 0, DataSource("digits"), Device(device or jax.devices()[0].device_kind)), 0)
     for epoch, value in enumerate(seconds, start=1):
         directory.append({"epoch": epoch, "seconds": value})
 
@@ -52,7 +54,7 @@ def begun(monkeypatch) -> list[int]:
 
     def fake(experiment, seed, data, out, **options):
         seeds.append(seed)
-        return Record({"experiment": {"name": experiment.name, "epochs": 1}, "seed": seed}, [{"epoch": 1}])
+        return Record(experiment.with_epochs(1), seed, DataSource("digits"), Device("cpu"), metrics=[{"epoch": 1}])
 
     monkeypatch.setattr(queue, "run", fake)
     return seeds

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import pathlib
 import random
 import shutil
@@ -20,7 +19,8 @@ from full_disk import largest_file
 import padam_optax
 from padam_optax.data.images import DataError
 from padam_optax.experiments import EXPERIMENTS
-from padam_optax.records.store import Record, RunDirectory
+from padam_optax.records.record import Record, RecordError
+from padam_optax.records.store import RunDirectory
 from padam_optax.runner.datasets import load_data
 from padam_optax.runner.programs import trainer_for
 from padam_optax.runner.run import run
@@ -120,9 +120,12 @@ def test_learns(data, tmp_path):
 
 
 def test_config(never_stopped, data):
-    config = never_stopped.config
-    assert set(config) == {"experiment", "seed", "data", "versions", "device"}
-    assert config["experiment"] == json.loads(json.dumps(dataclasses.asdict(SPEC)))
+    config = never_stopped.config()
+    assert set(config) == {"format", "experiment", "seed", "data", "versions", "device"}
+    assert config["experiment"] == dataclasses.asdict(SPEC) | {
+        "task": {"kind": "image_classification"} | dataclasses.asdict(SPEC.task)
+    }
+    assert never_stopped.experiment == SPEC
     assert config["seed"] == 0
     assert config["data"] == {
         "label": "digits",
@@ -146,7 +149,7 @@ def test_same_seed_same_metrics(never_stopped, data, tmp_path):
 def test_other_seed_other_metrics(never_stopped, data, tmp_path):
     other = run(SPEC, 1, data, tmp_path, checkpoint_every=0)
     assert all(one != two for one, two in zip(without_times(other), without_times(never_stopped), strict=True))
-    assert other.config["seed"] == 1
+    assert other.seed == 1
 
 
 def test_on_epoch_sees_what_is_recorded(data, tmp_path):
@@ -238,10 +241,10 @@ def remove_a_line(path: pathlib.Path) -> None:
 
 LOST = {
     "each checkpoint": (damage_all_checkpoints, CheckpointError, "No checkpoint in .*manifest.ocdbt is missing"),
-    "the folder": (lambda path: shutil.rmtree(path / "checkpoints"), DataError, "5 epochs but no checkpoint"),
-    "config": (lambda path: (path / "config.json").unlink(), DataError, "checkpoints but no config.json"),
-    "a line": (remove_a_line, DataError, "metrics.jsonl lacks epoch 2,"),
-    "metrics": (lambda path: (path / "metrics.jsonl").unlink(), DataError, "metrics.jsonl lacks epoch 1, 2, 3, 4"),
+    "the folder": (lambda path: shutil.rmtree(path / "checkpoints"), RecordError, "5 epochs but no checkpoint"),
+    "config": (lambda path: (path / "config.json").unlink(), RecordError, "checkpoints but no config.json"),
+    "a line": (remove_a_line, RecordError, "metrics.jsonl lacks epoch 2,"),
+    "metrics": (lambda path: (path / "metrics.jsonl").unlink(), RecordError, "metrics.jsonl lacks epoch 1, 2, 3, 4"),
 }
 
 
@@ -364,7 +367,7 @@ def test_replaced(never_stopped, data, tmp_path, stopped):
         assert lines[0]["epoch"] == stopped + 1
     else:
         record = run(SPEC, 0, data, tmp_path, resume=False, checkpoint_every=1)
-    assert record.config == never_stopped.config
+    assert record.config() == never_stopped.config()
     assert without_times(record) == without_times(never_stopped)
 
 
@@ -411,7 +414,7 @@ def test_batch_must_be_divisible_among_devices(data, tmp_path):
 
 @pytest.mark.parametrize(("held_out", "sizes"), [(None, (600, 797)), (0.2, (480, 120))])
 def test_load_data_takes_the_experiments_part(held_out, sizes):
-    data = load_data(dataclasses.replace(SPEC, train_examples=600, held_out=held_out), None, "")
+    data = load_data(dataclasses.replace(SPEC, train_examples=600).with_task(held_out=held_out), None, "")
     assert (len(data.train), len(data.test)) == sizes
 
 

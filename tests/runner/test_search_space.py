@@ -3,7 +3,7 @@
 import pytest
 
 from padam_optax.experiments import EXPERIMENTS
-from padam_optax.runner.search_space import Range, parse_space, parse_values, product, trial_name
+from padam_optax.runner.search_space import Range, parse_space, parse_values, product, trial_of
 
 PADAM, SGDM = EXPERIMENTS["digits-padam"], EXPERIMENTS["digits-sgdm"]
 
@@ -64,7 +64,15 @@ def test_bad_spaces(text):
 def test_product():
     found = product(PADAM, {"learning_rate": (0.1, 1.0), "p": (0.25, 0.5)})
     assert found == [{"learning_rate": rate, "p": p} for rate in (0.1, 1.0) for p in (0.25, 0.5)]
-    assert trial_name(PADAM, found[1]) == "digits-padam@learning_rate=0.1,p=0.5"
+
+
+def test_a_trial_says_what_it_varies():
+    trial = trial_of(PADAM, {"learning_rate": 0.1, "p": 0.5})
+    assert trial.name == "digits-padam@learning_rate=0.1,p=0.5"
+    assert (trial.suite, trial.variant_of, trial.trial) == ("digits", "digits-padam", ("learning_rate", "p"))
+    assert trial.hyperparameters == {**PADAM.hyperparameters, "learning_rate": 0.1, "p": 0.5}
+    assert trial.is_trial
+    assert not PADAM.is_trial
 
 
 @pytest.mark.parametrize(

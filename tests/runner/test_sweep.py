@@ -15,17 +15,17 @@ import pytest
 
 import padam_optax
 from padam_optax.experiments import EXPERIMENTS
-from padam_optax.records.store import Record, read_all
-from padam_optax.report.results import is_trial
+from padam_optax.records.record import Record, SharedProgram
+from padam_optax.records.store import read_all
 from padam_optax.runner import sweep as module
 from padam_optax.runner.datasets import load_data
 from padam_optax.runner.run import run
 from padam_optax.runner.search import search
-from padam_optax.runner.search_space import Range
+from padam_optax.runner.search_space import Range, trial_of
 from padam_optax.runner.sweep import Sweeper, default_mode, objective, sweep, train_function
 
 ROOT = pathlib.Path(padam_optax.__file__).parents[1]
-SPEC = dataclasses.replace(EXPERIMENTS["digits-padam"].with_epochs(3), held_out=0.2)
+SPEC = EXPERIMENTS["digits-padam"].with_epochs(3).with_task(held_out=0.2)
 GRID = [{"learning_rate": rate, "p": p} for rate in (0.1, 1.0) for p in (0.25, 0.5)]
 TIMES = {"seconds", "examples_per_second"}
 
@@ -42,7 +42,7 @@ def mapped(data, tmp_path_factory) -> dict[tuple[str, int], Record]:
 
 
 def by_name(records) -> dict[tuple[str, int], Record]:
-    return {(record.config["experiment"]["name"], record.config["seed"]): record for record in records}
+    return {(record.experiment.name, record.seed): record for record in records}
 
 
 def numbers(record: Record) -> list[dict]:
@@ -61,16 +61,15 @@ def test_records_are_those_of_runs_one_by_one(mapped, data, tmp_path):
     assert len(mapped) == 8
     for (name, _), record in mapped.items():
         assert record.finished
-        assert is_trial(record)
-        settings = record.config["experiment"]["hyperparameters"]
+        assert record.experiment.is_trial
+        settings = record.experiment.hyperparameters
         assert name == f"digits-padam@learning_rate={settings['learning_rate']:g},p={settings['p']:g}"
-        assert record.config["sweep"] == {"mode": "mapped", "batch_configs": 2}
+        assert record.sweep == SharedProgram("mapped", 2)
     name, seed = "digits-padam@learning_rate=0.1,p=0.5", 1
-    settings = {**SPEC.hyperparameters, "learning_rate": 0.1, "p": 0.5}
-    own = dataclasses.replace(SPEC, name=name, hyperparameters=settings, seeds=(seed,))
+    own = dataclasses.replace(trial_of(SPEC, {"learning_rate": 0.1, "p": 0.5}), seeds=(seed,))
     alone = run(own, seed, data, tmp_path, checkpoint_every=0)
     assert_close(mapped[name, seed], alone, 2)
-    assert mapped[name, seed].config["experiment"] == json.loads(json.dumps(alone.config["experiment"]))
+    assert mapped[name, seed].experiment == alone.experiment == own
     assert [set(line) for line in mapped[name, seed].metrics] == [set(line) for line in alone.metrics]
 
 
@@ -216,9 +215,9 @@ def test_optuna_chooses(data, tmp_path):
     more = found(3)
     assert by_name(first).items() <= by_name(more).items()
     assert len(more) == 6
-    assert len({record.config["experiment"]["name"] for record in more}) == 3
+    assert len({record.experiment.name for record in more}) == 3
     for record in more:
-        settings = record.config["experiment"]["hyperparameters"]
+        settings = record.experiment.hyperparameters
         assert 0.01 <= settings["learning_rate"] <= 1.0
         assert settings["p"] in (0.25, 0.5)
     calls.clear()
@@ -292,7 +291,7 @@ def test_default_modes():
 
 RATES = "0.01,0.02,0.03,0.04,0.05"
 PROGRAM = """
-import dataclasses, json, sys
+import json, sys
 import jax, jax.monitoring
 misses = []
 jax.monitoring.register_event_listener(
@@ -300,11 +299,11 @@ jax.monitoring.register_event_listener(
 from padam_optax.experiments import EXPERIMENTS
 from padam_optax.runner.datasets import load_data
 from padam_optax.runner.sweep import sweep
-spec = dataclasses.replace(EXPERIMENTS["digits-padam"].with_epochs(1), held_out=0.2)
+spec = EXPERIMENTS["digits-padam"].with_epochs(1).with_task(held_out=0.2)
 grid = [{"learning_rate": float(rate), "p": 0.5} for rate in sys.argv[3].split(",")]
 records = sweep(spec, grid, (0,), load_data(spec, None, ""), sys.argv[1], mode=sys.argv[2])
 print(json.dumps({"misses": len(misses), "devices": jax.device_count(),
-    "losses": [record.metrics[0]["train_loss"] for record in records], "sweep": records[0].config["sweep"]}))
+    "losses": [record.metrics[0]["train_loss"] for record in records], "sweep": records[0].config()["sweep"]}))
 """
 
 

@@ -1,4 +1,4 @@
-"""The authors' image networks, filled by a rule rather than from stored weights; tests/support/data/README.md says how."""
+"""The authors' image networks, filled by a rule rather than from stored weights, as support/data/README.md says."""
 
 import functools
 import json
