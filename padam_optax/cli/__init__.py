@@ -40,8 +40,8 @@ def main(
         typer.Option(
             "--import",
             metavar="MODULE",
-            help="Import a module first, found as Python finds one from this folder: it may register optimizers, models,"
-            " data sets and experiments of your own. May be given several times.",
+            help="Import a module first, found as Python finds one from this folder: it may register optimizers,"
+            " models, data sets and experiments of your own. May be given several times.",
         ),
     ] = None,
     version: Annotated[

@@ -53,8 +53,8 @@ class Source:
     Attributes:
       downloads: The archive, or the files.
       folder: Name of the folder that the files are put into.
-      members: Of an archive: bytes of each expected file by its path in it; it is unpacked under its last part. None if
-        the downloads are the files.
+      members: For an archive the bytes of each expected file by its path in it; it is unpacked under its last part.
+        None if the downloads are the files.
       spare: How many bytes beyond these the unpacked archive may have: headers and files that are left in it.
     """
 

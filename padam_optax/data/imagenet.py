@@ -183,7 +183,7 @@ def train_batches(
     Args:
       images: What `scan_image_folder` found.
       batch_size: Images in a batch of this process.
-      seed: Of the order, the crops and the flips; from 0 to 2^32 - 1.
+      seed: What the order, the crops and the flips follow from; 0 to 2^32 - 1.
       size: Height and width of the crops in pixels.
       drop_remainder: Whether the last images of an epoch are left out of it if they do not fill a batch; otherwise
         they are a smaller one.

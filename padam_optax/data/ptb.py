@@ -31,7 +31,7 @@ class TextData:
       test: For results.
       vocabulary: The words, by number.
       label: Name under which results are reported.
-      sha256: Of the three files' content.
+      sha256: Checksum of the three files' content.
     """
 
     train: np.ndarray

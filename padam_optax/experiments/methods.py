@@ -67,7 +67,7 @@ class Method:
     Attributes:
       name: Unique, such as `padam`.
       title: As tables and pictures call it.
-      color: Of its curves, such as `#D55E00`.
+      color: Colour of its curves, such as `#D55E00`.
       settings: Its hyper-parameters by name, `learning_rate` among them, with the values from which recipes start: for
         the seven those of the paper's image classification.
       make: Maps values of the hyper-parameters, numbers or traced scalars, and a `MethodContext` to the optimizer. Its

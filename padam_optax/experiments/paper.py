@@ -13,7 +13,7 @@ class PaperRow:
     """One row of a table of the paper.
 
     Attributes:
-      suite: Of the row's experiments, such as `cifar10-vgg16`.
+      suite: Suite of the row's experiments, such as `cifar10-vgg16`.
       title: The model as printed.
       metric: The records' metric that the row compares with: `test_error`, `test_error_top5` (printed as accuracies,
         in percent) or `test_perplexity`.

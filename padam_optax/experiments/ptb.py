@@ -46,8 +46,8 @@ PAPER_SETTINGS = {
 }
 
 
-# Sizes and rates of dropout of the public code for Penn Treebank. Dropped are whole words of the embedding, the embedded
-# input, the output of all layers but the last, that of the last, and entries of the hidden-to-hidden matrices.
+# Sizes and rates of dropout of the public code for Penn Treebank. Dropped are whole words of the embedding, the
+# embedded input, the output of all layers but the last, that of the last, and entries of the hidden-to-hidden matrices.
 AWD_LSTM = {
     "embedding": 400,
     "hidden": 1150,

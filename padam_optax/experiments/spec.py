@@ -120,14 +120,14 @@ class Experiment:
       batch_size: Examples a step; for text, columns.
       model_options: What the model's builder takes beside the number of classes or words: sizes, dropouts.
       train_examples: The first so many training images or tokens, or all.
-      compute_dtype: Of activations and of the kernels they meet; parameters and statistics stay float32.
-      moment_dtype: Of the optimizer's state, for Padam and AMSGrad: "bfloat16" keeps all three moments in 6 bytes a
-        parameter, the second ones rounded stochastically; "bfloat16-nearest" rounds them to nearest, to compare with.
+      compute_dtype: Dtype of activations and of the kernels they meet; parameters and statistics stay float32.
+      moment_dtype: Dtype of the state of Padam and AMSGrad: "bfloat16" keeps all three moments in 6 bytes a parameter,
+        the second ones rounded stochastically; "bfloat16-nearest" rounds them to nearest, to compare with.
       decay_everything: Whether weight decay is on every parameter, or on those of two or more axes only.
-      bias_correction: Of Padam and AMSGrad: "official", "none" or "debiased".
+      bias_correction: That of Padam and AMSGrad: "official", "none" or "debiased".
       allow_unproven_p: Whether Padam's p may be above 1/2, up to 1.
       group: The parameters that have a p of their own, where the optimizer takes one for them.
-      seeds: Of the runs that a table is made from.
+      seeds: Seeds of the runs that a table is made from.
       variant_of: Name of the experiment that this one changes something in, if it does.
       trial: The hyper-parameters that a search or a sweep chose for this run; empty for an experiment that stands for
         itself.

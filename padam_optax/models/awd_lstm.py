@@ -22,11 +22,11 @@ class Dropouts:
     """Rates of AWD-LSTM's five dropouts, each drawn once a forward pass.
 
     Attributes:
-      words: Of whole words of the embedding.
-      input: Of the embedded input, one mask for all time steps, as the two that follow.
-      between: Of the output of every layer but the last.
-      output: Of the last layer's output.
-      weights: Of single entries of the hidden-to-hidden matrices (DropConnect).
+      words: Rate for whole words of the embedding.
+      input: Rate for the embedded input, one mask for all time steps, as for the two that follow.
+      between: Rate for the output of every layer but the last.
+      output: Rate for the last layer's output.
+      weights: Rate for single entries of the hidden-to-hidden matrices (DropConnect).
     """
 
     words: float = 0.1

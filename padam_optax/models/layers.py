@@ -31,7 +31,7 @@ def fan_out_normal(key: jax.Array, shape: tuple[int, ...], dtype: jax.typing.DTy
 
 
 def norm_scale_initializer(name: NormScale) -> Initializer:
-    """Of a batch norm's scale: "ones", or "uniform", U(0, 1), which was PyTorch's default up to 1.1.
+    """How a batch norm's scale starts: "ones", or "uniform", U(0, 1), which was PyTorch's default up to 1.1.
 
     Raises:
       ValueError: If `name` is another.
@@ -64,10 +64,10 @@ class Conv(nnx.Module):
       in_features: Channels of the input.
       out_features: Channels of the output.
       kernel_size: Height and width of the kernel.
-      stride: Of both dimensions; padding is `kernel_size // 2` (Flax's 'SAME' pads (0, 1) at stride 2).
+      stride: Stride in both dimensions; padding is `kernel_size // 2` (Flax's 'SAME' pads (0, 1) at stride 2).
       use_bias: Whether to add a bias to each channel.
-      kernel_init: Of the kernel, in float32; by default PyTorch's.
-      bias_init: Of the bias, in float32; by default PyTorch's, which has the bounds of the kernel's.
+      kernel_init: Initializer of the kernel, in float32; by default PyTorch's.
+      bias_init: Initializer of the bias, in float32; by default PyTorch's, which has the bounds of the kernel's.
       rngs: Source of the keys for the parameters.
     """
 
@@ -109,7 +109,7 @@ class BatchNorm(nnx.Module):
       features: Size of the last axis.
       momentum: What the running statistics keep of themselves at each step.
       epsilon: Added to the variance.
-      scale_init: Of the scale; ones by default.
+      scale_init: Initializer of the scale; ones by default.
       rngs: Source of the key for the scale.
     """
 
@@ -157,9 +157,9 @@ class Linear(nnx.Linear):
     Args:
       in_features: Size of the input's last axis.
       out_features: Size of the output's last axis.
-      kernel_init: Of the kernel, in float32; by default PyTorch's.
-      bias_init: Of the bias, in float32; by default PyTorch's.
-      dtype: Of the computation and the output; by default what inputs and parameters promote to.
+      kernel_init: Initializer of the kernel, in float32; by default PyTorch's.
+      bias_init: Initializer of the bias, in float32; by default PyTorch's.
+      dtype: Dtype of the computation and the output; by default what inputs and parameters promote to.
       rngs: Source of the keys for the parameters.
     """
 

@@ -63,10 +63,10 @@ class ResNet(nnx.Module):
       stem_size: Height and width of the stem's kernel.
       stem_stride: 1 for the paper's CIFAR form, 2 for ImageNet's and the mini recipe.
       stem_pool: Whether the stem ends with a 3x3 max pool of stride 2 and padding 1.
-      kernel_init: Of every convolution; by default PyTorch's. The linear layer always has PyTorch's.
-      norm_scale_init: Of the batch norms' scales, "ones" or "uniform" (U(0, 1), PyTorch's default up to 1.1).
-      dtype: Of activations and kernels, float32 or bfloat16; by default the images', float32 at least. Parameters,
-        batch statistics and whatever is computed from these two stay float32.
+      kernel_init: Initializer of every convolution; by default PyTorch's. The linear layer always has PyTorch's.
+      norm_scale_init: How the batch norms' scales start, "ones" or "uniform" (U(0, 1), PyTorch's up to 1.1).
+      dtype: Dtype of activations and kernels, float32 or bfloat16; by default that of the images, float32 at least.
+        Parameters, batch statistics and whatever is computed from these two stay float32.
       rngs: Source of the keys for the parameters.
 
     Raises:

@@ -11,7 +11,7 @@ class SmallCNN(nnx.Module):
 
     Args:
       classes: Outputs.
-      dtype: Of activations and kernels, float32 or bfloat16; by default the images', float32 at least.
+      dtype: Dtype of activations and kernels, float32 or bfloat16; by default the images', float32 at least.
       rngs: Source of the keys for the parameters.
     """
 

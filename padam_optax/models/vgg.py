@@ -44,9 +44,9 @@ class VGGFeatures(nnx.Module):
     """Thirteen convolutions in five stages, each ended by a 2x2 max pool: (N, H, W, 3) to (N, H/32, W/32, 512).
 
     Args:
-      kernel_init: Of the kernels; by default PyTorch's.
-      bias_init: Of the convolutions' biases; by default PyTorch's.
-      norm_scale_init: Of the batch norms' scales, "ones" or "uniform" (U(0, 1), PyTorch's default up to 1.1).
+      kernel_init: Initializer of the kernels; by default PyTorch's.
+      bias_init: Initializer of the convolutions' biases; by default PyTorch's.
+      norm_scale_init: How the batch norms' scales start, "ones" or "uniform" (U(0, 1), PyTorch's up to 1.1).
       rngs: Source of the keys for the parameters.
 
     Raises:
@@ -93,9 +93,9 @@ class VGG(nnx.Module):
 
     Args:
       classes: Outputs.
-      norm_scale_init: Of the batch norms' scales, "ones" or "uniform" (U(0, 1), PyTorch's default up to 1.1).
-      dtype: Of activations and kernels, float32 or bfloat16; by default the images', float32 at least. Parameters,
-        batch statistics and whatever is computed from these two stay float32.
+      norm_scale_init: How the batch norms' scales start, "ones" or "uniform" (U(0, 1), PyTorch's up to 1.1).
+      dtype: Dtype of activations and kernels, float32 or bfloat16; by default that of the images, float32 at least.
+        Parameters, batch statistics and whatever is computed from these two stay float32.
       rngs: Source of the keys for the parameters.
 
     Raises:
@@ -134,8 +134,8 @@ class ImageNetVGG(nnx.Module):
     Args:
       classes: Outputs.
       hidden_features: Size of both hidden layers.
-      dropout_rate: Of both hidden layers.
-      dtype: Of activations and kernels, as of `VGG`.
+      dropout_rate: Rate of dropout in both hidden layers.
+      dtype: Dtype of activations and kernels, as for `VGG`.
       rngs: Source of the keys for the parameters.
     """
 

@@ -17,7 +17,7 @@ def wrn16_4(*, classes: int, dtype: jax.typing.DTypeLike | None = None, rngs: nn
 
     Args:
       classes: Outputs.
-      dtype: Of activations and kernels, as of `ResNet`.
+      dtype: Dtype of activations and kernels, as for `ResNet`.
       rngs: Source of the keys for the parameters.
     """
     return ResNet((64, 128, 256), (2, 2, 2), classes=classes, kernel_init=fan_out_normal, dtype=dtype, rngs=rngs)

@@ -17,7 +17,7 @@ def pack(folder: str | pathlib.Path, file: str | pathlib.Path) -> int:
     lines of its `metrics.jsonl`, so that `unpack` gives the same files, to the byte where `padam run` wrote them.
 
     Args:
-      folder: Of recorded runs.
+      folder: Where the runs lie.
       file: To write; its folder is made.
 
     Returns:

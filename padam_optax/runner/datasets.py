@@ -183,7 +183,7 @@ def make_source(experiment: Experiment, data: Data, trainer: Trainer, seed: int,
       experiment: What is trained.
       data: Its data.
       trainer: Its trainer.
-      seed: Of the order, the crops and the flips, where the host makes them.
+      seed: What the order, the crops and the flips follow from, where the host makes them.
       workers: Processes that decode images, where the host does.
 
     Raises:

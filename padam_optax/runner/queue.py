@@ -70,7 +70,7 @@ class Outcome:
     """What became of a queue.
 
     Attributes:
-      records: Of the runs that ended, in the queue's order.
+      records: Those of the runs that ended, in the queue's order.
       left: Experiment, seed and epochs done of the others.
     """
 

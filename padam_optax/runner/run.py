@@ -55,7 +55,7 @@ def run(
 
     Args:
       experiment: What to run.
-      seed: Of the initial parameters, the shuffling and the augmentation.
+      seed: What the initial parameters, the shuffling and the augmentation follow from.
       data: As `datasets.load_data` returns it.
       out: Folder of all records; the run's is `<out>/<name>/seed-<seed>`.
       resume: Whether to go on from what is there; otherwise it is replaced.

@@ -37,7 +37,7 @@ def search(
       experiment: What to train.
       space: What to choose from, by hyper-parameter.
       trials: How many, those of earlier calls included.
-      seeds: Of each trial; what is minimised is the mean over them of `sweeper.metric`.
+      seeds: Each trial has a run with each; what is minimised is the mean of `sweeper.metric` over them.
       sweeper: Trains and records.
       out: Folder of the study.
       should_stop: Asked between trials.

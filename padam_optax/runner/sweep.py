@@ -191,7 +191,7 @@ class Sweeper:
 
         Args:
           configurations: Values for some hyper-parameters; the others are the experiment's.
-          seeds: Of each configuration.
+          seeds: Each configuration has a run with each.
           halving: If N, successive halving: after 1/N^k of the epochs, ..., 1/N of them, only the best 1/N of the
             configurations (by the mean over seeds of `metric`) go on. The others' records end there.
           give_up: Asked after each epoch but the last of runs that train at once, with the epoch and the mean of
