@@ -154,9 +154,9 @@ def fetch(name: str, cache_dir: str | pathlib.Path | None = None, *, progress: b
       The folder of the files and their marker. Its readers take it as `data_dir` and need no label.
 
     Raises:
-      DataError: If there is no such data set, it cannot be downloaded, the archive is not the expected one, the cache
-        folder cannot be written, another process is fetching the same, or files that were not fetched are in the way.
-        The message says what to do.
+      DataError: If there is no such data set, it cannot be downloaded, the archive is not the expected one, another
+        process is fetching the same, or files that were not fetched are in the way. The message says what to do.
+      OSError: If the cache folder cannot be written or read, as on a full disk. The message says what to do.
     """
     source = _source(name)
     cache = cache_folder(cache_dir)
@@ -168,7 +168,7 @@ def fetch(name: str, cache_dir: str | pathlib.Path | None = None, *, progress: b
                 _unpack(name, source, [_download(name, part, cache, progress) for part in source.downloads], folder)
             return folder
     except OSError as error:
-        raise DataError(
+        raise OSError(
             f"{error.filename or cache} cannot be written or read: {error.strerror or error}."
             f" Set {CACHE_VARIABLE} to keep the data elsewhere than in {cache}."
         ) from error

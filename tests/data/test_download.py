@@ -357,7 +357,7 @@ def test_a_full_disk(monkeypatch, server, cache, members):
     """Neither half an archive nor half the files are taken for whole; with space again the same call goes on."""
     server.content = make_archive(members)
     offer(monkeypatch, server)
-    with largest_file(100_000), pytest.raises(DataError, match="File too large"):
+    with largest_file(100_000), pytest.raises(OSError, match="File too large"):
         fetch(cache)
     assert download.fetched("tiny", cache) is None
     assert (fetch(cache) / "data.bin").read_bytes() == members[0][1]
@@ -381,7 +381,7 @@ def test_two_fetches_at_a_time(monkeypatch, server, cache):
 def test_a_cache_folder_that_cannot_be_made(monkeypatch, server, tmp_path):
     offer(monkeypatch, server)
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match=rf"{tmp_path / 'file'}.*PADAM_DATA_DIR"):
+    with pytest.raises(OSError, match=rf"{tmp_path / 'file'}.*PADAM_DATA_DIR"):
         fetch(tmp_path / "file" / "cache")
 
 
