@@ -69,7 +69,8 @@ class Estimate(NamedTuple):
       s: The smallest s in [0, 1/2] with which this T and this G_inf fulfil the growth condition.
       v1_norm: The sum over the coordinates of v_hat_1^-p, of this run; infinite where p > 0 and a coordinate of the
         first gradient is 0. Its expectation is the mean over runs.
-      p, b2: What v1_norm was computed with.
+      p: The partially adaptive parameter for which v1_norm was computed.
+      b2: The second moment's decay rate for which v1_norm was computed.
     """
 
     T: int
