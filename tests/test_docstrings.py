@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import inspect
 import re
+import typing
 
 import pytest
 from package_sources import FILES, each_file, imported_names, module_name, tree
@@ -130,7 +131,7 @@ PUBLIC = {
     f"{module.__name__}.{name}": getattr(module, name)
     for module in (padam_optax, padam_optax.diagnostics, padam_optax.theory)
     for name in sorted(module.__all__)
-    if callable(getattr(module, name))
+    if callable(getattr(module, name)) and not typing.get_origin(getattr(module, name))
 }
 METHODS = {
     f"{name}.{method.__name__}": method

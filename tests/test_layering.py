@@ -116,9 +116,8 @@ before = set(sys.modules)
 import {", ".join(modules)}
 print(json.dumps(sorted(set(sys.modules) - before)))
 """
-    result = subprocess.run(
-        [sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True, check=True
-    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
     return set(json.loads(result.stdout))
 
 
