@@ -1,13 +1,13 @@
 """The slope in T of ``E|grad f(x_out)|^2``, measured and predicted: (4.3) of the paper, for dense and sparse gradients.
 
-Padam (p = 1/8, b1 = .9, b2 = .99, no bias correction, eps 0) runs with the step size of Remark 4.6 on problems whose L,
-G_inf and inf f are known in closed form, sums over d = 10 coordinates of one nonconvex function phi of [0, inf f = 0]:
+Padam (p = 1/8, b1 = .9, b2 = .99, no bias correction, eps 0) runs with the step size of Remark 4.6 on objectives whose
+L, G_inf and inf f are known in closed form, sums over d = 10 coordinates of one nonconvex phi whose infimum is 0:
 
 - dense, s = 1/2: phi = 1 - cos, and a gradient with additive noise, x_1 = 2.
 - dead zone, s = 1/6: phi(x) = u^2/(1+u^2) with u = max(abs(x) - 1, 0), gradients times 1 +- 1/2, x_1 = 2. A
   coordinate's gradients stop when it is inside. That takes about 1/alpha = T^(1/4+s/2) steps, so that the number of
   nonzeros grows as T^(2s) for the one s with 2s = 1/4 + s/2.
-- masked, s = 1/4: the dense problem, of which a coordinate's gradient is there with probability T^(2s-1) only, in the
+- masked, s = 1/4: the dense objective, but a coordinate's gradient is there with probability T^(2s-1) only, in the
   first step always. f is then T^(2s-1) times the dense one, another for each T: with f fixed and gradients bounded and
   unbiased, they cannot stay sparse where that of f is not small (see docs/theory.md).
 
@@ -33,8 +33,8 @@ P, B1, B2, D = 1 / 8, 0.9, 0.99, 10
 STEPS = tuple(2**power for power in range(6, 14))
 
 
-class Problem(NamedTuple):
-    """What is drawn and what is known of a problem.
+class Objective(NamedTuple):
+    """A function with its stochastic gradients, and what is known of it.
 
     Attributes:
       s: Growth of the gradients.
@@ -75,8 +75,8 @@ def _masked(slope: jax.Array, key: jax.Array, is_first: jax.Array, T: int) -> ja
 
 
 _SIN_2 = math.sin(2.0)
-PROBLEMS = {
-    "dense": Problem(
+OBJECTIVES = {
+    "dense": Objective(
         s=1 / 2,
         start=2.0,
         slope=jnp.sin,
@@ -87,7 +87,7 @@ PROBLEMS = {
         drop=1 - math.cos(2.0),
         first=(_SIN_2 + 0.5, _SIN_2 - 0.5),
     ),
-    "dead zone": Problem(
+    "dead zone": Objective(
         s=1 / 6,
         start=2.0,
         slope=_dead_zone_slope,
@@ -99,7 +99,7 @@ PROBLEMS = {
         drop=0.5,
         first=(0.75, 0.25),
     ),
-    "masked": Problem(
+    "masked": Objective(
         s=1 / 4,
         start=2.0,
         slope=jnp.sin,
@@ -114,56 +114,59 @@ PROBLEMS = {
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def measure(problem: Problem, T: int, runs: int, alpha: jax.Array | float) -> tuple[jax.Array, jax.Array, jax.Array]:
+def measure(
+    objective: Objective, T: int, runs: int, alpha: jax.Array | float
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Three results of each run, (runs,).
 
     The mean of ``|grad f|^2``, the largest ``|g_{1:T,i}|_2 / G_inf``, and the mean number of nonzeros.
     """
     optimizer = padam(alpha, B1, B2, 0.0, p=P)
-    share = problem.share(T)
+    share = objective.share(T)
 
     def run(key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        params = jnp.full(D, problem.start)
+        params = jnp.full(D, objective.start)
 
         def step(carry: Any, row: tuple[jax.Array, jax.Array]) -> tuple[Any, jax.Array]:
             params, state, squares, nonzeros = carry
             key, is_first = row
-            gradient = problem.stochastic(problem.slope(params), key, is_first, T)
+            gradient = objective.stochastic(objective.slope(params), key, is_first, T)
             updates, state = optimizer.update(gradient, state)
             params = params + updates
-            square = jnp.sum((share * problem.slope(params)) ** 2)
+            square = jnp.sum((share * objective.slope(params)) ** 2)
             return (params, state, squares + gradient**2, nonzeros + (gradient != 0)), square
 
         keys = jax.random.split(key, T - 1)
         carry = (params, optimizer.init(params), jnp.zeros(D), jnp.zeros(D))
         (_, _, squares, nonzeros), means = jax.lax.scan(step, carry, (keys, jnp.arange(T - 1) == 0))
-        return means.mean(), jnp.sqrt(squares.max()) / problem.G_inf, nonzeros.mean()
+        return means.mean(), jnp.sqrt(squares.max()) / objective.G_inf, nonzeros.mean()
 
     return jax.vmap(run)(jax.random.split(jax.random.key(T), runs))
 
 
-def bound(problem: Problem, T: int, alpha: float, *, corrected: bool = False) -> float:
-    """(4.2) with its constants, for a problem."""
-    share = problem.share(T)
-    v1_norm = D * (1 - B2) ** -P * float(np.mean([abs(size) ** (-2 * P) for size in problem.first]))
-    return theory.corollary_bound(
-        T=T,
-        alpha=alpha,
+def constants(objective: Objective, T: int) -> theory.Problem:
+    """What the theorem needs to know of an objective, whose L and f change with T where its share does."""
+    share = objective.share(T)
+    v1_norm = D * (1 - B2) ** -P * float(np.mean([abs(size) ** (-2 * P) for size in objective.first]))
+    return theory.Problem(
         p=P,
         b1=B1,
         b2=B2,
-        L=share * problem.L,
-        G_inf=problem.G_inf,
-        delta_f=share * D * problem.drop,
+        L=share * objective.L,
+        G_inf=objective.G_inf,
+        delta_f=share * D * objective.drop,
         d=D,
         v1_norm=v1_norm,
-        s=problem.s,
-        corrected=corrected,
     )
 
 
+def bound(objective: Objective, T: int, alpha: float, *, corrected: bool = False) -> float:
+    """(4.2) with its constants."""
+    return theory.corollary_bound(constants(objective, T), T=T, alpha=alpha, s=objective.s, corrected=corrected)
+
+
 def _slope(steps: Sequence[int], values: Sequence[float]) -> float:
-    """Of a line through the logarithms of the last values."""
+    """The slope of a line through the logarithms of the last values."""
     return float(np.polyfit(np.log(steps[-len(values) :]), np.log(values), 1)[0])
 
 
@@ -175,12 +178,12 @@ def _with_interval(steps: Sequence[int], samples: Sequence[np.ndarray], draws: i
 
 
 def measure_slopes(
-    problem: Problem, runs: int = 32, constant: float = 3.0, steps: Sequence[int] = STEPS
+    objective: Objective, runs: int = 32, constant: float = 3.0, steps: Sequence[int] = STEPS
 ) -> dict[str, Any]:
-    """Measures a problem at each T, and fits the slope.
+    """Measures the gradients at each T, and fits the slope.
 
     Args:
-      problem: One of `PROBLEMS`.
+      objective: One of `OBJECTIVES`.
       runs: Independent runs for each T, 2 or more.
       constant: What Remark 4.6's Theta leaves open.
       steps: Values of T, rising, 4 or more.
@@ -194,9 +197,9 @@ def measure_slopes(
     rows: list[dict[str, Any]] = []
     samples: list[np.ndarray] = []
     for T in steps:
-        alpha = theory.step_size(T, D, problem.s, constant=constant)
-        means, growth, counts = (np.asarray(x, np.float64) for x in measure(problem, T, runs, alpha))
-        printed, corrected = (bound(problem, T, alpha, corrected=value) for value in (False, True))
+        alpha = theory.step_size(T, D, objective.s, constant=constant)
+        means, growth, counts = (np.asarray(x, np.float64) for x in measure(objective, T, runs, alpha))
+        printed, corrected = (bound(objective, T, alpha, corrected=value) for value in (False, True))
         samples.append(means)
         rows.append(
             {
@@ -208,13 +211,13 @@ def measure_slopes(
                 "bound_corrected": corrected,
                 "bound_over_measured": printed / float(means.mean()),
                 "largest_growth": float(growth.mean()),
-                "condition_holds": bool(growth.max() <= T**problem.s),
+                "condition_holds": bool(growth.max() <= T**objective.s),
                 "nonzeros": float(counts.mean()),
             }
         )
     return {
-        "s": problem.s,
-        "predicted_slope": -theory.rate_exponent(problem.s),
+        "s": objective.s,
+        "predicted_slope": -theory.rate_exponent(objective.s),
         "bound_slope": _slope(steps, [row["bound_printed"] for row in rows]),
         "measured": _with_interval(steps, samples),
         "measured_late": _with_interval(steps, samples[len(steps) // 2 :]),
@@ -231,11 +234,11 @@ def slope_text(measured: Mapping[str, Any]) -> str:
 
 
 def slope_figure(results: Mapping[str, Mapping[str, Any]], path: str | pathlib.Path) -> pathlib.Path:
-    """Draws the measured gradients, the line of (4.3) and the bound (4.2) against T, a panel a problem; writes a PNG.
+    """Draws the measured gradients, the line of (4.3) and the bound (4.2) against T, a panel each; writes a PNG.
 
     Args:
-      results: By the problem's name, as `measure_slopes` returns them.
-      path: Of the picture.
+      results: From an objective's name to its slopes, as `measure_slopes` returns them.
+      path: Where the picture is written.
 
     Returns:
       `path`.

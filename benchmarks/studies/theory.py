@@ -1,6 +1,6 @@
-"""Measures the slopes of slopes.py, which says of what and how.
+"""Measures the slopes of slopes.py, which says how.
 
-    python benchmarks/theory.py [--out benchmarks/results]
+    python benchmarks/studies/theory.py [--out benchmarks/results]
 
 Prints them and writes theory.json and theory.png. About a minute on one CPU core.
 """
@@ -9,7 +9,7 @@ import argparse
 import pathlib
 
 from measuring import write
-from slopes import B1, B2, PROBLEMS, D, P, measure_slopes, slope_figure, slope_text
+from slopes import B1, B2, OBJECTIVES, D, P, measure_slopes, slope_figure, slope_text
 
 
 def main() -> None:
@@ -20,11 +20,12 @@ def main() -> None:
     arguments = parser.parse_args()
 
     results = {}
-    for name, problem in PROBLEMS.items():
-        result = results[name] = measure_slopes(problem, arguments.runs, arguments.constant)
+    for name, objective in OBJECTIVES.items():
+        result = results[name] = measure_slopes(objective, arguments.runs, arguments.constant)
         ratios = [row["bound_over_measured"] for row in result["rows"]]
         print(
-            f"{name:10} s {problem.s:.3f} (measured {result['measured_s']:.3f})  slope {slope_text(result['measured'])}"
+            f"{name:10} s {objective.s:.3f} (measured {result['measured_s']:.3f})"
+            f"  slope {slope_text(result['measured'])}"
             f"  late {slope_text(result['measured_late'])}  (4.3) {result['predicted_slope']:.3f}"
             f"  (4.2) {result['bound_slope']:.3f}"
             f"  bound over measured {min(ratios):.0f} to {max(ratios):.0f}"

@@ -10,31 +10,31 @@ import slopes
 
 RECORDED = json.loads((pathlib.Path(__file__).parents[2] / "benchmarks" / "results" / "theory.json").read_text())
 STEPS = (64, 128, 256, 512)
-each_problem = pytest.mark.parametrize("name", slopes.PROBLEMS)
+each_objective = pytest.mark.parametrize("name", slopes.OBJECTIVES)
 
 
-@each_problem
+@each_objective
 def test_recorded_measurements(name):
-    """That of the smallest T, with the settings recorded beside it."""
+    """The smallest T's, with the settings recorded beside it."""
     settings = RECORDED["settings"]
     assert [settings[key] for key in ("p", "b1", "b2", "d")] == [slopes.P, slopes.B1, slopes.B2, slopes.D]
-    problem, row = slopes.PROBLEMS[name], RECORDED["problems"][name]["rows"][0]
+    objective, row = slopes.OBJECTIVES[name], RECORDED["problems"][name]["rows"][0]
     T, alpha = row["T"], row["alpha"]
-    means, growth, nonzeros = slopes.measure(problem, T, settings["runs"], alpha)
+    means, growth, nonzeros = slopes.measure(objective, T, settings["runs"], alpha)
     found = [float(values.mean()) for values in (means, growth, nonzeros)]
     assert found == pytest.approx([row["measured"], row["largest_growth"], row["nonzeros"]], rel=1e-3)
-    assert slopes.bound(problem, T, alpha) == pytest.approx(row["bound_printed"])
-    assert slopes.bound(problem, T, alpha, corrected=True) == pytest.approx(row["bound_corrected"])
+    assert slopes.bound(objective, T, alpha) == pytest.approx(row["bound_printed"])
+    assert slopes.bound(objective, T, alpha, corrected=True) == pytest.approx(row["bound_corrected"])
 
 
 def test_fitted_slope_of_a_power(monkeypatch):
     """Measurements that fall as T^-3/4 with no noise: that slope, and an interval of no width."""
 
-    def measured(problem, T, runs, alpha):
+    def measured(objective, T, runs, alpha):
         return np.full(runs, 5 * T**-0.75), np.full(runs, T**0.25), np.full(runs, T**0.5)
 
     monkeypatch.setattr(slopes, "measure", measured)
-    result = slopes.measure_slopes(slopes.PROBLEMS["masked"], runs=4, steps=STEPS)
+    result = slopes.measure_slopes(slopes.OBJECTIVES["masked"], runs=4, steps=STEPS)
     for part in ("measured", "measured_late"):
         assert [result[part]["slope"], *result[part]["interval"]] == pytest.approx([-0.75] * 3)
     assert (result["measured_s"], result["nonzeros_slope"]) == pytest.approx((0.25, 0.5))

@@ -1,0 +1,52 @@
+r"""Theorem 4.3 and Corollary 4.5 of the paper as functions, and what they need to know of a problem.
+
+The names are the paper's. A :class:`padam_optax.theory.Problem` holds the optimizer's settings and what is known of f,
+and checks the theorem's conditions. The functions take it with `T`, the number of iterates, `alpha`, the constant step
+size, and `s`, the growth of the gradients, :math:`\|g_{1:T,i}\|_2 \le G_\infty T^s`. They compute with Python floats;
+`T`, `alpha` and `s` may be arrays, not traced ones. `estimate` reads recorded gradients. The theory has no bias
+correction and no eps: `bias_correction="none"`, `eps=0`.
+
+    from padam_optax import theory
+
+The line after (A.13) lacks the factor :math:`(1-\beta_2)^{-p}`, and so does the last term of :math:`M_2`,
+:math:`4 G_\infty^2`; with `corrected=True` the functions put it in. The theorem as printed is nevertheless true: both
+bounds are valid, and the corrected one is the looser (the guide on the theory shows it).
+
+References:
+  Chen et al., `Closing the Generalization Gap of Adaptive Gradient Methods in Training Deep Neural Networks
+  <https://arxiv.org/abs/1806.06763>`_, IJCAI 2020, section 4 and appendix A.
+"""
+
+from padam_optax.theory._bounds import (
+    bound,
+    corollary_bound,
+    growth_bound,
+    m1,
+    m2,
+    m3,
+    m3_prime,
+    optimal_constant,
+    rate,
+    rate_exponent,
+    smallest_q,
+    step_size,
+)
+from padam_optax.theory._problem import Estimate, Problem, estimate
+
+__all__ = [
+    "Estimate",
+    "Problem",
+    "bound",
+    "corollary_bound",
+    "estimate",
+    "growth_bound",
+    "m1",
+    "m2",
+    "m3",
+    "m3_prime",
+    "optimal_constant",
+    "rate",
+    "rate_exponent",
+    "smallest_q",
+    "step_size",
+]
