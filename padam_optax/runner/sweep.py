@@ -52,7 +52,7 @@ def train_function(experiment: Experiment, data: Data) -> Callable[[jax.Array, H
     Raises:
       ValueError: If the data are a folder that the host reads.
 
-    Example:
+    Examples:
       >>> from padam_optax.experiments import find
       >>> from padam_optax.runner.datasets import load_data
       >>> experiment = find("digits-padam").with_epochs(1)
@@ -60,7 +60,7 @@ def train_function(experiment: Experiment, data: Data) -> Callable[[jax.Array, H
       >>> values = {name: jnp.asarray(value) for name, value in experiment.hyperparameters.items()}
       >>> rates = jnp.asarray([0.01, 0.1])
       >>> over_rates = jax.vmap(lambda rate: train(jnp.int32(0), {**values, "learning_rate": rate}))
-      >>> jax.jit(over_rates)(rates)["test_error"].shape
+      >>> jax.eval_shape(over_rates, rates)["test_error"].shape  # jax.jit(over_rates)(rates) trains
       (2, 1)
     """
     training, train, held_out = _training(experiment, data)
@@ -79,14 +79,15 @@ def objective(
       metric: Whose last value is returned; by default the held-out error or validation perplexity. Infinite if the
         training diverged.
 
-    Example, with random search in place of a library:
+    Examples:
+      A library of search calls it with values that it chooses:
+
       >>> from padam_optax.experiments import find
       >>> from padam_optax.runner.datasets import load_data
       >>> experiment = find("digits-padam").with_epochs(1).with_task(held_out=0.2)
       >>> score = jax.jit(objective(experiment, load_data(experiment, None, "")))
-      >>> keys = jax.random.split(jax.random.key(0), 3)
-      >>> trials = [{"learning_rate": 10 ** jax.random.uniform(key, minval=-2, maxval=0)} for key in keys]
-      >>> best = min(trials, key=lambda trial: score(jax.random.key(1), trial))
+      >>> jax.eval_shape(score, jax.random.key(1), {"learning_rate": 0.1}).shape  # score(...) trains
+      ()
     """
     train = train_function(experiment, data)
     name = metric or experiment.score_metric

@@ -92,9 +92,13 @@ def test_gradients_are_those_of_the_authors_parameters(network):
 @pytest.mark.parametrize("quantity", QUANTITIES)
 @every_network
 def test_equals_authors_in_float32(network, quantity):
-    """Relative to the largest entry, or to 1."""
+    """Relative to the largest entry, or to 1.
+
+    What equals in float64 differs here by rounding, whose size depends on the order in which a processor sums: 3e-4 in
+    an entry of a gradient on one without AVX-512, below 1e-4 on one with.
+    """
     wanted = expected(network, quantity)
-    tolerance = 1e-4 if quantity in LOGITS + ENTRIES else 1e-5
+    tolerance = 1e-3 if quantity in LOGITS + ENTRIES else 1e-4
     error = np.abs(measure(network, np.float32)[quantity] - wanted).max()
     assert error < tolerance * max(1, np.abs(wanted).max())
 
