@@ -79,7 +79,7 @@ class Record:
       seed: With which seed.
       data: On what data.
       device: On what device.
-      versions: Of Python and the packages, by name.
+      versions: Version of Python and of each package, by name.
       sweep: How it shared a program with others; None for a run of its own.
       metrics: One dictionary an epoch: `epoch` (from 1), `train_loss`, `train_error`, `test_loss`, `test_error` (errors
         are shares of 1; text has `train_objective`, `valid_perplexity`, `test_perplexity` and others instead, see

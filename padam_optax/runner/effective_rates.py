@@ -28,7 +28,7 @@ def observer(experiment: Experiment, threshold: float = 1e-4) -> Callable[[Train
     """What `run` should observe to record the effective learning rates after each epoch.
 
     Args:
-      experiment: Of Padam or AMSGrad.
+      experiment: One of Padam or AMSGrad.
       threshold: Below which rate a coordinate counts as one that has all but stopped.
 
     Returns:
