@@ -39,7 +39,7 @@ def report(
 ) -> None:
     """Print the tables of the runs recorded in folders; with --out, write them, the claims and the figures.
 
-    Nothing but the records is read. Of the paper's tables those are printed that have a run.
+    Nothing but the records is read. The paper's tables are printed where they have a run.
     """
     with errors_in_one_line():
         found = _read(records)

@@ -40,7 +40,7 @@ class Claim:
     Attributes:
       statement: In our words.
       source: Where the paper says so.
-      metrics: Of the rows that it is about, or `train_loss`.
+      metrics: Those whose rows it is about, or `train_loss`.
       rivals: The methods that Padam is compared with; empty for Padam with each other p.
       threshold: Padam's advantage must be above it, in the metric's unit.
       reached: Whether an advantage of exactly the threshold is enough.
@@ -112,8 +112,8 @@ class Printed:
       claim: A key of `CLAIMS`.
       row: Table and row, such as `Table 1, VGGNet`.
       metric: A key of `METRICS`.
-      rival: Of the methods that Padam is compared with, the one against which its advantage is smallest.
-      advantage: Against that one.
+      rival: The method against which Padam's advantage is smallest.
+      advantage: Padam's over that one, in the metric's unit.
       holds: Whether the claim is true of the row, that is of its smallest advantage.
     """
 
@@ -188,7 +188,7 @@ def verdict(claim: Claim, n: int, interval: tuple[float, float] | None, diverged
 
 
 def together(verdicts: Iterable[Verdict]) -> Verdict:
-    """Of a claim that must hold in each of several comparisons; cannot tell if there are none."""
+    """The verdict on a claim that must hold in each of several comparisons; cannot tell if there are none."""
     found = set(verdicts)
     if Verdict.NOT_SHOWN in found:
         return Verdict.NOT_SHOWN
@@ -260,7 +260,7 @@ def _groups(experiments: Iterable[Experiment], results: Results, *, always: bool
     found = results.groups(spec.name for spec in specs)
     if always and not any(group.conditions.faithful for group in found):
         label = next((spec.dataset for spec in specs), "")
-        return [RunGroup(Conditions(label, own=True, full=True), 0, {}, {}), *found]
+        return [RunGroup(Conditions(label, own=True, full=True), {}, {}), *found]
     return found
 
 
@@ -308,7 +308,7 @@ class Finding:
 
     @property
     def verdict(self) -> Verdict:
-        """Of the runs of the paper's own experiments, all together."""
+        """What the runs of the paper's own experiments say, all together."""
         return together(evidence.verdict for evidence in self.evidence if evidence.of_paper)
 
     @property

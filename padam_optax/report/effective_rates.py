@@ -22,8 +22,8 @@ def effective_rate_curves(records: Sequence[Record], path: str | pathlib.Path) -
     at what share the rates are below the recorded threshold in the end.
 
     Args:
-      records: Of one recipe, whose lines have what `runner.effective_rates.observer` observes.
-      path: Of the picture.
+      records: Runs of one recipe, whose lines have what `runner.effective_rates.observer` observes.
+      path: Where the picture goes.
 
     Returns:
       `path`.

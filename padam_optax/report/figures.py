@@ -29,11 +29,11 @@ class Curve:
     """One line of a panel.
 
     Attributes:
-      label: Of the legend.
-      color: Of line and band.
-      width: Of the line, in points.
+      label: What the legend calls it.
+      color: The line's and the band's.
+      width: The line's, in points.
       runs: Whose mean and standard deviation are drawn.
-      style: Of the line, as matplotlib writes it.
+      style: The line's, as matplotlib writes it.
     """
 
     label: str
@@ -187,7 +187,7 @@ class Picture:
     """One of the paper's figures, drawn from the runs on one kind of data.
 
     Attributes:
-      name: Of its file, without the ending.
+      name: What its file is called, without the ending.
       title: What it shows.
       caption: On what data and device, and what was left out.
       figure: As matplotlib draws it.
@@ -203,7 +203,7 @@ def paper_figure(number: int, results: Results) -> list[Picture]:
     """Draws one of the paper's figures: for the data, length and settings of its experiments, and for each other.
 
     Args:
-      number: Of the figure.
+      number: The figure's.
       results: Any; runs of other experiments are left out.
 
     Returns:

@@ -34,7 +34,7 @@ _STATEMENTS = (
     _Statement("Appendix D", 4, "cifar100-wrn16-4", gap=0.1),
 )
 
-# Of the text with itself: no table holds it.
+# What the text says against itself: no table holds it.
 _IN_WORDS = (
     "Section 1 says that Padam achieves the fastest convergence speed; section 5.1 says that on the LSTMs Adam, AMSGrad"
     " and AdamW have faster convergence in the early stages.",

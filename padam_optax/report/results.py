@@ -52,14 +52,12 @@ class RunGroup:
 
     Attributes:
       conditions: What they share.
-      epochs: Of every run.
       finished: Runs that have come to their end, diverged ones among them, by their experiment's name; a list, perhaps
         empty, for each experiment.
-      unfinished: The other runs, likewise.
+      unfinished: The other runs, in the same way.
     """
 
     conditions: Conditions
-    epochs: int
     finished: dict[str, list[Record]]
     unfinished: dict[str, list[Record]]
 
@@ -80,6 +78,12 @@ class RunGroup:
         """All runs, finished or not."""
         for runs in (self.finished, self.unfinished):
             yield from itertools.chain.from_iterable(runs.values())
+
+    @property
+    def length(self) -> str:
+        """How long the runs are by their experiments, such as `40 epochs`, or `20 to 40 epochs` where these differ."""
+        lengths = sorted({record.experiment.epochs for record in self.records})
+        return f"{' to '.join(map(str, dict.fromkeys((lengths[0], lengths[-1]))))} epochs"
 
     @property
     def devices(self) -> list[str]:
@@ -177,7 +181,7 @@ class Results:
             found: dict[Conditions, RunGroup] = {}
             for name in names:
                 for conditions, records in self._by_conditions.get(name, {}).items():
-                    group = found.setdefault(conditions, _empty(conditions, records[0].experiment.epochs, names))
+                    group = found.setdefault(conditions, _empty(conditions, names))
                     for record in records:
                         (group.finished if record.finished else group.unfinished)[name].append(record)
             self._groups[names] = sorted(found.values(), key=lambda group: group.conditions.key)
@@ -196,8 +200,8 @@ class Results:
         return any(spec.name == each.name for each in self.paper.sweep)
 
 
-def _empty(conditions: Conditions, epochs: int, names: Iterable[str]) -> RunGroup:
-    return RunGroup(conditions, epochs, {name: [] for name in names}, {name: [] for name in names})
+def _empty(conditions: Conditions, names: Iterable[str]) -> RunGroup:
+    return RunGroup(conditions, {name: [] for name in names}, {name: [] for name in names})
 
 
 def _longest(specs: Iterable[Experiment]) -> dict[str, Experiment]:

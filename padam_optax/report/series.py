@@ -21,8 +21,8 @@ class Series:
       title: Its heading, or what the legend calls it.
       method: A key of `METHODS`, or the name of a method that is not registered.
       experiment: Name of the experiment whose runs it shows; None if there is none.
-      color: Of the curve.
-      style: Of the curve's line, as matplotlib writes it.
+      color: The curve's.
+      style: The curve's line, as matplotlib writes it.
       main: Whether the curve is drawn thicker than the others.
     """
 

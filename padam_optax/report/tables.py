@@ -29,7 +29,7 @@ class Suite:
     def title(self) -> str:
         """Recipe, data, length, and what departs from the experiments, such as `cifar10-mini on cifar10, 40 epochs`."""
         conditions = self.group.conditions
-        length = (f"{self.group.epochs} epochs",) if conditions.full else ()
+        length = (self.group.length,) if conditions.full else ()
         return ", ".join((f"{self.name} on {conditions.label}", *length, *conditions.departures))
 
     @property
@@ -84,7 +84,7 @@ def paper_table(number: int, results: Results) -> Grid:
     own; those of another length have no line of differences.
 
     Args:
-      number: Of the table.
+      number: The table's.
       results: Any; runs of other experiments are left out.
 
     Raises:

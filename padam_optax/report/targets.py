@@ -15,10 +15,10 @@ class TimeToTarget:
     """When the runs of one method reached a target.
 
     Attributes:
-      runs: That have come to their end, diverged ones among them.
-      reached: Of these. A run that diverged has not, however far it had come.
+      runs: How many have come to their end, diverged ones among them.
+      reached: How many of them reached it. A run that diverged has not, however far it had come.
       epochs: Until the target was reached, over the runs that did; None if none did.
-      seconds: Likewise, as recorded: compilation and tests included. None also if a run has no times.
+      seconds: The same in time as recorded, compilation and tests included. None also if a run has no times.
     """
 
     runs: int
@@ -37,7 +37,7 @@ def time_to_target(records: Sequence[Record], metric: str, target: float) -> Tim
 
     Args:
       records: Finished runs of one method.
-      metric: Of the records; all are better when they are lower.
+      metric: As recorded; all are better when they are lower.
       target: In the records' unit: errors are shares of 1.
     """
     epochs: list[int] = []

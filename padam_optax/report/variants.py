@@ -46,7 +46,7 @@ def _grid(base: Experiment, variants: Sequence[Experiment], group: RunGroup) -> 
     names = {name: name for name in group.finished}
     better = "higher" if METRICS[metric].higher_is_better else "lower"
     return Grid(
-        f"Variants of {base.name} on {group.conditions.text}, {group.epochs} epochs, {group.remarks(names)} Mean ±"
+        f"Variants of {base.name} on {group.conditions.text}, {group.length}, {group.remarks(names)} Mean ±"
         f" standard deviation at the last epoch ({better} is better); difference: mean of the runs with the same seed,"
         " with its 95% interval.",
         ("", "Changed"),

@@ -28,7 +28,7 @@ def words(text: str) -> str:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> pathlib.Path:
-    """Of the paper's cells, 3 seeds of two, one of them shortened too; the digits; two trials of a search."""
+    """3 seeds of two of the paper's cells, one of them shortened too; and of the digits."""
     out = tmp_path_factory.mktemp("runs")
     for optimizer, errors in (("sgdm", [0.06, 0.07, 0.08]), ("padam", [0.05, 0.06, 0.07])):
         records(out, EXPERIMENTS[f"cifar10-vgg16-{optimizer}"], errors)

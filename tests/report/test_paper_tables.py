@@ -75,7 +75,7 @@ def test_terminal_table_fits_80_columns(results):
         assert part in words
 
 
-# Of each row of the paper's tables, the methods in bold there.
+# The methods in bold in each row of the paper's tables.
 BOLD = {
     1: ["Padam", "SGD-Momentum", "Padam"],
     2: ["SGD-Momentum", "Padam", "Padam", "Padam"],
@@ -295,7 +295,7 @@ device abacus. Diverged and in no mean: Adam 1, AMSGrad 1. Not finished: AdamW 1
 
 
 def trials(tmp_path: pathlib.Path) -> list:
-    """Of a search: two of Padam's on the way to its settings."""
+    """Two of a search for Padam's settings."""
     for rate in (0.1, 0.3):
         records(tmp_path, trial(small("padam"), learning_rate=rate), [0.1])
     return read_all(tmp_path)

@@ -98,6 +98,13 @@ def test_two_experiments_with_one_method(tmp_path, monkeypatch):
     assert evidence.difference == pytest.approx(20)
 
 
+def test_experiments_of_different_lengths(tmp_path):
+    for spec in (small("padam", suite="theirs"), small("sgdm", suite="theirs", epochs=5)):
+        found = records(tmp_path, spec, [0.1])
+    (suite,) = tables.suites(Results(PAPER, found))
+    assert suite.title == "theirs on cifar10, 3 to 5 epochs"
+
+
 def test_the_papers_tables_and_claims_keep_their_seven(tmp_path, lion):
     """What else is trained in a suite of theirs stands beside their methods in a table of our own."""
     spec = small("lion", epochs=3)

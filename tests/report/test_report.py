@@ -19,7 +19,7 @@ from padam_optax.report.claims import on_records
 from padam_optax.report.results import PAPER, Paper, Results
 
 EPOCHS = 3
-# Of a paper without tables all experiments are our own, and those of the records are the only ones.
+# Where the paper has no tables all experiments are our own, and those of the records are the only ones.
 NOTHING = Paper({}, {})
 
 
@@ -81,7 +81,7 @@ MARKDOWN = f"""{CAPTION}
 
 
 def test_suite(suite):
-    assert (suite.name, suite.quality, suite.group.epochs) == ("small", "test_error", EPOCHS)
+    assert (suite.name, suite.quality, suite.group.length) == ("small", "test_error", f"{EPOCHS} epochs")
     assert {name for name, runs in suite.group.finished.items() if runs} == {
         "small-sgdm",
         "small-adam",
