@@ -7,7 +7,7 @@ import pathlib
 import fake_records
 import matplotlib.image
 import pytest
-from recorded import ROOT, recorded
+from recorded import RESULTS_PAGE, ROOT, recorded
 from rich.console import Console
 
 from padam_optax.experiments.paper import PAPER_METHODS
@@ -307,7 +307,7 @@ def test_readme_shows_the_recorded_runs(name):
     assert counts == [(method, 5) for method in PAPER_METHODS]
     text = tables.suite_grid(suite).markdown()
     assert text in (ROOT / "README.md").read_text()
-    assert text in (ROOT / "benchmarks" / "reproduction" / "results" / "results.md").read_text()
+    assert text in RESULTS_PAGE.read_text()
 
 
 def test_readme_quotes_the_paper():

@@ -8,6 +8,7 @@ from padam_optax.records.store import read_all
 
 ROOT = pathlib.Path(__file__).parents[2]
 RECORDED = ROOT / "benchmarks" / "reproduction"
+RESULTS_PAGE = RECORDED / "results" / "results.md"
 _EFFECTIVE_RATES = ROOT / "benchmarks" / "results" / "effective-rates"
 _LOG = pathlib.Path(__file__).parent / "data" / "records"
 
