@@ -64,7 +64,7 @@ def generate(app: Any) -> None:
         trials = [
             record
             for record in read_all(HERE.parent / "benchmarks" / "reproduction" / recorded)
-            if record.config["experiment"]["optimizer"] == "padam"
+            if record.experiment.optimizer == "padam"
         ]
         found = Sweep.of(trials, metric)
         found.heat_map(folder / f"{name}-map.png")

@@ -7,15 +7,16 @@ import typer
 from rich.markup import escape
 
 from padam_optax.cli.console import STDOUT, errors_in_one_line, write
-from padam_optax.cli.select import PAPER
-from padam_optax.records.store import Record, read_all
-from padam_optax.report import claims, figures, page, tables, targets, variants
+from padam_optax.records.record import Record
+from padam_optax.records.store import read_all
+from padam_optax.report import claims, figures, page, tables, targets
 from padam_optax.report.grid import Grid
-from padam_optax.report.results import distinct
+from padam_optax.report.inconsistencies import inconsistencies
+from padam_optax.report.results import PAPER, Results
 
 _Records = Annotated[
     list[pathlib.Path],
-    typer.Argument(metavar="RECORDS", help="Folders of recorded runs.", exists=True, file_okay=False),
+    typer.Argument(metavar="RECORDS", help="Folders of recorded runs, or files of `padam pack`.", exists=True),
 ]
 
 
@@ -38,7 +39,7 @@ def report(
 ) -> None:
     """Print the tables of the runs recorded in folders; with --out, write them, the claims and the figures.
 
-    Nothing but the records is read. Of the paper's tables those are printed that have a run.
+    Nothing but the records is read. The paper's tables are printed where they have a run.
     """
     with errors_in_one_line():
         found = _read(records)
@@ -46,10 +47,10 @@ def report(
             raise ValueError("--figure draws a PNG: name a folder for it with --out.")
         chosen: dict[str, list[Grid]] = {}
         if table is not None:
-            chosen[f"table-{table}"] = [tables.paper_table(table, PAPER, found)]
+            chosen[f"table-{table}"] = [tables.paper_table(table, found)]
         if time_to_target is not None:
-            chosen["time-to-target"] = targets.target_grids(PAPER, found, *_target(time_to_target))
-        drawn = [] if figure is None else figures.paper_figure(figure, PAPER, found)
+            chosen["time-to-target"] = targets.target_grids(found, *_target(time_to_target))
+        drawn = [] if figure is None else figures.paper_figure(figure, found)
         for name, grids in chosen.items():
             for grid in grids:
                 STDOUT.print(grid.rich_table())
@@ -74,12 +75,13 @@ def check(records: _Records) -> None:
     The exit code is 0 whatever the verdicts are.
     """
     with errors_in_one_line():
-        found = claims.findings(PAPER, _read(records))
+        results = _read(records)
+        found = claims.findings(results)
     STDOUT.rule("The claims on the paper's own tables")
     for finding in found:
         _print_finding(finding.claim, finding.on_tables, finding.tables_grid())
     STDOUT.print("\n[bold]Inconsistencies in the paper[/bold]")
-    for text in claims.inconsistencies(PAPER):
+    for text in inconsistencies(results.paper):
         STDOUT.print(f"- {text}", highlight=False, markup=False)
     STDOUT.rule("The claims on recorded runs")
     for finding in found:
@@ -93,15 +95,15 @@ def _print_finding(claim: claims.Claim, said: str, grid: Grid | None) -> None:
         STDOUT.print(grid.rich_table())
 
 
-def _read(folders: list[pathlib.Path]) -> list[Record]:
-    """The runs below some folders, each once; refuses folders without any."""
+def _read(paths: list[pathlib.Path]) -> Results:
+    """The runs below some folders or in some files; refuses those without any."""
     found: list[Record] = []
-    for folder in folders:
-        records = read_all(folder)
+    for path in paths:
+        records = read_all(path)
         if not records:
-            raise ValueError(f"{folder} holds no recorded runs (config.json, metrics.jsonl).")
+            raise ValueError(f"{path} holds no recorded runs (config.json, metrics.jsonl).")
         found += records
-    return distinct(found)
+    return Results(PAPER, found)
 
 
 def _target(text: str) -> tuple[str, float]:
@@ -112,32 +114,33 @@ def _target(text: str) -> tuple[str, float]:
         raise ValueError(f"--time-to-target takes METRIC=VALUE, such as test_error=0.1; got {text!r}.") from None
 
 
-def _report_all(records: list[Record], out: pathlib.Path | None) -> None:
+def _report_all(results: Results, out: pathlib.Path | None) -> None:
     """Prints what was run; with a folder, writes all that there is to say."""
-    for number in PAPER.tables:
-        if tables.has_runs(number, PAPER, records):
-            STDOUT.print(tables.paper_table(number, PAPER, records).rich_table())
-        if out is not None:
-            write(out / f"table-{number}.md", tables.paper_table(number, PAPER, records).markdown())
-    curves: dict[str, str] = {}
-    for suite, name in page.suite_files(tables.suites(PAPER, records)):
-        STDOUT.print(tables.suite_grid(suite).rich_table())
-        if out is not None:
-            write(out / f"{name}.md", tables.suite_grid(suite).markdown())
-            if any(suite.runs.finished.values()):
-                curves[name] = figures.training_curves(suite, out / f"{name}.png").name
-            if all(suite.runs.finished.get(method) for method in figures.THREE):
-                figures.training_curves(suite, out / f"{name}-three.png", figures.THREE)
-    changed = variants.variant_grids(PAPER, records)
-    for grid in changed:
+    contents = page.contents(results)
+    for number, grid in contents.tables.items():
+        if tables.has_runs(number, results):
+            STDOUT.print(grid.rich_table())
+    for table in contents.suites:
+        STDOUT.print(table.grid.rich_table())
+    for grid in contents.variants:
         STDOUT.print(grid.rich_table())
     if out is None:
         return
-    if changed:
-        write(out / "variants.md", "\n".join(grid.markdown() for grid in changed))
+    for number, grid in contents.tables.items():
+        write(out / f"table-{number}.md", grid.markdown())
+    curves: dict[str, str] = {}
+    for table in contents.suites:
+        suite, name = table.suite, table.name
+        write(out / f"{name}.md", table.grid.markdown())
+        if any(suite.group.finished.values()):
+            curves[name] = figures.training_curves(suite, out / f"{name}.png").name
+        if figures.has_three(suite):
+            figures.training_curves(suite, out / f"{name}-three.png", figures.THREE)
+    if contents.variants:
+        write(out / "variants.md", "\n".join(grid.markdown() for grid in contents.variants))
     pictures: dict[str, figures.Picture] = {}
     for number in figures.NUMBERS:
-        for picture in figures.paper_figure(number, PAPER, records):
+        for picture in figures.paper_figure(number, results):
             pictures[figures.save(picture.figure, out / f"{picture.name}.png").name] = picture
-    write(out / "results.md", page.results_page(PAPER, records, pictures, curves))
+    write(out / "results.md", page.results_page(contents, pictures, curves))
     STDOUT.print(f"Written: {out / 'results.md'}", highlight=False, markup=False, soft_wrap=True)

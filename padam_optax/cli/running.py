@@ -11,11 +11,12 @@ from rich.markup import escape
 from rich.progress import Progress
 
 from padam_optax.cli.console import STDERR, STDOUT, errors_in_one_line, progress_columns, to_line
-from padam_optax.cli.select import PAPER, FigureOption, TableOption, selected
+from padam_optax.cli.select import FigureOption, TableOption, selected
 from padam_optax.experiments import digits, pydoc
 from padam_optax.experiments.spec import Experiment
 from padam_optax.records.record import Record
 from padam_optax.report import figures, tables
+from padam_optax.report.results import PAPER, Results
 
 if TYPE_CHECKING:  # These import flax and orbax, which --help and reports can do without.
     from padam_optax.runner.datasets import Data
@@ -196,7 +197,7 @@ def run_demo(
     if outcome.left:
         STDOUT.print("Stopped. The same command goes on with what is left.")
         raise typer.Exit(130)
-    (suite,) = tables.suites(PAPER, outcome.records)
+    (suite,) = tables.suites(Results(PAPER, outcome.records))
     STDOUT.print(tables.suite_grid(suite).rich_table())
     picture = figures.training_curves(suite, out / f"{suite.name}.png")
     STDOUT.print(

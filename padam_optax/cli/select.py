@@ -1,17 +1,13 @@
-"""Which experiments a command is about, and the paper that their records are compared with."""
+"""Which experiments a command is about."""
 
 from typing import Annotated
 
 import typer
 
-from padam_optax.experiments import EXPERIMENTS, find
 from padam_optax.experiments import figure as experiments_of_figure
+from padam_optax.experiments import find
 from padam_optax.experiments import table as experiments_of_table
-from padam_optax.experiments.paper import TABLES
 from padam_optax.experiments.spec import Experiment
-from padam_optax.report.results import Paper
-
-PAPER = Paper(TABLES, EXPERIMENTS, experiments_of_figure(1))
 
 TableOption = Annotated[int | None, typer.Option(help="The experiments of this table of the paper.")]
 FigureOption = Annotated[int | None, typer.Option(help="The experiments of this figure of the paper.")]

@@ -7,21 +7,21 @@ On the tables a claim holds or does not, one number a cell. On records it is sho
 import dataclasses
 import enum
 import itertools
-import math
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator
 
-from padam_optax.experiments.spec import OPTIMIZERS, Experiment
-from padam_optax.records.store import Record
+from padam_optax.experiments.spec import Experiment
+from padam_optax.records.record import Record
+from padam_optax.report.conditions import Conditions
 from padam_optax.report.grid import Cell, Grid, Line
 from padam_optax.report.metrics import METRICS, last, quality
-from padam_optax.report.results import Paper, Runs, Variant, chosen_p, collect, p_text
+from padam_optax.report.naming import method_title, p_text
+from padam_optax.report.results import Paper, Results, RunGroup
+from padam_optax.report.series import PADAM, chosen_p
+from padam_optax.report.summary import paired_interval
 
 # Pairs of runs below which there is no verdict.
 MINIMUM = 3
-CONFIDENCE = 0.95
-_PADAM = "padam"
 _ADAPTIVE = ("adam", "amsgrad", "adamw", "yogi", "adabound")
 
 
@@ -40,7 +40,7 @@ class Claim:
     Attributes:
       statement: In our words.
       source: Where the paper says so.
-      metrics: Of the rows that it is about, or `train_loss`.
+      metrics: Those whose rows it is about, or `train_loss`.
       rivals: The methods that Padam is compared with; empty for Padam with each other p.
       threshold: Padam's advantage must be above it, in the metric's unit.
       reached: Whether an advantage of exactly the threshold is enough.
@@ -112,8 +112,8 @@ class Printed:
       claim: A key of `CLAIMS`.
       row: Table and row, such as `Table 1, VGGNet`.
       metric: A key of `METRICS`.
-      rival: Of the methods that Padam is compared with, the one against which its advantage is smallest.
-      advantage: Against that one.
+      rival: The method against which Padam's advantage is smallest.
+      advantage: Padam's over that one, in the metric's unit.
       holds: Whether the claim is true of the row, that is of its smallest advantage.
     """
 
@@ -132,10 +132,10 @@ def on_tables(paper: Paper) -> list[Printed]:
         for row in table.rows:
             if row.metric in claim.metrics and claim.rivals and not claim.start:
                 metric = METRICS[row.metric]
-                advantages = {name: metric.advantage(row.value(_PADAM), row.value(name)) for name in claim.rivals}
+                advantages = {name: metric.advantage(row.value(PADAM), row.value(name)) for name in claim.rivals}
                 least = min(advantages, key=advantages.__getitem__)
                 where, advantage = f"Table {number}, {row.title}", advantages[least]
-                found.append(Printed(key, where, row.metric, OPTIMIZERS[least], advantage, claim.holds(advantage)))
+                found.append(Printed(key, where, row.metric, method_title(least), advantage, claim.holds(advantage)))
     return found
 
 
@@ -146,7 +146,7 @@ class Evidence:
     Attributes:
       claim: A key of `CLAIMS`.
       experiment: What was run, such as `cifar10-vgg16`.
-      variant: On what data, and how it differs from the experiment.
+      conditions: On what data, and how it differs from the experiment.
       of_paper: Whether it is the paper's experiment, on its data, at its length and settings.
       metric: A key of `METRICS`.
       rival: The method, or the p, that Padam is compared with.
@@ -160,7 +160,7 @@ class Evidence:
 
     claim: str
     experiment: str
-    variant: str
+    conditions: str
     of_paper: bool
     metric: str
     rival: str
@@ -170,17 +170,6 @@ class Evidence:
     runs: tuple[int, int]
     diverged: tuple[int, int]
     verdict: Verdict
-
-
-def paired_interval(differences: Sequence[float]) -> tuple[float, float] | None:
-    """The 95% interval of the mean of differences, by Student's t; None for less than two."""
-    from scipy import stats
-
-    if len(differences) < 2:
-        return None
-    mean, n = statistics.mean(differences), len(differences)
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * statistics.stdev(differences) / math.sqrt(n)
-    return mean - half, mean + half
 
 
 def verdict(claim: Claim, n: int, interval: tuple[float, float] | None, diverged: tuple[int, int] = (0, 0)) -> Verdict:
@@ -199,107 +188,104 @@ def verdict(claim: Claim, n: int, interval: tuple[float, float] | None, diverged
 
 
 def together(verdicts: Iterable[Verdict]) -> Verdict:
-    """Of a claim that must hold in each of several comparisons; cannot tell if there are none."""
+    """The verdict on a claim that must hold in each of several comparisons; cannot tell if there are none."""
     found = set(verdicts)
     if Verdict.NOT_SHOWN in found:
         return Verdict.NOT_SHOWN
     return Verdict.SHOWN if found == {Verdict.SHOWN} else Verdict.CANNOT_TELL
 
 
-def on_records(paper: Paper, records: Sequence[Record]) -> list[Evidence]:
-    """Each claim on each experiment, rival and kind of data: those of the paper, run or not, and ours that were run.
-
-    Args:
-      paper: What the claims are about.
-      records: Any; what is not known to `paper` is compared as our own.
-    """
-    paper = paper.with_recorded(records)
+def on_records(results: Results) -> list[Evidence]:
+    """Each claim on each experiment, rival and kind of data: those of the paper, run or not, and ours that were run."""
     found: list[Evidence] = []
     for key, claim in CLAIMS.items():
-        compared = _between_methods(key, paper, records) if claim.rivals else _between_p(key, paper, records)
-        found += [_compare(comparison, runs) for comparison, runs in compared]
+        compared = _between_methods(key, results) if claim.rivals else _between_p(key, results)
+        found += [_compare(comparison, group) for comparison, group in compared]
     return found
 
 
 @dataclasses.dataclass(frozen=True)
 class _Comparison:
+    """What is compared with what: `ours` and `rival` are experiments by name, None where there is none."""
+
     claim: str
     experiment: str
     metric: str
-    ours: Any
-    rival: Any
-    rival_name: str
+    ours: str | None
+    rival: str | None
+    rival_title: str
     of_paper: bool
 
 
-def _between_methods(key: str, paper: Paper, records: Sequence[Record]) -> Iterator[tuple[_Comparison, Runs]]:
-    for suite, metric in _subjects(paper, CLAIMS[key], records):
-        theirs = suite in paper.suites
-        for runs in _collect(paper.cells(suite), records, always=theirs):
+def _between_methods(key: str, results: Results) -> Iterator[tuple[_Comparison, RunGroup]]:
+    for suite, metric in _subjects(CLAIMS[key], results):
+        theirs, cells = suite in results.paper.suites, results.cells(suite)
+        names = {method: spec.name for method, spec in cells.items()}
+        for group in _groups(cells.values(), results, always=theirs):
+            of_paper = theirs and group.conditions.faithful
             for rival in CLAIMS[key].rivals:
-                of_paper = theirs and runs.variant.faithful
-                yield _Comparison(key, suite, metric, _PADAM, rival, OPTIMIZERS[rival], of_paper), runs
+                ours, other = names.get(PADAM), names.get(rival)
+                yield _Comparison(key, suite, metric, ours, other, method_title(rival), of_paper), group
 
 
-def _between_p(key: str, paper: Paper, records: Sequence[Record]) -> Iterator[tuple[_Comparison, Runs]]:
-    for sweep in paper.sweeps:
-        ours = chosen_p(sweep)
-        for runs in _collect(sweep, records, always=True):
-            for metric, rival in itertools.product(CLAIMS[key].metrics, sweep):
-                if rival != ours:
-                    suite, of_paper = sweep[ours].suite, runs.variant.faithful
-                    yield _Comparison(key, suite, metric, ours, rival, p_text(rival), of_paper), runs
+def _between_p(key: str, results: Results) -> Iterator[tuple[_Comparison, RunGroup]]:
+    for sweep in results.paper.sweeps:
+        chosen = chosen_p(sweep)
+        ours = sweep[chosen]
+        for group in _groups(sweep.values(), results, always=True):
+            for metric, (p, rival) in itertools.product(CLAIMS[key].metrics, sweep.items()):
+                if p != chosen:
+                    of_paper = group.conditions.faithful
+                    yield _Comparison(key, ours.suite, metric, ours.name, rival.name, p_text(p), of_paper), group
 
 
-def _subjects(paper: Paper, claim: Claim, records: Sequence[Record]) -> list[tuple[str, str]]:
+def _subjects(claim: Claim, results: Results) -> list[tuple[str, str]]:
     """The suites and metrics of a claim about methods, the paper's first; of ours the metric of the test."""
+    paper = results.paper
     if claim.start:
-        return list(itertools.product((*paper.suites, *paper.own_suites), claim.metrics))
+        return list(itertools.product((*paper.suites, *results.own_suites), claim.metrics))
     rows = ((row.suite, row.metric) for table in paper.tables.values() for row in table.rows)
-    by_name: dict[str, list[Record]] = {}
-    for record in records:
-        by_name.setdefault(record.config["experiment"]["name"], []).append(record)
-    ours = (
-        (suite, quality(record for spec in paper.cells(suite).values() for record in by_name.get(spec.name, ())))
-        for suite in paper.own_suites
-    )
+    ours = [(suite, quality(_records(suite, results))) for suite in results.own_suites]
     return [(suite, metric) for suite, metric in (*rows, *ours) if metric in claim.metrics]
 
 
-def _collect(experiments: Mapping[Any, Experiment], records: Sequence[Record], *, always: bool) -> list[Runs]:
-    """By variant; with `always`, the experiments as they are come first even if they were not run."""
-    found = collect(experiments, records)
-    if always and not any(runs.variant.faithful for runs in found):
-        label = next((spec.dataset for spec in experiments.values()), "")
-        found.insert(0, Runs(Variant(label, own=True, full=True), 0, {}, {}))
+def _records(suite: str, results: Results) -> Iterator[Record]:
+    for group in _groups(results.cells(suite).values(), results):
+        yield from group.records
+
+
+def _groups(experiments: Iterable[Experiment], results: Results, *, always: bool = False) -> list[RunGroup]:
+    """By conditions; with `always`, the experiments as they are come first even if they were not run."""
+    specs = tuple(experiments)
+    found = results.groups(spec.name for spec in specs)
+    if always and not any(group.conditions.faithful for group in found):
+        label = next((spec.dataset for spec in specs), "")
+        return [RunGroup(Conditions(label, own=True, full=True), {}, {}), *found]
     return found
 
 
-def _compare(comparison: _Comparison, runs: Runs) -> Evidence:
+def _compare(comparison: _Comparison, group: RunGroup) -> Evidence:
     claim, metric = CLAIMS[comparison.claim], METRICS[comparison.metric]
+    sides = [group.finished_of(name) for name in (comparison.ours, comparison.rival)]
     read = _start if claim.start else last
     ours, theirs = (
-        {
-            record.config["seed"]: metric.shown(value)
-            for record in runs.finished.get(method, ())
-            if (value := read(record, comparison.metric)) is not None
-        }
-        for method in (comparison.ours, comparison.rival)
+        {run.seed: metric.shown(value) for run in runs if (value := read(run, comparison.metric)) is not None}
+        for runs in sides
     )
     differences = [metric.advantage(ours[seed], theirs[seed]) for seed in sorted(ours.keys() & theirs.keys())]
     interval = paired_interval(differences)
-    diverged = (runs.diverged(comparison.ours), runs.diverged(comparison.rival))
+    diverged = (group.diverged(comparison.ours), group.diverged(comparison.rival))
     return Evidence(
         claim=comparison.claim,
         experiment=comparison.experiment,
-        variant=runs.variant.text,
+        conditions=group.conditions.text,
         of_paper=comparison.of_paper,
         metric=comparison.metric,
-        rival=comparison.rival_name,
+        rival=comparison.rival_title,
         n=len(differences),
         difference=statistics.mean(differences) if differences else None,
         interval=interval,
-        runs=(len(runs.finished.get(comparison.ours, ())), len(runs.finished.get(comparison.rival, ()))),
+        runs=(len(sides[0]), len(sides[1])),
         diverged=diverged,
         verdict=verdict(claim, len(differences), interval, diverged),
     )
@@ -307,7 +293,7 @@ def _compare(comparison: _Comparison, runs: Runs) -> Evidence:
 
 def _start(record: Record, metric: str) -> float | None:
     """The mean of the recorded values over the first tenth of the epochs, the first one at least."""
-    epochs = max(1, record.config["experiment"]["epochs"] // 10)
+    epochs = max(1, record.experiment.epochs // 10)
     values = [line[metric] for line in record.metrics if metric in line and line["epoch"] <= epochs]
     return statistics.mean(values) if len(values) == epochs and not record.diverged else None
 
@@ -322,7 +308,7 @@ class Finding:
 
     @property
     def verdict(self) -> Verdict:
-        """Of the runs of the paper's own experiments, all together."""
+        """What the runs of the paper's own experiments say, all together."""
         return together(evidence.verdict for evidence in self.evidence if evidence.of_paper)
 
     @property
@@ -361,7 +347,7 @@ class Finding:
         groups: dict[str, list[Evidence]] = {}
         for evidence in self.evidence:
             kind = METRICS[evidence.metric].kind
-            where = f"{evidence.experiment} on {evidence.variant}" + (f", {kind}" if kind else "")
+            where = f"{evidence.experiment} on {evidence.conditions}" + (f", {kind}" if kind else "")
             groups.setdefault(where, []).append(evidence)
         lines: list[Line] = []
         notes: list[str] = []
@@ -381,9 +367,9 @@ class Finding:
         return Grid("", ("Runs", "Against"), columns, tuple(lines), tuple(notes))
 
 
-def findings(paper: Paper, records: Sequence[Record]) -> list[Finding]:
-    """Each claim, on the paper's tables and on the records."""
-    printed, evidence = on_tables(paper), on_records(paper, records)
+def findings(results: Results) -> list[Finding]:
+    """Each claim, on the paper's tables and on the recorded runs."""
+    printed, evidence = on_tables(results.paper), on_records(results)
     return [
         Finding(
             claim,
@@ -408,65 +394,3 @@ def _remark(evidence: Evidence) -> str:
     unpaired = sum(evidence.runs) - ours - theirs - 2 * evidence.n
     diverged = f"diverged: {ours} of Padam's runs, {theirs} of the other's" if ours or theirs else ""
     return "; ".join(filter(None, (diverged, f"runs without a partner: {unpaired}" if unpaired else "")))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Statement:
-    """What the paper's text says of its tables: that Padam is best, or less than `gap` away from SGD with momentum."""
-
-    source: str
-    table: int
-    suite: str
-    metric: str = "test_error"
-    gap: float | None = None
-
-
-_STATEMENTS = (
-    _Statement("Section 5.1", 1, "cifar10-vgg16"),
-    _Statement("Section 5.1", 1, "cifar10-wrn16-4"),
-    _Statement("Section 5.1", 1, "cifar10-resnet18", gap=0.2),
-    _Statement("Section 5.1", 2, "imagenet-vgg16"),
-    _Statement("Section 5.1", 2, "imagenet-vgg16", "test_error_top5"),
-    _Statement("Section 5.1", 2, "imagenet-resnet18"),
-    _Statement("Section 5.1", 3, "ptb-lstm2", "test_perplexity"),
-    _Statement("Section 5.1", 3, "ptb-lstm3", "test_perplexity"),
-    _Statement("Appendix D", 4, "cifar100-vgg16"),
-    _Statement("Appendix D", 4, "cifar100-resnet18"),
-    _Statement("Appendix D", 4, "cifar100-wrn16-4", gap=0.1),
-)
-
-# Of the text with itself: no table holds it.
-_IN_WORDS = (
-    "Section 1 says that Padam achieves the fastest convergence speed; section 5.1 says that on the LSTMs Adam, AMSGrad"
-    " and AdamW have faster convergence in the early stages.",
-)
-
-
-def inconsistencies(paper: Paper) -> list[str]:
-    """Where the paper's text says something else than its tables, found from their numbers, or than itself."""
-    found = (_contradiction(statement, paper) for statement in _STATEMENTS)
-    return [*filter(None, found), *_IN_WORDS]
-
-
-def _contradiction(statement: _Statement, paper: Paper) -> str | None:
-    rows = paper.tables[statement.table].rows if statement.table in paper.tables else ()
-    for row in rows:
-        if (row.suite, row.metric) != (statement.suite, statement.metric):
-            continue
-        ours, where = row.value(_PADAM), f"Table {statement.table} ({row.title})"
-        if statement.gap is not None:
-            other = row.value("sgdm")
-            if round(abs(ours - other), 9) >= statement.gap:
-                return (
-                    f"{statement.source} says that Padam and SGD with momentum differ by less than {statement.gap:g};"
-                    f" {where} prints {ours:.2f} and {other:.2f}, which differ by {abs(ours - other):.2f}."
-                )
-            continue
-        best = (max if METRICS[row.metric].higher_is_better else min)(row.values)
-        if ours != best:
-            method = list(OPTIMIZERS.values())[row.values.index(best)]
-            return (
-                f"{statement.source} says that Padam is best; {where} prints {ours:.2f} for it and {best:.2f} for"
-                f" {method}."
-            )
-    return None

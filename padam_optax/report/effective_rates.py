@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from padam_optax.records.store import Record
+from padam_optax.records.record import Record
 from padam_optax.report.figures import new_figure, save
-from padam_optax.report.results import p_text
+from padam_optax.report.naming import method_color, p_text
+from padam_optax.report.series import PADAM
 
 # Pairs of quantiles with a band between them, from the widest to the narrowest, its share and opacity.
 _BANDS = (("0", "1", "all", 0.12), ("0.05", "0.95", "90%", 0.3), ("0.25", "0.75", "50%", 0.5))
@@ -21,8 +22,8 @@ def effective_rate_curves(records: Sequence[Record], path: str | pathlib.Path) -
     at what share the rates are below the recorded threshold in the end.
 
     Args:
-      records: Of one recipe, whose lines have what `experiments.effective_rates.observer` observes.
-      path: Of the picture.
+      records: Runs of one recipe, whose lines have what `runner.effective_rates.observer` observes.
+      path: Where the picture goes.
 
     Returns:
       `path`.
@@ -33,13 +34,13 @@ def effective_rate_curves(records: Sequence[Record], path: str | pathlib.Path) -
     if not records:
         raise ValueError("records must hold one run or more, got none.")
     runs = sorted(records, key=_p, reverse=True)
+    color = method_color(PADAM)
     figure = new_figure(2.9 * len(runs) + 0.6, 4)
     panels = figure.subplots(1, len(runs), sharey=True, squeeze=False)[0]
     for axes, run in zip(panels, runs, strict=True):
-        experiment = run.config["experiment"]
         lines = [line for line in run.metrics if "effective_rates" in line]
         if not lines:
-            raise ValueError(f"{experiment['name']} has no effective rates in its record.")
+            raise ValueError(f"{run.experiment.name} has no effective rates in its record.")
         epochs = [line["epoch"] for line in lines]
         rates = [line["effective_rates"] for line in lines]
 
@@ -51,15 +52,15 @@ def effective_rate_curves(records: Sequence[Record], path: str | pathlib.Path) -
                 epochs,
                 quantile(low),
                 quantile(high),
-                color="#D55E00",
+                color=color,
                 alpha=alpha,
                 linewidth=0,
                 label=f"{share} of them",
             )
-        axes.plot(epochs, quantile("0.5"), color="#D55E00", label="median of the coordinates")
+        axes.plot(epochs, quantile("0.5"), color=color, label="median of the coordinates")
         learning_rates = [line["learning_rate"] for line in lines]
         axes.plot(epochs, learning_rates, color="black", linestyle="--", label="learning rate")
-        for milestone in experiment["milestones"]:
+        for milestone in run.experiment.milestones:
             axes.axvline(milestone + 0.5, color="gray", linewidth=0.8)
         last = rates[-1]
         below = f"{100 * last['share_below']:.1f}% below {last['threshold']:g} at the end"
@@ -70,15 +71,13 @@ def effective_rate_curves(records: Sequence[Record], path: str | pathlib.Path) -
     panels[0].set_ylabel("Effective learning rate")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
-    experiment = runs[0].config["experiment"]
-    seeds = ", ".join(sorted({str(run.config["seed"]) for run in runs}))
-    name = experiment["name"].partition("@")[0].removesuffix(f"-{experiment['optimizer']}")
-    figure.suptitle(
-        f"{name} on {runs[0].config['data']['label']}, {experiment['epochs']} epochs, seed {seeds}", fontsize="medium"
-    )
+    first = runs[0]
+    seeds = ", ".join(sorted({str(run.seed) for run in runs}))
+    title = f"{first.experiment.suite} on {first.data.label}, {first.experiment.epochs} epochs, seed {seeds}"
+    figure.suptitle(title, fontsize="medium")
     return save(figure, path)
 
 
 def _p(run: Record) -> float:
     """AMSGrad, which has no such setting, is p = 1/2."""
-    return float(run.config["experiment"]["hyperparameters"].get("p", 0.5))
+    return run.experiment.hyperparameters.get("p", 0.5)

@@ -2,31 +2,23 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from padam_optax.experiments.spec import OPTIMIZERS, Experiment
-from padam_optax.records.store import Record
+from padam_optax.experiments.spec import Experiment
+from padam_optax.records.record import Record
 from padam_optax.report.metrics import METRICS, last
-from padam_optax.report.results import Paper, Runs, chosen_p, collect, file_name, merged, p_text
+from padam_optax.report.naming import file_name
+from padam_optax.report.results import Results, RunGroup, merged
+from padam_optax.report.series import Series, paper_series, sweep_series, titles
 from padam_optax.report.tables import Suite
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart.
-_COLORS = {
-    "sgdm": "#0072B2",
-    "adam": "#E69F00",
-    "amsgrad": "#56B4E9",
-    "adamw": "#009E73",
-    "yogi": "#CC79A7",
-    "adabound": "#8C8C8C",
-    "padam": "#D55E00",
-}
 # In points: of Padam's line, or of that with the tables' p, and of the others.
 _WIDTHS = {True: 2.2, False: 1.3}
 _LOSS_AND_ERROR = ("train_loss", "test_error")
@@ -37,16 +29,31 @@ class Curve:
     """One line of a panel.
 
     Attributes:
-      label: Of the legend.
-      color: Of line and band.
-      width: Of the line, in points.
+      label: What the legend calls it.
+      color: The line's and the band's.
+      width: The line's, in points.
       runs: Whose mean and standard deviation are drawn.
+      style: The line's, as matplotlib writes it.
     """
 
     label: str
     color: str
     width: float
     runs: Sequence[Record]
+    style: str = "-"
+
+
+def _curves(series: Sequence[Series], group: RunGroup | None) -> list[Curve]:
+    return [
+        Curve(
+            each.title,
+            each.color,
+            _WIDTHS[each.main],
+            [] if group is None else group.finished_of(each.experiment),
+            each.style,
+        )
+        for each in series
+    ]
 
 
 def draw_panel(axes: "Axes", metric: str, curves: Sequence[Curve], title: str = "", *, log: bool) -> None:
@@ -62,7 +69,7 @@ def draw_panel(axes: "Axes", metric: str, curves: Sequence[Curve], title: str = 
         epochs = np.asarray([line["epoch"] for line in runs[0].metrics])
         values = percent * np.asarray([[line[metric] for line in run.metrics] for run in runs])
         mean, deviation = values.mean(0), values.std(0, ddof=1 if len(runs) > 1 else 0)
-        axes.plot(epochs, mean, label=curve.label, color=curve.color, linewidth=curve.width)
+        axes.plot(epochs, mean, label=curve.label, color=curve.color, linewidth=curve.width, linestyle=curve.style)
         axes.fill_between(epochs, mean - deviation, mean + deviation, color=curve.color, alpha=0.15, linewidth=0)
     axes.set(xlabel="Epoch", ylabel=METRICS[metric].curve)
     axes.set_title(title, fontsize="medium")
@@ -93,19 +100,13 @@ def _plain_ticks(axes: "Axes") -> None:
 THREE = ("sgdm", "adam", "padam")
 
 
-def training_curves(
-    suite: Suite, path: str | pathlib.Path, methods: Collection[str] = tuple(OPTIMIZERS)
-) -> pathlib.Path:
-    """Draws train loss and the test's metric of a suite's methods; writes a PNG to `path`.
+def training_curves(suite: Suite, path: str | pathlib.Path, methods: Collection[str] | None = None) -> pathlib.Path:
+    """Draws train loss and the test's metric of a suite's methods, or of some; writes a PNG to `path`.
 
     Runs that diverged are left out; the title names the data, what departs from the experiments, and n.
     """
     figure = new_figure(10, 4)
-    curves = [
-        Curve(OPTIMIZERS[method], _COLORS[method], _WIDTHS[method == "padam"], runs)
-        for method, runs in suite.runs.finished.items()
-        if method in methods
-    ]
+    curves = _curves([each for each in suite.series if methods is None or each.method in methods], suite.group)
     for axes, metric in zip(figure.subplots(1, 2), ("train_loss", suite.quality), strict=True):
         draw_panel(axes, metric, curves, log=metric == "train_loss")
     _legend(figure, [curve.label for curve in curves])
@@ -113,23 +114,20 @@ def training_curves(
     return save(figure, path)
 
 
+def has_three(suite: Suite) -> bool:
+    """Whether there are finished runs of each of `THREE`."""
+    finished = {each.method for each in suite.series if suite.group.finished_of(each.experiment)}
+    return finished.issuperset(THREE)
+
+
 @dataclasses.dataclass(frozen=True)
 class _Panel:
-    """What a panel is of: experiments and what their curves are called, by key; `main` is drawn thicker."""
+    """A panel: its curves, and the data set that they are of in the paper."""
 
     title: str
     metric: str
-    experiments: Mapping[Any, Experiment]
-    names: Mapping[Any, str]
-    main: Any
-
-    def curves(self, runs: Runs | None) -> list[Curve]:
-        others = iter(color for method, color in _COLORS.items() if method != "padam")
-        colors = {key: _COLORS["padam"] if key == self.main else next(others) for key in self.names}
-        return [
-            Curve(name, colors[key], _WIDTHS[key == self.main], [] if runs is None else runs.finished.get(key, []))
-            for key, name in self.names.items()
-        ]
+    series: tuple[Series, ...]
+    datasets: tuple[str, ...]
 
 
 # Figures 2 to 4: title, and for each panel its title, suite and metric, row by row. Which network stands above the
@@ -164,17 +162,24 @@ _FIGURES = {
 NUMBERS = (1, *_FIGURES)
 
 
-def _layout(number: int, paper: Paper) -> tuple[str, list[list[_Panel]]]:
+def _layout(number: int, results: Results) -> tuple[str, list[list[_Panel]]]:
     if number == 1:
         panels = [
-            _Panel("ResNet", "test_error", sweep, {p: p_text(p) for p in sweep}, chosen_p(sweep))
-            for sweep in paper.sweeps
+            _Panel("ResNet", "test_error", sweep_series(sweep), _datasets(sweep.values()))
+            for sweep in results.paper.sweeps
         ]
         return "test error with each p", [panels]
+
+    def panel(name: str, suite: str, metric: str) -> _Panel:
+        cells = results.cells(suite)
+        return _Panel(name, metric, paper_series(cells), _datasets(cells.values()))
+
     title, rows = _FIGURES[number]
-    return title, [
-        [_Panel(name, metric, paper.cells(suite), OPTIMIZERS, "padam") for name, suite, metric in row] for row in rows
-    ]
+    return title, [[panel(*each) for each in row] for row in rows]
+
+
+def _datasets(experiments: Iterable[Experiment]) -> tuple[str, ...]:
+    return tuple(sorted({spec.dataset for spec in experiments}))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,7 +187,7 @@ class Picture:
     """One of the paper's figures, drawn from the runs on one kind of data.
 
     Attributes:
-      name: Of its file, without the ending.
+      name: What its file is called, without the ending.
       title: What it shows.
       caption: On what data and device, and what was left out.
       figure: As matplotlib draws it.
@@ -194,13 +199,12 @@ class Picture:
     figure: "Figure"
 
 
-def paper_figure(number: int, paper: Paper, records: Sequence[Record]) -> list[Picture]:
+def paper_figure(number: int, results: Results) -> list[Picture]:
     """Draws one of the paper's figures: for the data, length and settings of its experiments, and for each other.
 
     Args:
-      number: Of the figure.
-      paper: The experiments behind it.
-      records: Any; those of other experiments are left out.
+      number: The figure's.
+      results: Any; runs of other experiments are left out.
 
     Returns:
       A picture for each kind of data, length and settings that has a finished run of some panel; the panels without one
@@ -211,44 +215,45 @@ def paper_figure(number: int, paper: Paper, records: Sequence[Record]) -> list[P
     """
     if number not in NUMBERS:
         raise KeyError(f"The paper has no figure {number}; it has {', '.join(map(str, NUMBERS))}.")
-    title, rows = _layout(number, paper)
+    title, rows = _layout(number, results)
     # Panels are of several data sets: what their own labels have in common is that they are the paper's data.
-    kinds: dict[tuple[str, ...], dict[tuple[int, int], Runs]] = {}
+    kinds: dict[tuple[str, ...], dict[tuple[int, int], RunGroup]] = {}
     for row, column in ((row, column) for row, panels in enumerate(rows) for column in range(len(panels))):
-        for runs in collect(rows[row][column].experiments, records):
-            if any(runs.finished.values()):
-                kind = (*(() if runs.variant.own else (runs.variant.label,)), *runs.variant.departures)
-                kinds.setdefault(kind, {})[row, column] = runs
+        for group in results.groups(titles(rows[row][column].series)):
+            if any(group.finished.values()):
+                conditions = group.conditions
+                kind = (*(() if conditions.own else (conditions.label,)), *conditions.departures)
+                kinds.setdefault(kind, {})[row, column] = group
     return [_picture(number, title, rows, kind, kinds[kind]) for kind in sorted(kinds)]
 
 
 def _picture(
-    number: int, title: str, rows: list[list[_Panel]], kind: tuple[str, ...], found: Mapping[tuple[int, int], Runs]
+    number: int, title: str, rows: list[list[_Panel]], kind: tuple[str, ...], found: Mapping[tuple[int, int], RunGroup]
 ) -> Picture:
     figure = new_figure(3.4 * len(rows[0]) if len(rows) > 1 else 10, 3 * len(rows) + 1.1)
     grid = figure.subplots(len(rows), len(rows[0]), squeeze=False)
     remarks: list[tuple[str, str]] = []
     for (row, column), axes in np.ndenumerate(grid):
-        panel, runs = rows[row][column], found.get((row, column))
-        curves = panel.curves(runs)
-        draw_panel(axes, panel.metric, curves, " ".join((panel.title, _where(panel, runs, curves))), log=True)
-        if runs is not None:
-            remarks.append((panel.title, f"on {runs.variant.text}: {runs.remarks(panel.names)}"))
-    _legend(figure, list(rows[0][0].names.values()))
+        panel, group = rows[row][column], found.get((row, column))
+        curves = _curves(panel.series, group)
+        draw_panel(axes, panel.metric, curves, " ".join((panel.title, _where(panel, group, curves))), log=True)
+        if group is not None:
+            remarks.append((panel.title, f"on {group.conditions.text}: {group.remarks(titles(panel.series))}"))
+    _legend(figure, [each.title for each in rows[0][0].series])
     # The labels of what is drawn, not the paper's data sets: they may be other data.
-    labels = dict.fromkeys(runs.variant.label for _, runs in sorted(found.items()))
-    departures = next(iter(found.values())).variant.departures
+    labels = dict.fromkeys(group.conditions.label for _, group in sorted(found.items()))
+    departures = next(iter(found.values())).conditions.departures
     heading = f"Figure {number}: {', '.join((title, *labels, *departures))}"
-    devices = sorted({device for runs in found.values() for device in runs.devices})
+    devices = sorted({device for group in found.values() for device in group.devices})
     figure.suptitle(f"{heading}\n(mean and standard deviation; {', '.join(devices)})", fontsize="medium")
     return Picture(file_name(f"figure-{number}", *kind), heading, " ".join(merged(remarks)), figure)
 
 
-def _where(panel: _Panel, runs: Runs | None, curves: Sequence[Curve]) -> str:
+def _where(panel: _Panel, group: RunGroup | None, curves: Sequence[Curve]) -> str:
     """The data, and how many runs there are."""
-    if runs is None:
-        return " ".join(f"on {dataset}" for dataset in sorted({spec.dataset for spec in panel.experiments.values()}))
-    return f"on {runs.variant.label}, n = {_n(curves, panel.metric)}"
+    if group is None:
+        return " ".join(f"on {dataset}" for dataset in panel.datasets)
+    return f"on {group.conditions.label}, n = {_n(curves, panel.metric)}"
 
 
 def _n(curves: Sequence[Curve], metric: str) -> str:

@@ -3,7 +3,8 @@
 import dataclasses
 from collections.abc import Iterable, Mapping
 
-from padam_optax.records.store import Record
+from padam_optax.experiments.spec import LanguageModelling
+from padam_optax.records.record import Record
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +53,7 @@ METRICS: Mapping[str, Metric] = {
 
 def quality(records: Iterable[Record]) -> str:
     """The metric that tells how well runs of an experiment do in test: perplexity for language, else error."""
-    language = any("test_perplexity" in line for record in records for line in record.metrics)
+    language = any(isinstance(record.experiment.task, LanguageModelling) for record in records)
     return "test_perplexity" if language else "test_error"
 
 

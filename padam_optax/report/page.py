@@ -1,65 +1,94 @@
 """The page of results: the paper's tables, figures and claims beside what recorded runs say, in Markdown."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
-from padam_optax.records.store import Record
-from padam_optax.report.claims import MINIMUM, findings, inconsistencies
+from padam_optax.report.claims import MINIMUM, Finding, findings
 from padam_optax.report.figures import Picture
-from padam_optax.report.results import Paper, file_name, is_trial
+from padam_optax.report.grid import Grid
+from padam_optax.report.inconsistencies import inconsistencies
+from padam_optax.report.naming import file_name
+from padam_optax.report.results import Results
 from padam_optax.report.tables import Suite, paper_table, suite_grid, suites
 from padam_optax.report.variants import variant_grids
+
+
+@dataclasses.dataclass(frozen=True)
+class SuiteTable:
+    """A suite's table.
+
+    Attributes:
+      suite: The suite.
+      name: What its files are called, without the ending.
+      grid: The table.
+    """
+
+    suite: Suite
+    name: str
+    grid: Grid
+
+
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """All tables of a report, each built once for the terminal, the files and the page.
+
+    Attributes:
+      results: What they show.
+      tables: The paper's, by number.
+      suites: Our own.
+      variants: What changes one thing in an experiment, beside it.
+    """
+
+    results: Results
+    tables: Mapping[int, Grid]
+    suites: Sequence[SuiteTable]
+    variants: Sequence[Grid]
+
+
+def contents(results: Results) -> Contents:
+    """All tables that some results have."""
+    return Contents(
+        results,
+        {number: paper_table(number, results) for number in results.paper.tables},
+        [SuiteTable(suite, name, suite_grid(suite)) for suite, name in suite_files(suites(results))],
+        variant_grids(results),
+    )
 
 
 def suite_files(found: Sequence[Suite]) -> list[tuple[Suite, str]]:
     """Each suite and what its files are called: its name, and where several have the name all that tells them apart."""
     names = [suite.name for suite in found]
-    return [(suite, suite.name if names.count(suite.name) == 1 else file_name(suite.title)) for suite in found]
+    return [(suite, file_name(suite.name if names.count(suite.name) == 1 else suite.title)) for suite in found]
 
 
-def results_page(
-    paper: Paper, records: Sequence[Record], pictures: Mapping[str, Picture], curves: Mapping[str, str] | None = None
-) -> str:
+def results_page(found: Contents, pictures: Mapping[str, Picture], curves: Mapping[str, str] | None = None) -> str:
     """All results in one page, the same for the same records.
 
     Args:
-      paper: What the records are compared with.
-      records: Each run once (`runs.distinct`).
+      found: The tables.
       pictures: The paper's figures by their addresses, as the page should link to them.
-      curves: Addresses of the pictures of our suites, by the names that `suite_files` gives.
+      curves: Addresses of the pictures of our suites, by the names of their tables.
 
     Returns:
       Markdown.
     """
-    parts = ["# Results", _sources(records), "## The paper's tables"]
-    parts += [paper_table(number, paper, records).markdown() for number in paper.tables]
+    parts = ["# Results", _sources(found.results), "## The paper's tables"]
+    parts += [grid.markdown() for grid in found.tables.values()]
     parts.append("## Figures")
     for address, picture in pictures.items():
         parts += [f"![{picture.title}]({address})", f"{picture.title}. {picture.caption}"]
     if not pictures:
         parts.append("Not run.")
-    own = suite_files(suites(paper, records))
-    if own:
+    if found.suites:
         parts.append("## Our own experiments")
-    for suite, name in own:
-        parts.append(suite_grid(suite).markdown())
-        if curves and name in curves:
-            parts.append(f"![Curves of {suite.title}]({curves[name]})")
-    variants = variant_grids(paper, records)
-    if variants:
+    for table in found.suites:
+        parts.append(table.grid.markdown())
+        if curves and table.name in curves:
+            parts.append(f"![Curves of {table.suite.title}]({curves[table.name]})")
+    if found.variants:
         parts.append("## Beyond the paper")
-    parts += [grid.markdown() for grid in variants]
-    found = findings(paper, records)
-    parts.append("## The claims on the paper's own tables")
-    for finding in found:
-        grid = finding.tables_grid()
-        parts += [f"### {finding.claim.statement}", f"{finding.claim.source}. {finding.on_tables}"]
-        parts += [grid.markdown()] if grid else []
-    parts += ["### Inconsistencies in the paper", "\n".join(f"- {text}" for text in inconsistencies(paper))]
-    parts += ["## The claims on recorded runs", _HOW]
-    for finding in found:
-        grid = finding.runs_grid()
-        parts += [f"### {finding.claim.statement}", finding.on_runs]
-        parts += [grid.markdown()] if grid else []
+    parts += [grid.markdown() for grid in found.variants]
+    parts += _claims(findings(found.results), inconsistencies(found.results.paper))
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
@@ -71,15 +100,31 @@ _HOW = (
 )
 
 
-def _sources(records: Sequence[Record]) -> str:
-    results = [record for record in records if not is_trial(record)]
-    finished = sum(record.finished for record in results)
-    diverged = sum(record.diverged for record in results)
-    labels = sorted({record.config["data"]["label"] for record in results})
-    devices = sorted({record.config["device"]["kind"] for record in results})
-    trials = len(records) - len(results)
+def _claims(found: Sequence[Finding], contradictions: Sequence[str]) -> list[str]:
+    """What the paper's tables say to its claims, then what recorded runs say."""
+    parts = ["## The claims on the paper's own tables"]
+    for finding in found:
+        grid = finding.tables_grid()
+        parts += [f"### {finding.claim.statement}", f"{finding.claim.source}. {finding.on_tables}"]
+        parts += [grid.markdown()] if grid else []
+    parts += ["### Inconsistencies in the paper", "\n".join(f"- {text}" for text in contradictions)]
+    parts += ["## The claims on recorded runs", _HOW]
+    for finding in found:
+        grid = finding.runs_grid()
+        parts += [f"### {finding.claim.statement}", finding.on_runs]
+        parts += [grid.markdown()] if grid else []
+    return parts
+
+
+def _sources(results: Results) -> str:
+    runs = results.runs
+    finished = sum(record.finished for record in runs)
+    diverged = sum(record.diverged for record in runs)
+    labels = sorted({record.data.label for record in runs})
+    devices = sorted({record.device.kind for record in runs})
+    trials = len(results.records) - len(runs)
     searches = f" Beside them {trials} trials of searches for settings, which are in no table." if trials else ""
     return (
-        f"Made by `padam report` from {len(results)} recorded runs: {finished} finished, {diverged} of them diverged."
+        f"Made by `padam report` from {len(runs)} recorded runs: {finished} finished, {diverged} of them diverged."
         f" Data: {', '.join(labels)}. Devices: {', '.join(devices)}.{searches}"
     )

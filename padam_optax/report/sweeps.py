@@ -1,24 +1,23 @@
-"""A sweep's table, its map of learning rate and p, and Figure 1's curves, from the records of its configurations."""
+"""A sweep's table, its map of learning rate and p, and Figure 1's curves, from the records of its trials."""
 
 import dataclasses
 import math
 import pathlib
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
-from padam_optax.records.store import Record
+from padam_optax.records.record import Record, SharedProgram
 from padam_optax.report.figures import Curve, draw_panel, new_figure, save, spread_colors
 from padam_optax.report.grid import Cell, Grid, Line
 from padam_optax.report.metrics import METRICS
-from padam_optax.report.results import p_text
+from padam_optax.report.naming import p_text
 
 
 @dataclasses.dataclass(frozen=True)
-class Configuration:
-    """One point of a sweep.
+class SweepPoint:
+    """One choice of hyper-parameters in a sweep.
 
     Attributes:
       chosen: Its values of the hyper-parameters that the sweep is over.
@@ -30,7 +29,7 @@ class Configuration:
 
     def final(self, metric: str) -> list[float]:
         """The metric at the end of the runs that came to it."""
-        return [run.metrics[-1][metric] for run in self.runs if _whole(run)]
+        return [run.metrics[-1][metric] for run in self.runs if run.whole]
 
     def mean(self, metric: str) -> float:
         """Over the seeds; infinite if one diverged or was given up."""
@@ -38,69 +37,67 @@ class Configuration:
         return statistics.fmean(values) if len(values) == len(self.runs) else math.inf
 
 
-def _whole(run: Record) -> bool:
-    return run.finished and not run.diverged and not run.given_up
-
-
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """The configurations of one experiment, the best first.
+    """The trials of one experiment, the best first.
 
     Attributes:
       name: The experiment's.
       metric: What they are compared by; lower is better.
-      configurations: All of them.
+      points: One for each choice of hyper-parameters.
     """
 
     name: str
     metric: str
-    configurations: Sequence[Configuration]
+    points: Sequence[SweepPoint]
 
     @classmethod
     def of(cls, records: Sequence[Record], metric: str) -> "Sweep":
-        """From records called `<experiment>@<name>=<value>,...`."""
+        """The sweep that trials of one experiment make; those of one name are the seeds of one point."""
         by_name: dict[str, list[Record]] = {}
         for record in records:
-            by_name.setdefault(record.config["experiment"]["name"], []).append(record)
-        found = [Configuration(_chosen(runs[0]), runs) for runs in by_name.values()]
-        name = records[0].config["experiment"]["name"].partition("@")[0]
-        return cls(name, metric, sorted(found, key=lambda each: each.mean(metric)))
+            by_name.setdefault(record.experiment.name, []).append(record)
+        found = [SweepPoint(_chosen(runs[0]), runs) for runs in by_name.values()]
+        first = records[0].experiment
+        return cls(first.variant_of or first.name, metric, sorted(found, key=lambda each: each.mean(metric)))
 
     @property
     def title(self) -> str:
         """The experiment, its data and length, and how many seeds there are."""
-        config = self.configurations[0].runs[0].config
-        seeds = max(len(each.runs) for each in self.configurations)
-        held_out = config["experiment"].get("held_out")
-        what = f"{config['data']['label']}{'' if held_out is None else f', {held_out:g} of its training set held out'}"
-        return f"{self.name} on {what}, {config['experiment']['epochs']} epochs, n = {seeds}"
+        record, held_out = self.points[0].runs[0], self._held_out
+        seeds = max(len(each.runs) for each in self.points)
+        what = f"{record.data.label}{'' if held_out is None else f', {held_out:g} of its training set held out'}"
+        return f"{self.name} on {what}, {record.experiment.epochs} epochs, n = {seeds}"
+
+    @property
+    def _held_out(self) -> float | None:
+        return getattr(self.points[0].runs[0].experiment.task, "held_out", None)
 
     @property
     def _label(self) -> str:
         """What the metric is called; a test set that was taken out of the training set is no test set."""
-        held_out = self.configurations[0].runs[0].config["experiment"].get("held_out")
         label = METRICS[self.metric].curve
-        return label if held_out is None else label.replace("Test", "Held-out")
+        return label if self._held_out is None else label.replace("Test", "Held-out")
 
     def grid(self, most: int | None = None) -> Grid:
-        """A table, best first, of the first `most` configurations."""
+        """A table, best first, of the first `most` points."""
         scale = _scale(self.metric)
         lines = []
-        for place, each in enumerate(self.configurations[:most]):
+        for place, each in enumerate(self.points[:most]):
             values = [scale * value for value in each.final(self.metric)]
             text = f"{statistics.fmean(values):.2f}" if values else "-"
             text += f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
             settings = ", ".join(_setting(name, value) for name, value in each.chosen.items())
             lines.append(Line((settings,), (Cell((text,), place == 0 and bool(values)), Cell((_remark(each),)))))
-        every = [run for each in self.configurations for run in each.runs]
-        whole = sum(run.config["experiment"]["epochs"] for run in every)
+        every = [run for each in self.points for run in each.runs]
+        whole = sum(run.experiment.epochs for run in every)
         done = sum(run.epochs for run in every)
         seconds = sum(line.get("seconds", 0) for run in every for line in run.metrics)
-        how = every[0].config.get("sweep", {})
-        devices = ", ".join(sorted({run.config["device"]["kind"] for run in every}))
+        how = every[0].sweep or SharedProgram("one by one", 1)
+        devices = ", ".join(sorted({run.device.kind for run in every}))
         notes = [
             f"{len(every)} runs, {done} of {whole} epochs trained in {seconds:.0f} s, compilation included;"
-            f" {how.get('mode', 'one by one')}, {how.get('batch_configs', 1)} at once; device {devices}."
+            f" {how.mode}, {how.batch_configs} at once; device {devices}."
         ]
         columns = (self._label, "Runs that ended early")
         return Grid(f"{self.title}, best first.", ("Settings",), columns, tuple(lines), tuple(notes))
@@ -108,7 +105,7 @@ class Sweep:
     def heat_map(self, path: str | pathlib.Path) -> pathlib.Path | None:
         """Draws the metric over learning rate and p, the best of what else varies; None if not both vary."""
         cells: dict[tuple[float, float], float] = {}
-        for each in self.configurations:
+        for each in self.points:
             if {"learning_rate", "p"} <= each.chosen.keys():
                 place = each.chosen["p"], each.chosen["learning_rate"]
                 cells[place] = min(each.mean(self.metric), cells.get(place, math.inf))
@@ -136,8 +133,8 @@ class Sweep:
 
     def curves(self, path: str | pathlib.Path) -> pathlib.Path | None:
         """Draws the metric against epochs, one line a p, each at its best other settings; None if p does not vary."""
-        best: dict[float, Configuration] = {}
-        for each in self.configurations:
+        best: dict[float, SweepPoint] = {}
+        for each in self.points:
             if "p" in each.chosen and each.final(self.metric):
                 best.setdefault(each.chosen["p"], each)
         if len(best) < 2:
@@ -145,7 +142,7 @@ class Sweep:
         figure = new_figure(6.4, 4.2)
         axes = figure.subplots()
         lines = [
-            Curve(_legend(p, best[p].chosen), color, 1.6, [run for run in best[p].runs if _whole(run)])
+            Curve(_legend(p, best[p].chosen), color, 1.6, [run for run in best[p].runs if run.whole])
             for p, color in zip(sorted(best), spread_colors(len(best)), strict=True)
         ]
         draw_panel(axes, self.metric, lines, log=True)
@@ -156,12 +153,10 @@ class Sweep:
 
 
 def _chosen(record: Record) -> dict[str, float]:
-    experiment: Mapping[str, Any] = record.config["experiment"]
-    names = [part.partition("=")[0] for part in experiment["name"].partition("@")[2].split(",")]
-    return {name: experiment["hyperparameters"][name] for name in names}
+    return {name: record.experiment.hyperparameters[name] for name in record.experiment.trial}
 
 
-def _remark(each: Configuration) -> str:
+def _remark(each: SweepPoint) -> str:
     """What became of the runs that did not come to the end."""
     parts = []
     if diverged := [run.metrics[-1]["diverged_step"] for run in each.runs if run.diverged]:

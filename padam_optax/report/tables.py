@@ -1,139 +1,126 @@
 """Tables from recorded runs: the paper's four beside its numbers, and one a suite. Methods are columns."""
 
 import dataclasses
-import itertools
-import statistics
 from collections.abc import Sequence
 
-from padam_optax.experiments.spec import OPTIMIZERS, PaperRow
-from padam_optax.records.store import Record
+from padam_optax.experiments.paper import PaperRow
 from padam_optax.report.grid import Cell, Grid, Line
-from padam_optax.report.metrics import METRICS, last, quality
-from padam_optax.report.results import Paper, Runs, collect, merged
+from padam_optax.report.metrics import METRICS, quality
+from padam_optax.report.results import Results, RunGroup, merged
+from padam_optax.report.series import Series, paper_series, suite_series, titles
+from padam_optax.report.summary import Value, final
 
 
 @dataclasses.dataclass(frozen=True)
 class Suite:
-    """The runs of one recipe in one variant, by optimizer.
+    """The runs of one recipe under one set of conditions, by optimizer.
 
     Attributes:
-      name: What the experiments' names share, such as `cifar10-mini`.
-      runs: By optimizer, in the paper's order.
+      name: What the experiments call their suite, such as `cifar10-mini`.
+      series: Its columns and curves.
+      group: The runs.
     """
 
     name: str
-    runs: Runs
+    series: tuple[Series, ...]
+    group: RunGroup
 
     @property
     def title(self) -> str:
         """Recipe, data, length, and what departs from the experiments, such as `cifar10-mini on cifar10, 40 epochs`."""
-        variant = self.runs.variant
-        length = (f"{self.runs.epochs} epochs",) if variant.full else ()
-        return ", ".join((f"{self.name} on {variant.label}", *length, *variant.departures))
+        conditions = self.group.conditions
+        length = (self.group.length,) if conditions.full else ()
+        return ", ".join((f"{self.name} on {conditions.label}", *length, *conditions.departures))
 
     @property
     def quality(self) -> str:
         """The metric of the test."""
-        return quality(itertools.chain(*self.runs.finished.values(), *self.runs.unfinished.values()))
+        return quality(self.group.records)
 
 
-def suites(paper: Paper, records: Sequence[Record]) -> list[Suite]:
-    """The suites that no table or figure of the paper has, those among them that only the records know, by name."""
-    paper = paper.with_recorded(records)
-    return [Suite(name, runs) for name in sorted(paper.own_suites) for runs in collect(paper.cells(name), records)]
+def suites(results: Results) -> list[Suite]:
+    """The suites that no table of the paper shows, those among them that only the records know, by name.
 
-
-@dataclasses.dataclass(frozen=True)
-class Value:
-    """Mean and sample standard deviation (None for one run) over n runs."""
-
-    mean: float
-    deviation: float | None
-    n: int
-
-    def format(self, digits: int, separator: str = " ± ") -> str:
-        """Such as `93.45 ± 0.21`."""
-        deviation = "" if self.deviation is None else f"{separator}{self.deviation:.{digits}f}"
-        return f"{self.mean:.{digits}f}{deviation}"
-
-    def parts(self, digits: int) -> tuple[str, ...]:
-        """The same in parts, such as `93.45` and `± 0.21`."""
-        return tuple(self.format(digits, "\n± ").split("\n"))
-
-
-def final(records: Sequence[Record], metric: str) -> Value | None:
-    """A metric as tables show it, at the last epoch over the runs that did not diverge and have it; None if none is."""
-    values = [METRICS[metric].shown(value) for record in records if (value := last(record, metric)) is not None]
-    if not values:
-        return None
-    return Value(statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
+    A suite of the paper's is shown here too where a run of it is of none of the cells in its tables.
+    """
+    found: list[Suite] = []
+    for name, members in sorted(results.suites.items()):
+        others = {spec.name for spec in members}
+        if name in results.paper.suites:
+            others -= {spec.name for spec in results.cells(name).values()}
+        series = suite_series(members)
+        groups = results.groups(titles(series))
+        found += [Suite(name, series, group) for group in groups if any(map(group.has_run, others))]
+    return found
 
 
 def caption(suite: Suite) -> str:
     """What the table was made from, in one sentence or two."""
-    counts = sorted({value.n for value in _values(suite.runs, suite.quality).values() if value is not None}) or [0]
+    values = (final(runs, suite.quality) for runs in suite.group.finished.values())
+    counts = sorted({value.n for value in values if value is not None}) or [0]
     n = f"n = {' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))}"
     return (
-        f"{suite.title}, {n}, device {', '.join(suite.runs.devices)}: mean ± standard deviation at the last epoch; best"
-        f" mean in bold.{suite.runs.left_out(OPTIMIZERS)}"
+        f"{suite.title}, {n}, device {', '.join(suite.group.devices)}: mean ± standard deviation at the last epoch;"
+        f" best mean in bold.{suite.group.left_out(titles(suite.series))}"
     )
 
 
 def suite_grid(suite: Suite) -> Grid:
     """The metric of the test and the train loss of each method."""
     lines = [
-        Line((METRICS[metric].title,), _cells(suite.runs, metric, with_n=False))
+        Line((METRICS[metric].title,), _cells(suite.series, suite.group, metric, with_n=False))
         for metric in (suite.quality, "train_loss")
     ]
-    return Grid(caption(suite), ("",), tuple(OPTIMIZERS.values()), tuple(lines))
+    return Grid(caption(suite), ("",), tuple(each.title for each in suite.series), tuple(lines))
 
 
 _NOT_RUN = Cell(("not run",))
 
 
-def paper_table(number: int, paper: Paper, records: Sequence[Record]) -> Grid:
+def paper_table(number: int, results: Results) -> Grid:
     """One of the paper's tables: its numbers, and for each data label the measured ones and the differences.
 
     Runs on data of another name, of another length or with other settings than the experiment's are in lines of their
     own; those of another length have no line of differences.
 
     Args:
-      number: Of the table.
-      paper: Its numbers, and the experiments behind them.
-      records: Any; those of other experiments are left out.
+      number: The table's.
+      results: Any; runs of other experiments are left out.
 
     Raises:
       KeyError: If the paper has no such table.
     """
-    if number not in paper.tables:
-        raise KeyError(f"The paper has no table {number}; it has {', '.join(map(str, paper.tables))}.")
-    table = paper.tables[number]
+    tables = results.paper.tables
+    if number not in tables:
+        raise KeyError(f"The paper has no table {number}; it has {', '.join(map(str, tables))}.")
     lines: list[Line] = []
     others: set[str] = set()
     remarks: list[tuple[str, str]] = []
-    for row in table.rows:
-        cells = paper.cells(row.suite)
-        found = collect(cells, records)
+    for row in tables[number].rows:
+        cells = results.cells(row.suite)
+        series = paper_series(cells)
+        groups = results.groups(titles(series))
         lines.append(_printed(row))
-        if not any(runs.variant.faithful for runs in found):
+        if not any(group.conditions.faithful for group in groups):
             theirs = " ".join(("measured", *sorted({f"({spec.dataset})" for spec in cells.values()})))
-            lines.append(Line(("", theirs), (_NOT_RUN,) * len(OPTIMIZERS)))
-        for runs in found:
-            lines += _measured(row, runs)
-            remarks.append((row.suite, f"on {runs.variant.text}: {runs.remarks(OPTIMIZERS)}"))
-            if not runs.variant.own:
-                others.add(f"`{runs.variant.label}` is not the paper's data.")
+            lines.append(Line(("", theirs), (_NOT_RUN,) * len(series)))
+        for group in groups:
+            lines += _measured(row, series, group)
+            remarks.append((row.suite, f"on {group.conditions.text}: {group.remarks(titles(series))}"))
+            if not group.conditions.own:
+                others.add(f"`{group.conditions.label}` is not the paper's data.")
     caption = (
-        f"Table {number}: {table.title}. Measured: mean ± standard deviation over n seeds at the last epoch;"
+        f"Table {number}: {tables[number].title}. Measured: mean ± standard deviation over n seeds at the last epoch;"
         " difference: measured less paper; best mean in bold."
     )
-    notes = (*sorted(others), *merged(remarks))
-    return Grid(caption, ("Model", ""), tuple(OPTIMIZERS.values()), tuple(lines), notes)
+    columns = tuple(each.title for each in paper_series({}))
+    return Grid(caption, ("Model", ""), columns, tuple(lines), (*sorted(others), *merged(remarks)))
 
 
-def has_runs(number: int, paper: Paper, records: Sequence[Record]) -> bool:
+def has_runs(number: int, results: Results) -> bool:
     """Whether a cell of a table was run, or begun."""
-    return any(collect(paper.cells(row.suite), records) for row in paper.tables[number].rows)
+    suites = {row.suite for row in results.paper.tables[number].rows}
+    return any(results.groups(titles(paper_series(results.cells(suite)))) for suite in suites)
 
 
 def _printed(row: PaperRow) -> Line:
@@ -141,40 +128,39 @@ def _printed(row: PaperRow) -> Line:
     return Line((row.title, "paper"), tuple(Cell((f"{value:.2f}",), value == best) for value in row.values))
 
 
-def _measured(row: PaperRow, runs: Runs) -> list[Line]:
-    values = _values(runs, row.metric)
-    differences = [
-        "-" if value is None else f"{value.mean - row.value(method):+.2f}"
-        for method, value in ((method, values.get(method)) for method in OPTIMIZERS)
-    ]
-    lines = [Line(("", f"measured ({runs.variant.text})"), _cells(runs, row.metric, with_n=True))]
-    if runs.variant.full:
+def _measured(row: PaperRow, series: Sequence[Series], group: RunGroup) -> list[Line]:
+    lines = [Line(("", f"measured ({group.conditions.text})"), _cells(series, group, row.metric, with_n=True))]
+    if group.conditions.full:
+        values = _values(series, group, row.metric)
+        differences = [
+            "-" if value is None else f"{value.mean - row.value(each.method):+.2f}"
+            for each, value in zip(series, values, strict=True)
+        ]
         lines.append(Line(("", "difference"), tuple(Cell((text,)) for text in differences)))
     return lines
 
 
-def _values(runs: Runs, metric: str) -> dict[str, Value | None]:
-    return {method: final(records, metric) for method, records in runs.finished.items()}
+def _values(series: Sequence[Series], group: RunGroup, metric: str) -> list[Value | None]:
+    return [final(group.finished_of(each.experiment), metric) for each in series]
 
 
-def _cells(runs: Runs, metric: str, *, with_n: bool) -> tuple[Cell, ...]:
+def _cells(series: Sequence[Series], group: RunGroup, metric: str, *, with_n: bool) -> tuple[Cell, ...]:
     """What was measured of each method, the best of several in bold."""
-    values = _values(runs, metric)
-    means = {method: value.mean for method, value in values.items() if value is not None}
+    values = _values(series, group, metric)
+    means = {place: value.mean for place, value in enumerate(values) if value is not None}
     choose = max if METRICS[metric].higher_is_better else min
     best = choose(means, key=means.__getitem__) if len(means) > 1 else None
     cells: list[Cell] = []
-    for method in OPTIMIZERS:
-        value = values.get(method)
+    for place, (each, value) in enumerate(zip(series, values, strict=True)):
         if value is None:
-            cells.append(_without_value(runs, method))
+            cells.append(_without_value(group, each.experiment))
         else:
             n = (f"(n = {value.n})",) if with_n else ()
-            cells.append(Cell((*value.parts(METRICS[metric].digits), *n), method == best))
+            cells.append(Cell((*value.parts(METRICS[metric].digits), *n), place == best))
     return tuple(cells)
 
 
-def _without_value(runs: Runs, method: str) -> Cell:
-    if runs.finished.get(method):
-        return Cell(("diverged" if runs.diverged(method) else "not recorded",))
-    return Cell(("not finished",)) if runs.unfinished.get(method) else _NOT_RUN
+def _without_value(group: RunGroup, experiment: str | None) -> Cell:
+    if group.finished_of(experiment):
+        return Cell(("diverged" if group.diverged(experiment) else "not recorded",))
+    return Cell(("not finished",)) if experiment is not None and group.has_run(experiment) else _NOT_RUN

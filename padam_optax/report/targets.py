@@ -1,14 +1,13 @@
 """How long each method took to reach a target, beside the trials that its settings were chosen from."""
 
 import dataclasses
-import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from padam_optax.experiments.spec import OPTIMIZERS
-from padam_optax.records.store import Record
+from padam_optax.records.record import Record
 from padam_optax.report.grid import Cell, Grid, Line
-from padam_optax.report.results import Paper, Runs, collect, tuning_trials
-from padam_optax.report.tables import Value
+from padam_optax.report.results import Results, RunGroup
+from padam_optax.report.series import Series, suite_series, titles
+from padam_optax.report.summary import Value, summarize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,10 +15,10 @@ class TimeToTarget:
     """When the runs of one method reached a target.
 
     Attributes:
-      runs: That have come to their end, diverged ones among them.
-      reached: Of these. A run that diverged has not, however far it had come.
+      runs: How many have come to their end, diverged ones among them.
+      reached: How many of them reached it. A run that diverged has not, however far it had come.
       epochs: Until the target was reached, over the runs that did; None if none did.
-      seconds: Likewise, as recorded: compilation and tests included. None also if a run has no times.
+      seconds: The same in time as recorded, compilation and tests included. None also if a run has no times.
     """
 
     runs: int
@@ -38,7 +37,7 @@ def time_to_target(records: Sequence[Record], metric: str, target: float) -> Tim
 
     Args:
       records: Finished runs of one method.
-      metric: Of the records; all are better when they are lower.
+      metric: As recorded; all are better when they are lower.
       target: In the records' unit: errors are shares of 1.
     """
     epochs: list[int] = []
@@ -51,39 +50,30 @@ def time_to_target(records: Sequence[Record], metric: str, target: float) -> Tim
             if all("seconds" in line for line in lines):
                 seconds.append(sum(line["seconds"] for line in lines))
     timed = len(seconds) == len(epochs)
-    return TimeToTarget(len(records), len(epochs), _value(epochs), _value(seconds) if timed else None)
+    return TimeToTarget(len(records), len(epochs), summarize(epochs), summarize(seconds) if timed else None)
 
 
-def _value(numbers: Sequence[float]) -> Value | None:
-    if not numbers:
-        return None
-    return Value(statistics.mean(numbers), statistics.stdev(numbers) if len(numbers) > 1 else None, len(numbers))
-
-
-def target_grids(paper: Paper, records: Sequence[Record], metric: str, target: float) -> list[Grid]:
+def target_grids(results: Results, metric: str, target: float) -> list[Grid]:
     """A table for each suite and kind of data that was run and has the metric.
 
     Args:
-      paper: The experiments that are known.
-      records: Of them and, if there are, of the trials that their settings were chosen from.
+      results: Among their records may be the trials that the settings of the experiments were chosen from.
       metric: As recorded, such as `test_error`.
       target: In the records' unit.
 
     Raises:
       ValueError: If no finished run has the metric, or it is not one of training or test.
     """
-    paper = paper.with_recorded(records)
-    known = sorted({name for record in records for line in record.metrics for name in line if _is_metric(name)})
+    recorded = {name for record in results.records for line in record.metrics for name in line}
+    known = sorted(filter(_is_metric, recorded))
     if metric not in known:
         raise ValueError(f"The records have no metric {metric!r}; they have {', '.join(known) or 'none'}.")
-    trials = tuning_trials(records)
-    grids = [
-        _grid(suite, runs, metric, target, {method: trials.get(spec.name, 0) for method, spec in cells.items()})
-        for suite in (*paper.suites, *paper.own_suites)
-        for cells in (paper.cells(suite),)
-        for runs in collect(cells, records)
-        if any(metric in line for group in runs.finished.values() for record in group for line in record.metrics)
-    ]
+    grids: list[Grid] = []
+    for suite in (*results.paper.suites, *results.own_suites):
+        series = [each for each in suite_series(results.suites.get(suite, ())) if each.experiment is not None]
+        for group in results.groups(titles(series)):
+            if any(metric in line for runs in group.finished.values() for record in runs for line in record.metrics):
+                grids.append(_grid(suite, series, group, metric, target, results.trials))
     if not grids:
         raise ValueError(f"No finished run of an experiment of `padam list` has {metric!r}.")
     return grids
@@ -93,16 +83,19 @@ def _is_metric(name: str) -> bool:
     return name.startswith(("train_", "test_"))
 
 
-def _grid(suite: str, runs: Runs, metric: str, target: float, trials: dict[str, int]) -> Grid:
+def _grid(
+    suite: str, series: Sequence[Series], group: RunGroup, metric: str, target: float, trials: Mapping[str, int]
+) -> Grid:
     lines: list[Line] = []
-    for method, count in trials.items():
-        found = time_to_target(runs.finished[method], metric, target)
+    for each in series:
+        found = time_to_target(group.finished_of(each.experiment), metric, target)
+        count = trials.get(each.experiment or "", 0)
         reached = f"{found.reached} of {found.runs}" if found.runs else "not run"
         cells = (reached, _text(found.epochs, 1), _text(found.seconds, 0), str(count) if count else "not recorded")
-        lines.append(Line((OPTIMIZERS[method],), tuple(Cell((text,)) for text in cells)))
+        lines.append(Line((each.title,), tuple(Cell((text,)) for text in cells)))
     caption = (
-        f"{suite} on {runs.variant.text}: until {metric} is at most {target:g}, mean ± standard deviation over the"
-        f" seeds that reached it; {runs.remarks(OPTIMIZERS)}"
+        f"{suite} on {group.conditions.text}: until {metric} is at most {target:g}, mean ± standard deviation over the"
+        f" seeds that reached it; {group.remarks(titles(series))}"
     )
     columns = ("Reached by", "Epochs", "Seconds", "Tuning trials")
     return Grid(caption, ("Method",), columns, tuple(lines))

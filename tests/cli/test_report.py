@@ -1,11 +1,11 @@
 """The commands `padam report` and `padam check`: what they print, write and refuse. Nothing trains."""
 
-import dataclasses
+import json
 import pathlib
 
 import matplotlib.image
 import pytest
-from fake_records import flat, records, write
+from fake_records import flat, records, trial, write
 from typer.testing import CliRunner
 
 from padam_optax import cli
@@ -28,7 +28,7 @@ def words(text: str) -> str:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> pathlib.Path:
-    """Of the paper's cells, 3 seeds of two, one of them shortened too; the digits; two trials of a search."""
+    """3 seeds of two of the paper's cells, one of them shortened too; and of the digits."""
     out = tmp_path_factory.mktemp("runs")
     for optimizer, errors in (("sgdm", [0.06, 0.07, 0.08]), ("padam", [0.05, 0.06, 0.07])):
         records(out, EXPERIMENTS[f"cifar10-vgg16-{optimizer}"], errors)
@@ -71,6 +71,13 @@ def test_report_writes_everything(runs, tmp_path):
     assert (tmp_path / "again" / "results.md").read_text() == text
 
 
+def test_a_packed_file_is_read_as_the_folder_is(runs, tmp_path):
+    file = tmp_path / "runs.jsonl"
+    assert padam("pack", runs, "--out", file)[0] == 0
+    for command in ("report", "check"):
+        assert padam(command, file) == padam(command, runs)
+
+
 def test_one_table(runs, tmp_path):
     code, output, _ = padam("report", runs, "--table", 3, "--out", tmp_path)
     assert code == 0
@@ -92,9 +99,9 @@ def test_one_figure(runs, tmp_path):
 
 def test_time_to_target(runs, tmp_path):
     """With the trials, which are in a folder of their own."""
-    for rate in ("0.1", "1"):
-        trial = dataclasses.replace(EXPERIMENTS["digits-padam"], name=f"digits-padam@learning_rate={rate}")
-        write(tmp_path / "trials", trial, 0, flat(test_error=1.0))
+    for rate in (0.1, 1.0):
+        spec = trial(EXPERIMENTS["digits-padam"], learning_rate=rate)
+        write(tmp_path / "trials", spec, 0, flat(test_error=1.0))
     arguments = ["--time-to-target", "test_error=0.06", "--out", tmp_path / "out"]
     code, output, _ = padam("report", runs, tmp_path / "trials", *arguments)
     assert code == 0
@@ -122,6 +129,12 @@ def test_check(runs):
     assert "+1.00 to +1.00" in runs
 
 
+def leave_out(path: pathlib.Path, name: str) -> None:
+    """Writes a JSON object again without one of its members."""
+    whole = json.loads(path.read_text())
+    path.write_text(json.dumps({member: value for member, value in whole.items() if member != name}))
+
+
 @pytest.mark.parametrize("command", ["report", "check"])
 @pytest.mark.parametrize(
     ("spoil", "shown"),
@@ -140,7 +153,14 @@ def test_check(runs):
                 write(folder, EXPERIMENTS["digits-padam"], 0, flat(test_error=0.1)),
                 (folder / "digits-padam" / "seed-0" / "config.json").write_text('{"experiment": {}}'),
             ),
-            "A record has no 'data'",
+            "config.json is no whole record: it has no 'name'.",
+        ),
+        (
+            lambda folder: (
+                write(folder, EXPERIMENTS["digits-padam"], 0, flat(test_error=0.1)),
+                leave_out(folder / "digits-padam" / "seed-0" / "config.json", "data"),
+            ),
+            "config.json has no data.",
         ),
         (
             lambda folder: [
@@ -150,7 +170,7 @@ def test_check(runs):
             "recorded twice with different results",
         ),
     ],
-    ids=["empty", "not there", "cut metrics", "no data", "two results"],
+    ids=["empty", "not there", "cut metrics", "no experiment", "no data", "two results"],
 )
 def test_bad_records(runs, tmp_path, command, spoil, shown):
     """One message, no traceback, exit code 2; also where another folder is good."""

@@ -4,23 +4,25 @@ import dataclasses
 from collections import Counter
 
 import pytest
-from fake_records import PAPER, SMALL, flat, records, small, write
+from fake_records import SMALL, flat, records, small, write
 
-from padam_optax.experiments.spec import OPTIMIZERS
-from padam_optax.records.store import Record, read_all
+from padam_optax.experiments.methods import METHODS
+from padam_optax.experiments.paper import PAPER_METHODS
+from padam_optax.records.record import Record
+from padam_optax.records.store import read_all
 from padam_optax.report.claims import (
     CLAIMS,
     Evidence,
     Verdict,
     findings,
-    inconsistencies,
     on_records,
     on_tables,
-    paired_interval,
     together,
     verdict,
 )
-from padam_optax.report.results import Paper
+from padam_optax.report.inconsistencies import inconsistencies
+from padam_optax.report.results import PAPER, Paper, Results
+from padam_optax.report.summary import paired_interval
 
 SHOWN, NOT_SHOWN, CANNOT_TELL = Verdict.SHOWN, Verdict.NOT_SHOWN, Verdict.CANNOT_TELL
 
@@ -28,7 +30,7 @@ SHOWN, NOT_SHOWN, CANNOT_TELL = Verdict.SHOWN, Verdict.NOT_SHOWN, Verdict.CANNOT
 def with_value(number: int, title: str, optimizer: str, value: float) -> Paper:
     """The paper with another number in one cell."""
     table = PAPER.tables[number]
-    place = list(OPTIMIZERS).index(optimizer)
+    place = PAPER_METHODS.index(optimizer)
     rows = [
         dataclasses.replace(row, values=(*row.values[:place], value, *row.values[place + 1 :]))
         if row.title == title
@@ -70,7 +72,7 @@ class TestOnTables:
         assert found == ([] if exception is None else [exception])
 
     def test_words(self):
-        found = findings(with_value(1, "VGGNet", "sgdm", 94.5), [])
+        found = findings(Results(with_value(1, "VGGNet", "sgdm", 94.5)))
         assert [finding.on_tables for finding in found] == [
             "Does not hold: it is true of 9 of 10 rows.",
             "Holds: it is true of 2 of 2 rows.",
@@ -210,7 +212,7 @@ def evidence(
     """The only one of a claim and a rival, and of what else is said."""
     (only,) = [
         each
-        for each in on_records(paper, found)
+        for each in on_records(Results(paper, found))
         if (each.claim, each.rival) == (claim, rival)
         and all(getattr(each, name) == value for name, value in where.items())
         and (where or each.of_paper)
@@ -218,7 +220,7 @@ def evidence(
     return only
 
 
-CELLS = {optimizer: SMALL.experiments[f"small-{optimizer}"] for optimizer in OPTIMIZERS}
+CELLS = {optimizer: SMALL.experiments[f"small-{optimizer}"] for optimizer in PAPER_METHODS}
 
 
 class TestOnRecords:
@@ -227,7 +229,7 @@ class TestOnRecords:
         records(tmp_path, CELLS["sgdm"], [0.10, 0.11, 0.12])
         found = records(tmp_path, CELLS["padam"], [0.09, 0.09, 0.09])
         only = evidence(found, "accuracy")
-        assert (only.experiment, only.variant, only.metric) == ("small", "cifar10", "test_error")
+        assert (only.experiment, only.conditions, only.metric) == ("small", "cifar10", "test_error")
         assert only.of_paper
         assert (only.n, only.runs, only.diverged) == (3, (3, 3), (0, 0))
         assert only.difference == pytest.approx(2)
@@ -251,7 +253,7 @@ class TestOnRecords:
         rival = "sgdm" if claim == "accuracy" else "adam"
         records(tmp_path, CELLS[rival], [0.0621, 0.1621, 0.2621])
         found = records(tmp_path, CELLS["padam"], padam)
-        assert evidence(found, claim, OPTIMIZERS[rival]).verdict is expected
+        assert evidence(found, claim, METHODS[rival].title).verdict is expected
 
     def test_seeds_of_both_only(self, tmp_path):
         records(tmp_path, CELLS["sgdm"], {0: 0.10, 1: 0.11, 2: 0.12})
@@ -285,8 +287,9 @@ class TestOnRecords:
             ("yogi", [0.11, 0.10, 0.12]),
         ):
             found = records(tmp_path, CELLS[optimizer], errors)
+        results = Results(SMALL, found)
         verdicts = {
-            each.rival: each.verdict for each in on_records(SMALL, found) if each.claim == "adaptive" and each.of_paper
+            each.rival: each.verdict for each in on_records(results) if each.claim == "adaptive" and each.of_paper
         }
         assert verdicts == {
             "Adam": SHOWN,
@@ -295,7 +298,7 @@ class TestOnRecords:
             "Yogi": CANNOT_TELL,
             "AdaBound": CANNOT_TELL,
         }
-        (finding,) = [finding for finding in findings(SMALL, found) if finding.claim is CLAIMS["adaptive"]]
+        (finding,) = [finding for finding in findings(results) if finding.claim is CLAIMS["adaptive"]]
         assert finding.verdict is NOT_SHOWN
 
     @pytest.mark.parametrize(("padam", "expected"), [(1.0, SHOWN), (3.0, NOT_SHOWN)])
@@ -309,7 +312,9 @@ class TestOnRecords:
                     seed,
                     lambda epoch, early=early: {"train_loss": early * epoch if epoch <= 2 else 5.0 / early},
                 )
-        paper = dataclasses.replace(SMALL, experiments={f"small-{name}": small(name, epochs=20) for name in OPTIMIZERS})
+        paper = dataclasses.replace(
+            SMALL, experiments={f"small-{name}": small(name, epochs=20) for name in PAPER_METHODS}
+        )
         only = evidence(read_all(tmp_path), "start", paper=paper)
         assert only.difference == pytest.approx(1.5 * (2.0 - padam))
         assert only.verdict is expected
@@ -328,7 +333,10 @@ class TestOnRecords:
         found = records(tmp_path, SMALL.experiments["small-padam-p1_4"], [0.05, 0.06, 0.07])
         assert evidence(found, "middle", "p = 1/16").verdict is SHOWN
         assert evidence(found, "middle", "p = 1/4").verdict is NOT_SHOWN
-        assert [each.rival for each in on_records(SMALL, found) if each.claim == "middle"] == ["p = 1/16", "p = 1/4"]
+        assert [each.rival for each in on_records(Results(SMALL, found)) if each.claim == "middle"] == [
+            "p = 1/16",
+            "p = 1/4",
+        ]
 
     def test_other_data_and_lengths_are_not_the_papers(self, tmp_path):
         """They get verdicts of their own, and none counts for the paper's experiments."""
@@ -336,17 +344,17 @@ class TestOnRecords:
             records(tmp_path / "jpeg", CELLS[optimizer], errors, label="cifar10-jpeg")
             records(tmp_path / "short", CELLS[optimizer].with_epochs(2), errors)
         found = read_all(tmp_path)
-        for variant in ("cifar10-jpeg", "cifar10, 2 of 3 epochs"):
-            only = evidence(found, "accuracy", variant=variant)
+        for conditions in ("cifar10-jpeg", "cifar10, 2 of 3 epochs"):
+            only = evidence(found, "accuracy", conditions=conditions)
             assert (only.n, only.verdict, only.of_paper) == (3, SHOWN, False)
-        (finding,) = [finding for finding in findings(SMALL, found) if finding.claim is CLAIMS["accuracy"]]
+        (finding,) = [finding for finding in findings(Results(SMALL, found)) if finding.claim is CLAIMS["accuracy"]]
         assert finding.verdict is CANNOT_TELL
         assert "cannot tell (0 of 1 comparisons have 3 pairs of runs or more)" in finding.on_runs
 
     def test_pairs_are_of_one_label(self, tmp_path):
         records(tmp_path / "a", CELLS["sgdm"], [0.2, 0.2, 0.2])
         records(tmp_path / "b", CELLS["padam"], [0.1, 0.1, 0.1], label="cifar10-jpeg")
-        assert {each.n for each in on_records(SMALL, read_all(tmp_path))} == {0}
+        assert {each.n for each in on_records(Results(SMALL, read_all(tmp_path)))} == {0}
 
     def test_our_suites(self, tmp_path):
         for optimizer, errors in (("sgdm", [0.2, 0.2, 0.2]), ("padam", [0.1, 0.1, 0.1])):
@@ -357,13 +365,13 @@ class TestOnRecords:
 
     def test_nothing_recorded(self):
         """Every comparison of the paper is there all the same, and none can tell."""
-        found = on_records(PAPER, [])
+        found = on_records(Results(PAPER))
         counts = {claim: sum(each.claim == claim for each in found) for claim in CLAIMS}
         assert counts == {"accuracy": 10, "perplexity": 2, "adaptive": 60, "start": 10, "middle": 8}
         assert {(each.n, each.difference, each.verdict, each.of_paper) for each in found} == {
             (0, None, CANNOT_TELL, True)
         }
-        assert [finding.runs_grid() for finding in findings(PAPER, [])] == [None] * len(CLAIMS)
+        assert [finding.runs_grid() for finding in findings(Results(PAPER))] == [None] * len(CLAIMS)
 
 
 GRID = """\
@@ -392,6 +400,6 @@ def test_markdown(tmp_path):
     ):
         records(tmp_path, CELLS[optimizer], errors)
     write(tmp_path, CELLS["amsgrad"], 0, flat(test_error=0.5), done=1, diverged=True)
-    grids = dict(zip(CLAIMS, (each.runs_grid() for each in findings(SMALL, read_all(tmp_path))), strict=True))
+    grids = dict(zip(CLAIMS, (each.runs_grid() for each in findings(Results(SMALL, read_all(tmp_path)))), strict=True))
     assert grids["adaptive"].markdown() == GRID
     assert grids["perplexity"] is grids["accuracy"] is grids["middle"] is None

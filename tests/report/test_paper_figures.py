@@ -5,12 +5,15 @@ import dataclasses
 import matplotlib.image
 import numpy as np
 import pytest
-from fake_records import PAPER, flat, records, write
+from fake_records import flat, records, write
 
 from padam_optax.experiments.cifar import P_VALUES
-from padam_optax.experiments.spec import OPTIMIZERS
-from padam_optax.records.store import Record, read_all
-from padam_optax.report.figures import NUMBERS, paper_figure, save
+from padam_optax.experiments.methods import METHODS
+from padam_optax.experiments.paper import PAPER_METHODS
+from padam_optax.records.record import Record
+from padam_optax.records.store import read_all
+from padam_optax.report.figures import NUMBERS, Picture, paper_figure, save
+from padam_optax.report.results import PAPER, Results
 
 
 def short(name: str):
@@ -32,6 +35,10 @@ def all_runs(tmp_path) -> list[Record]:
         for seed in range(2):
             write(tmp_path, spec, seed, metrics)
     return read_all(tmp_path)
+
+
+def pictures_of(number: int, found: list[Record]) -> list[Picture]:
+    return paper_figure(number, Results(SHORT, found))
 
 
 def titles(figure) -> list[str]:
@@ -64,7 +71,7 @@ def test_panels(tmp_path):
     final = {"Train loss": 0.5, "Test error (%)": 20.0, "Top-5 test error (%)": 10.0, "Test perplexity": 60.0}
     assert tuple(expected) == NUMBERS
     for number in NUMBERS:
-        (picture,) = paper_figure(number, SHORT, found)
+        (picture,) = pictures_of(number, found)
         assert picture.name == f"figure-{number}"
         assert titles(picture.figure) == expected[number]
         assert [axes.get_ylabel() for axes in picture.figure.axes] == labels[number]
@@ -73,7 +80,11 @@ def test_panels(tmp_path):
             assert len(axes.lines) == (5 if number == 1 else 7)
             assert all(line.get_ydata() == pytest.approx(final[axes.get_ylabel()]) for line in axes.lines)
         (legend,) = picture.figure.legends
-        names = [f"p = {p}" for p in ("1/16", "1/8", "1/5", "1/4", "2/5")] if number == 1 else [*OPTIMIZERS.values()]
+        names = (
+            [f"p = {p}" for p in ("1/16", "1/8", "1/5", "1/4", "2/5")]
+            if number == 1
+            else [METHODS[method].title for method in PAPER_METHODS]
+        )
         assert [text.get_text() for text in legend.get_texts()] == names
         colors = {line.get_color() for line in picture.figure.axes[0].lines}
         assert len(colors) == len(names)
@@ -93,7 +104,7 @@ def test_mean_and_band(tmp_path):
             seed,
             lambda epoch, error=error: {"test_error": error / epoch, "train_loss": 1 / epoch},
         )
-    (picture,) = paper_figure(2, SHORT, read_all(tmp_path))
+    (picture,) = pictures_of(2, read_all(tmp_path))
     loss, error = picture.figure.axes[0], picture.figure.axes[3]
     assert loss.lines[0].get_ydata() == pytest.approx([1, 1 / 2, 1 / 3, 1 / 4])
     assert error.lines[0].get_xdata() == pytest.approx([1, 2, 3, 4])
@@ -106,8 +117,8 @@ def test_mean_and_band(tmp_path):
 
 def test_what_was_not_run(tmp_path):
     found = records(tmp_path, short("cifar10-vgg16-padam"), [0.1])
-    assert [len(paper_figure(number, SHORT, found)) for number in NUMBERS] == [0, 1, 0, 0]
-    (picture,) = paper_figure(2, SHORT, found)
+    assert [len(pictures_of(number, found)) for number in NUMBERS] == [0, 1, 0, 0]
+    (picture,) = pictures_of(2, found)
     assert titles(picture.figure) == ["VGGNet on cifar10, n = 1", "ResNet on cifar10", "WideResNet on cifar10"] * 2
     said = [[text.get_text() for text in axes.texts] for axes in picture.figure.axes]
     assert said == [[], ["not run"], ["not run"]] * 2
@@ -115,7 +126,7 @@ def test_what_was_not_run(tmp_path):
 
 def test_what_was_not_recorded(tmp_path):
     """Runs that have another metric only: such as of ImageNet without top-5 errors."""
-    (picture,) = paper_figure(3, SHORT, records(tmp_path, short("imagenet-vgg16-padam"), [0.1]))
+    (picture,) = pictures_of(3, records(tmp_path, short("imagenet-vgg16-padam"), [0.1]))
     said = [[text.get_text() for text in axes.texts] for axes in picture.figure.axes[:3]]
     assert said == [[], ["not recorded"], ["not run"]]
 
@@ -125,7 +136,7 @@ def test_diverged_and_unfinished_runs(tmp_path):
     for seed in range(2):
         write(tmp_path, short("cifar10-vgg16-adam"), seed, flat(test_error=0.1, train_loss=1.0), done=2, diverged=True)
     write(tmp_path, short("cifar10-vgg16-yogi"), 0, flat(test_error=0.1, train_loss=1.0), done=2)
-    (picture,) = paper_figure(2, SHORT, read_all(tmp_path))
+    (picture,) = pictures_of(2, read_all(tmp_path))
     assert [text.get_text() for text in picture.figure.axes[0].texts] == ["all diverged"]
     assert "n = 0" in titles(picture.figure)[0]
     assert picture.caption == (
@@ -134,13 +145,13 @@ def test_diverged_and_unfinished_runs(tmp_path):
 
 
 def test_unfinished_runs_alone_are_no_picture(tmp_path):
-    assert paper_figure(2, SHORT, records(tmp_path, short("cifar10-vgg16-adam"), [0.1], done=2)) == []
+    assert pictures_of(2, records(tmp_path, short("cifar10-vgg16-adam"), [0.1], done=2)) == []
 
 
 def test_n_of_several_methods(tmp_path):
     records(tmp_path, short("cifar10-vgg16-adam"), [0.1])
     found = records(tmp_path, short("cifar10-vgg16-padam"), [0.1, 0.2, 0.3])
-    (picture,) = paper_figure(2, SHORT, found)
+    (picture,) = pictures_of(2, found)
     assert titles(picture.figure)[0] == "VGGNet on cifar10, n = 1-3"
 
 
@@ -150,7 +161,7 @@ def test_other_data_and_lengths_have_pictures_of_their_own(tmp_path):
     records(tmp_path / "a", cell, [0.1])
     records(tmp_path / "b", cell, [0.2], label="cifar10-jpeg")
     records(tmp_path / "c", cell.with_epochs(2), [0.3], label="cifar10-jpeg")
-    pictures = paper_figure(2, SHORT, read_all(tmp_path))
+    pictures = pictures_of(2, read_all(tmp_path))
     assert [picture.name for picture in pictures] == [
         "figure-2",
         "figure-2-cifar10-jpeg",
@@ -169,7 +180,7 @@ def test_other_data_and_lengths_have_pictures_of_their_own(tmp_path):
 
 
 def test_png(tmp_path):
-    (picture,) = paper_figure(2, SHORT, records(tmp_path / "records", short("cifar10-vgg16-padam"), [0.1]))
+    (picture,) = pictures_of(2, records(tmp_path / "records", short("cifar10-vgg16-padam"), [0.1]))
     path = save(picture.figure, tmp_path / "folder" / "figure-2.png")
     assert [file.name for file in path.parent.iterdir()] == ["figure-2.png"]
     height, width, _ = matplotlib.image.imread(path).shape
@@ -178,4 +189,4 @@ def test_png(tmp_path):
 
 def test_no_such_figure():
     with pytest.raises(KeyError, match="no figure 5; it has 1, 2, 3, 4"):
-        paper_figure(5, PAPER, [])
+        paper_figure(5, Results(PAPER))

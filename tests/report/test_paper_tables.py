@@ -2,21 +2,22 @@
 
 import dataclasses
 import io
+import json
 import pathlib
 
 import pytest
-from fake_records import PAPER, SMALL, flat, records, small, write
+from fake_records import SMALL, flat, records, small, trial, write
+from recorded import log, recorded
 from rich.console import Console
 
 from padam_optax.experiments import EXPERIMENTS, paper
-from padam_optax.experiments.spec import OPTIMIZERS
+from padam_optax.experiments.paper import PAPER_METHODS
+from padam_optax.experiments.spec import Experiment, ImageClassification
+from padam_optax.records.record import Record, RecordError, from_json
 from padam_optax.records.store import read_all
 from padam_optax.report import page, tables, targets
 from padam_optax.report.grid import Cell, Grid, Line
-from padam_optax.report.results import Paper, collect, distinct, merged, tuning_trials
-
-LOG = pathlib.Path(__file__).parents[1] / "support" / "data" / "records"
-REPRODUCTION = pathlib.Path(__file__).parents[2] / "benchmarks" / "reproduction"
+from padam_optax.report.results import PAPER, Paper, Results, RunGroup, distinct, merged
 
 MARKDOWN = """\
 Table 1: Test accuracy (%) after 3 epochs. Measured: mean ± standard deviation over n seeds at the last epoch; \
@@ -39,6 +40,17 @@ difference: measured less paper; best mean in bold.
 """
 
 
+@pytest.fixture(scope="session")
+def results() -> Results:
+    """Those of the log, beside the paper that its runs are of."""
+    return Results(SMALL, log())
+
+
+def kinds(spec: Experiment, found: list[Record]) -> list[RunGroup]:
+    """The runs of one experiment by their conditions."""
+    return Results(Paper({}, {spec.name: spec}), found).groups([spec.name])
+
+
 def lines(grid: Grid) -> dict[tuple[str, str], list[str]]:
     """A table's cells as in Markdown, by model and what the line is; the model is named on its first line."""
     found, model = {}, ""
@@ -48,13 +60,13 @@ def lines(grid: Grid) -> dict[tuple[str, str], list[str]]:
     return found
 
 
-def test_markdown_of_the_log():
-    assert tables.paper_table(1, SMALL, read_all(LOG)).markdown() == MARKDOWN
+def test_markdown_of_the_log(results):
+    assert tables.paper_table(1, results).markdown() == MARKDOWN
 
 
-def test_terminal_table_fits_80_columns():
+def test_terminal_table_fits_80_columns(results):
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(tables.paper_table(1, SMALL, read_all(LOG)).rich_table())
+    console.print(tables.paper_table(1, results).rich_table())
     text = console.export_text()
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= 80
@@ -63,7 +75,7 @@ def test_terminal_table_fits_80_columns():
         assert part in words
 
 
-# Of each row of the paper's tables, the methods in bold there.
+# The methods in bold in each row of the paper's tables.
 BOLD = {
     1: ["Padam", "SGD-Momentum", "Padam"],
     2: ["SGD-Momentum", "Padam", "Padam", "Padam"],
@@ -75,7 +87,7 @@ BOLD = {
 @pytest.mark.parametrize("number", paper.TABLES)
 def test_nothing_run(number):
     """The paper's numbers, its best in bold, and "not run"."""
-    grid = tables.paper_table(number, PAPER, [])
+    grid = tables.paper_table(number, Results(PAPER))
     rows = paper.TABLES[number].rows
     dataset = PAPER.experiments[f"{rows[0].suite}-padam"].dataset
     assert lines(grid) == {
@@ -90,24 +102,27 @@ def test_nothing_run(number):
     bold = [[name for name, cell in zip(grid.columns, line.cells, strict=True) if cell.best] for line in printed]
     assert bold == [[name] for name in BOLD[number]]
     assert grid.notes == ()
-    assert not tables.has_runs(number, PAPER, [])
+    assert not tables.has_runs(number, Results(PAPER))
 
 
 def test_experiments_that_only_records_know_are_not_the_papers(tmp_path):
     """What has the name of a row's cell, but no specification, is not measured against the row."""
     found = records(tmp_path, small("padam", suite="ptb-lstm2"), [0.1])
-    assert Paper(paper.TABLES, {}).with_recorded(found).experiments == {}
-    assert list(Paper({}, {}).with_recorded(found).experiments) == ["ptb-lstm2-padam"]
+    unknown = Results(Paper(paper.TABLES, {}), found)
+    assert unknown.cells("ptb-lstm2") == {}
+    assert not tables.has_runs(3, unknown)
+    assert lines(tables.paper_table(3, unknown))["2-layer LSTM", "measured"] == ["not run"] * 7
+    assert list(Results(Paper({}, {}), found).experiments) == ["ptb-lstm2-padam"]
 
 
 def test_row_without_experiments():
-    grid = tables.paper_table(3, Paper(paper.TABLES, {}), [])
+    grid = tables.paper_table(3, Results(Paper(paper.TABLES, {})))
     assert lines(grid)["2-layer LSTM", "measured"] == ["not run"] * 7
 
 
 def test_no_such_table():
     with pytest.raises(KeyError, match="no table 5; it has 1, 2, 3, 4"):
-        tables.paper_table(5, PAPER, [])
+        tables.paper_table(5, Results(PAPER))
 
 
 def test_perplexities_and_top_5(tmp_path):
@@ -116,18 +131,21 @@ def test_perplexities_and_top_5(tmp_path):
         write(tmp_path, PAPER.experiments[f"ptb-lstm3-{optimizer}"], 0, flat(test_perplexity=perplexity))
     write(tmp_path, PAPER.experiments["imagenet-vgg16-adam"], 0, flat(test_error=0.25, test_error_top5=0.125))
     write(tmp_path, PAPER.experiments["imagenet-resnet18-adam"], 0, flat(test_error=0.25))
-    found = read_all(tmp_path)
-    grid = tables.paper_table(3, PAPER, found)
+    found = Results(PAPER, read_all(tmp_path))
+    grid = tables.paper_table(3, found)
     (measured,) = [line for line in grid.lines if any(cell.best and len(cell.parts) > 1 for cell in line.cells)]
     assert [name for name, cell in zip(grid.columns, measured.cells, strict=True) if cell.best] == ["Padam"]
     text = lines(grid)
     assert text["3-layer LSTM", "measured (ptb)"][-1] == "58.25 (n = 1)"
     assert text["3-layer LSTM", "difference"] == ["-1.22", *["-"] * 5, "-0.23"]
-    text = lines(tables.paper_table(2, PAPER, found))
+    text = lines(tables.paper_table(2, found))
     assert text["VGGNet, Top-1", "measured (imagenet)"][1] == "75.00 (n = 1)"
     assert text["VGGNet, Top-5", "measured (imagenet)"][1] == "87.50 (n = 1)"
     assert text["VGGNet, Top-5", "difference"][1] == "-1.62"
     assert text["Resnet, Top-5", "measured (imagenet)"][1] == "not recorded"
+
+
+CROPPED = ImageClassification(augmentation=("crop", "flip"))
 
 
 def test_settings_are_not_mixed(tmp_path):
@@ -136,12 +154,12 @@ def test_settings_are_not_mixed(tmp_path):
     for folder, changes in (
         ("a", {}),
         ("b", {"compute_dtype": "bfloat16"}),
-        ("c", {"hyperparameters": {"learning_rate": 0.3, "p": 0.125}, "augmentation": ("crop", "flip")}),
+        ("c", {"hyperparameters": {"learning_rate": 0.3, "p": 0.125}, "task": CROPPED}),
         ("d", {"hyperparameters": {"learning_rate": 0.1}}),
         ("e", {"seeds": (5,), "assumed": ("p",), "paper": ()}),
     ):
         records(tmp_path / folder, dataclasses.replace(cell, **changes), [0.1])
-    found = [key[1] for key in lines(tables.paper_table(1, SMALL, read_all(tmp_path)))]
+    found = [key[1] for key in lines(tables.paper_table(1, Results(SMALL, read_all(tmp_path))))]
     assert found == [
         "paper",
         "measured (cifar10)",
@@ -152,24 +170,33 @@ def test_settings_are_not_mixed(tmp_path):
     ]
 
 
+def without(record: Record, part: str, name: str) -> Record:
+    """A record from before a field of its experiment existed."""
+    config = json.loads(json.dumps(record.config()))
+    del config["experiment"][part][name]
+    return from_json(config, record.metrics)
+
+
 def test_setting_that_is_not_recorded_was_at_its_default(tmp_path):
     """A record from before a setting existed is not one of an experiment with another value of it."""
     (record,) = records(tmp_path, SMALL.experiments["small-padam"], [0.1])
-    del record.config["experiment"]["keep_last_batch"]
-    for spec, expected in ((small("padam"), ()), (small("padam", keep_last_batch=True), ("keep_last_batch=False",))):
-        assert [runs.variant.departures for runs in collect({"padam": spec}, [record])] == [expected]
+    old = without(record, "task", "keep_last_batch")
+    kept = small("padam", task=ImageClassification(keep_last_batch=True))
+    for spec, expected in ((small("padam"), ()), (kept, ("keep_last_batch=False",))):
+        assert [group.conditions.departures for group in kinds(spec, [old])] == [expected]
 
 
 def test_settings_of_a_language_model(tmp_path):
     """They are compared one by one, too, and come back from a record of a suite that no specification knows."""
     spec = EXPERIMENTS["ptb-mini-padam"]
-    smaller = dataclasses.replace(spec, language=dataclasses.replace(spec.language, hidden=64, eval_columns=(5, 5)))
-    for name, recorded, expected in (("a", spec, ()), ("b", smaller, ("hidden=64", "eval_columns=5+5"))):
-        found = records(tmp_path / name, recorded, [0.1])
-        assert [runs.variant.departures for runs in collect({"padam": spec}, found)] == [expected]
-    other = dataclasses.replace(smaller, name="ours-padam")
+    smaller = dataclasses.replace(spec, model_options={**spec.model_options, "hidden": 64})
+    smaller = smaller.with_task(eval_columns=(5, 5))
+    for name, run, expected in (("a", spec, ()), ("b", smaller, ("hidden=64", "eval_columns=5+5"))):
+        found = records(tmp_path / name, run, [0.1])
+        assert [group.conditions.departures for group in kinds(spec, found)] == [expected]
+    other = dataclasses.replace(smaller, name="ours-padam", suite="ours")
     found = records(tmp_path / "c", other, [0.1])
-    assert dataclasses.replace(other, paper=()) == PAPER.with_recorded(found).experiments["ours-padam"]
+    assert dataclasses.replace(other, paper=()) == Results(PAPER, found).experiments["ours-padam"]
 
 
 def test_order_of_kinds(tmp_path):
@@ -177,7 +204,7 @@ def test_order_of_kinds(tmp_path):
     cell = SMALL.experiments["small-padam"]
     for folder, (label, epochs) in enumerate([("zoo", 3), ("a", 2), ("cifar10", 1), ("a", 3)]):
         records(tmp_path / str(folder), cell.with_epochs(epochs), [0.1], label=label)
-    found = [runs.variant.text for runs in collect({"padam": cell}, read_all(tmp_path))]
+    found = [group.conditions.text for group in kinds(cell, read_all(tmp_path))]
     assert found == ["cifar10, 1 of 3 epochs", "a", "a, 2 of 3 epochs", "zoo"]
 
 
@@ -205,13 +232,12 @@ class TestDistinct:
             distinct(read_all(tmp_path))
 
     def test_two_results_of_which_one_lacks_a_setting(self, tmp_path):
-        """Not recorded is at its default, as for `collect`: both are the same seed of one line."""
+        """Not recorded is at its default, as for the conditions of a run: both are the same seed of one line."""
         records(tmp_path / "a", self.CELL, [0.1])
         records(tmp_path / "b", self.CELL, [0.2])
         old, new = read_all(tmp_path)
-        del old.config["experiment"]["keep_last_batch"]
         with pytest.raises(ValueError, match="recorded twice"):
-            distinct([old, new])
+            distinct([without(old, "task", "keep_last_batch"), new])
 
     def test_what_differs_is_kept(self, tmp_path):
         records(tmp_path / "a", self.CELL, [0.1, 0.2])
@@ -223,10 +249,12 @@ class TestDistinct:
         ("part", "name"), [("data", "label"), ("experiment", "epochs"), ("device", "kind"), (None, "seed")]
     )
     def test_lacks_something(self, tmp_path, part, name):
+        """What every report needs is refused when it is read."""
         (record,) = records(tmp_path, self.CELL, [0.1])
-        del (record.config[part] if part else record.config)[name]
-        with pytest.raises(ValueError, match=f"no '{name}'"):
-            distinct([record])
+        config = json.loads(json.dumps(record.config()))
+        del (config[part] if part else config)[name]
+        with pytest.raises(RecordError, match=f"no {f'{part}.{name}' if part else name}"):
+            from_json(config, record.metrics)
 
 
 def test_merged_remarks():
@@ -267,14 +295,14 @@ device abacus. Diverged and in no mean: Adam 1, AMSGrad 1. Not finished: AdamW 1
 
 
 def trials(tmp_path: pathlib.Path) -> list:
-    """Of a search: two of Padam's on the way to its settings."""
+    """Two of a search for Padam's settings."""
     for rate in (0.1, 0.3):
-        records(tmp_path, dataclasses.replace(small("padam"), name=f"small-padam@learning_rate={rate}"), [0.1])
+        records(tmp_path, trial(small("padam"), learning_rate=rate), [0.1])
     return read_all(tmp_path)
 
 
 def test_time_to_target_of_the_log(tmp_path):
-    found = targets.target_grids(SMALL, [*read_all(LOG), *trials(tmp_path)], "test_error", 0.1)
+    found = targets.target_grids(Results(SMALL, [*log(), *trials(tmp_path)]), "test_error", 0.1)
     assert found[0].markdown() == TARGET
     assert [grid.caption.split(":")[0] for grid in found] == [
         "small on cifar10",
@@ -303,14 +331,14 @@ def test_time_to_target_of_runs_without_times_or_that_diverged(tmp_path):
 
 
 @pytest.mark.parametrize("metric", ["test_accuracy", "seconds", "learning_rate", ""])
-def test_no_such_metric(metric):
+def test_no_such_metric(results, metric):
     with pytest.raises(ValueError, match=f"no metric '{metric}'; they have test_error, train_loss"):
-        targets.target_grids(SMALL, read_all(LOG), metric, 1.0)
+        targets.target_grids(results, metric, 1.0)
 
 
 def test_target_of_trials_only(tmp_path):
     with pytest.raises(ValueError, match="No finished run"):
-        targets.target_grids(SMALL, trials(tmp_path), "test_error", 1.0)
+        targets.target_grids(Results(SMALL, trials(tmp_path)), "test_error", 1.0)
 
 
 @pytest.mark.parametrize(
@@ -319,16 +347,20 @@ def test_target_of_trials_only(tmp_path):
 )
 def test_trials_of_the_mini_suites(suite, padams, fewest, most):
     """As the page in benchmarks/reproduction says: ten of the 35 were trained after the choice."""
-    folder = REPRODUCTION / f"{suite}-tuning"
-    counts = tuning_trials([*read_all(folder), *read_all(folder)])
-    assert counts.keys() == {f"{suite}-{optimizer}" for optimizer in OPTIMIZERS}
+    counts = dict(Results(PAPER, recorded(f"{suite}-tuning") * 2).trials)
+    assert counts.keys() == {f"{suite}-{optimizer}" for optimizer in PAPER_METHODS}
     assert counts.pop(f"{suite}-padam") == padams
     assert (min(counts.values()), max(counts.values())) == (fewest, most)
 
 
+def page_of(results: Results) -> str:
+    """The page without pictures."""
+    return page.results_page(page.contents(results), {})
+
+
 class TestPage:
-    def test_what_is_on_it(self):
-        text = page.results_page(SMALL, read_all(LOG), {})
+    def test_what_is_on_it(self, results):
+        text = page_of(results)
         assert "Made by `padam report` from 13 recorded runs: 12 finished, 2 of them diverged." in text
         assert "Data: cifar10, cifar10-jpeg. Devices: abacus, sand." in text
         assert MARKDOWN.strip() in text
@@ -338,24 +370,23 @@ class TestPage:
 
     def test_trials_are_told_from_results(self, tmp_path):
         records(tmp_path, SMALL.experiments["ours-padam"], [0.1])
-        text = page.results_page(SMALL, trials(tmp_path), {})
+        text = page_of(Results(SMALL, trials(tmp_path)))
         assert "from 1 recorded runs: 1 finished, 0 of them diverged." in text
         assert "Beside them 2 trials of searches" in text
 
     def test_claims_on_the_papers_tables_come_first(self):
-        text = page.results_page(PAPER, read_all(LOG), {})
+        text = page_of(Results(PAPER, log()))
         printed, runs = text.split("## The claims on recorded runs")
         assert "| Table 4, WideResNet | SGD-Momentum | -0.24 | ≥ -0.25 | holds |" in printed
         assert "Holds: it is true of 12 of 12 rows." in printed
         assert "Holds:" not in runs
         assert runs.count("Of the paper's experiments: cannot tell") == 5
 
-    def test_same_for_the_same_records(self):
-        found = read_all(LOG)
-        assert page.results_page(SMALL, found[::-1], {}) == page.results_page(SMALL, found, {})
+    def test_same_for_the_same_records(self, results):
+        assert page_of(Results(SMALL, log()[::-1])) == page_of(results)
 
     def test_inconsistencies_are_listed(self):
-        section = page.results_page(PAPER, [], {}).split("## Inconsistencies in the paper\n\n")[1].split("\n\n")[0]
+        section = page_of(Results(PAPER)).split("## Inconsistencies in the paper\n\n")[1].split("\n\n")[0]
         assert len(section.splitlines()) == 3
         assert "Table 4 (WideResNet) prints 76.42 and 76.66, which differ by 0.24." in section
 
@@ -365,9 +396,9 @@ class TestPage:
             records(tmp_path, SMALL.experiments[name], [0.1])
         records(tmp_path, small("padam", suite="theirs"), [0.1])
         trials(tmp_path)
-        found = read_all(tmp_path)
-        assert [suite.name for suite in tables.suites(SMALL, found)] == ["ours", "theirs"]
-        assert "ours on cifar10, 3 epochs, n = 1" in page.results_page(SMALL, found, {})
+        found = Results(SMALL, read_all(tmp_path))
+        assert [suite.name for suite in tables.suites(found)] == ["ours", "theirs"]
+        assert "ours on cifar10, 3 epochs, n = 1" in page_of(found)
 
     def test_suites_of_one_name_have_files_of_their_own(self, tmp_path):
         spec = SMALL.experiments["ours-padam"]
@@ -375,7 +406,7 @@ class TestPage:
         records(tmp_path / "b", spec, [0.1], label="other")
         records(tmp_path / "c", spec.with_epochs(2), [0.1])
         records(tmp_path / "d", small("padam", suite="alone"), [0.1])
-        found = page.suite_files(tables.suites(SMALL, read_all(tmp_path)))
+        found = page.suite_files(tables.suites(Results(SMALL, read_all(tmp_path))))
         assert [name for _, name in found] == [
             "alone",
             "ours-on-cifar10-3-epochs",

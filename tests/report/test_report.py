@@ -7,18 +7,25 @@ import pathlib
 import fake_records
 import matplotlib.image
 import pytest
+from recorded import RESULTS_PAGE, ROOT, recorded
 from rich.console import Console
 
+from padam_optax.experiments.paper import PAPER_METHODS
 from padam_optax.experiments.paper import TABLES as PAPER_TABLES
-from padam_optax.experiments.spec import OPTIMIZERS
+from padam_optax.experiments.spec import LanguageModelling
 from padam_optax.records.store import RunDirectory, read_all
-from padam_optax.report import figures, page, tables, targets
+from padam_optax.report import figures, page, summary, tables, targets
 from padam_optax.report.claims import on_records
-from padam_optax.report.results import Paper
+from padam_optax.report.results import PAPER, Paper, Results
 
 EPOCHS = 3
-# Of a paper without tables all experiments are our own, and those of the records are the only ones.
+# Where the paper has no tables all experiments are our own, and those of the records are the only ones.
 NOTHING = Paper({}, {})
+
+
+def suites_in(out: pathlib.Path, paper: Paper = NOTHING) -> list[tables.Suite]:
+    """The suites of the runs recorded in a folder."""
+    return tables.suites(Results(paper, read_all(out)))
 
 
 def write(
@@ -56,7 +63,7 @@ def suite(tmp_path_factory) -> tables.Suite:
     write(out, "yogi", 0, 0.25, 0.2)
     write(out, "yogi", 1, 0.25, 0.2, done=0, diverged=True)
     write(out, "padam", 0, 0.0512345, 0.123456)
-    (found,) = tables.suites(NOTHING, read_all(out))
+    (found,) = suites_in(out)
     return found
 
 
@@ -74,15 +81,15 @@ MARKDOWN = f"""{CAPTION}
 
 
 def test_suite(suite):
-    assert (suite.name, suite.quality, suite.runs.epochs) == ("small", "test_error", EPOCHS)
-    assert {method for method, runs in suite.runs.finished.items() if runs} == {
-        "sgdm",
-        "adam",
-        "amsgrad",
-        "yogi",
-        "padam",
+    assert (suite.name, suite.quality, suite.group.length) == ("small", "test_error", f"{EPOCHS} epochs")
+    assert {name for name, runs in suite.group.finished.items() if runs} == {
+        "small-sgdm",
+        "small-adam",
+        "small-amsgrad",
+        "small-yogi",
+        "small-padam",
     }
-    assert {method for method, runs in suite.runs.unfinished.items() if runs} == {"adamw"}
+    assert {name for name, runs in suite.group.unfinished.items() if runs} == {"small-adamw"}
 
 
 def test_markdown(suite):
@@ -97,7 +104,7 @@ def test_caption_of_equal_counts(tmp_path):
     for optimizer in ("adam", "padam"):
         for seed in range(2):
             write(tmp_path, optimizer, seed, 0.1, 0.1)
-    (suite,) = tables.suites(NOTHING, read_all(tmp_path))
+    (suite,) = suites_in(tmp_path)
     assert tables.caption(suite) == (
         "small on made-up, 3 epochs, n = 2, device abacus: mean ± standard deviation at the last epoch; best mean in"
         " bold."
@@ -106,9 +113,9 @@ def test_caption_of_equal_counts(tmp_path):
 
 def test_nothing_finished(tmp_path):
     write(tmp_path, "padam", 0, 0.1, 0.1, done=1)
-    (suite,) = tables.suites(NOTHING, read_all(tmp_path))
+    (suite,) = suites_in(tmp_path)
     assert "n = 0" in tables.caption(suite)
-    assert tables.suite_grid(suite).markdown().count("not run") == 2 * (len(OPTIMIZERS) - 1)
+    assert tables.suite_grid(suite).markdown().count("not run") == 2 * (len(PAPER_METHODS) - 1)
     assert tables.suite_grid(suite).markdown().count("not finished") == 2
     assert "**" not in tables.suite_grid(suite).markdown()
 
@@ -120,7 +127,7 @@ def test_nothing_finished(tmp_path):
 def test_mean_and_sample_deviation(tmp_path, values, mean, deviation):
     for seed, value in enumerate(values):
         write(tmp_path, "padam", seed, 0.1, value)
-    found = tables.final(read_all(tmp_path), "train_loss")
+    found = summary.final(read_all(tmp_path), "train_loss")
     assert found.n == len(values)
     assert found.mean == pytest.approx(mean)
     assert found.deviation == (None if deviation is None else pytest.approx(deviation))
@@ -129,16 +136,16 @@ def test_mean_and_sample_deviation(tmp_path, values, mean, deviation):
 def test_last_epoch_counts_not_the_best(tmp_path):
     write(tmp_path, "padam", 0, 0.4, 0.4, epochs=2)
     run = RunDirectory(tmp_path, "small-padam", 0)
-    run.start(run.read().config, 1)
+    run.start(run.read(), 1)
     run.append({"epoch": 2, "train_loss": 9.0, "test_error": 0.95})
-    assert tables.final(read_all(tmp_path), "test_error").mean == pytest.approx(5)
+    assert summary.final(read_all(tmp_path), "test_error").mean == pytest.approx(5)
 
 
 def test_suites_are_kept_apart(tmp_path):
     """By recipe, data and length; each label has a table of its own."""
     for suite, label, epochs in (("two", "a", 3), ("one", "b", 3), ("one", "a", 4), ("one", "a", 3)):
         write(tmp_path / f"{label}{epochs}", "padam", 0, 0.1, 0.1, suite=suite, label=label, epochs=epochs)
-    found = [suite.title for suite in tables.suites(NOTHING, read_all(tmp_path))]
+    found = [suite.title for suite in suites_in(tmp_path)]
     assert found == ["one on a, 4 epochs", "one on a, 3 of 4 epochs", "one on b, 3 of 4 epochs", "two on a, 3 epochs"]
 
 
@@ -162,45 +169,44 @@ def test_settings_are_kept_apart(tmp_path, changes, said, known):
         fake_records.write(
             tmp_path / "a", fake_records.small("sgdm"), seed, fake_records.flat(test_error=0.3, **metrics)
         )
-    found = read_all(tmp_path)
-    paper = Paper({}, {spec.name: spec} if known else {})
-    first, second = tables.suites(paper, found)
+    found = Results(Paper({}, {spec.name: spec} if known else {}), read_all(tmp_path))
+    first, second = tables.suites(found)
     assert (first.title, second.title) == ("small on cifar10, 3 epochs", f"small on cifar10, 3 epochs, {said}")
     assert "80.00 ± 0.00" in tables.suite_grid(first).markdown()
     assert "60.00 ± 0.00" in tables.suite_grid(second).markdown()
     assert said in tables.caption(second)
     assert len({name for _, name in page.suite_files([first, second])}) == 2
-    (evidence,) = [each for each in on_records(paper, found) if each.claim == "accuracy" and each.n]
+    (evidence,) = [each for each in on_records(found) if each.claim == "accuracy" and each.n]
     assert (evidence.n, evidence.difference) == (3, pytest.approx(10))
-    grids = targets.target_grids(paper, found, "test_error", 0.2)
+    grids = targets.target_grids(found, "test_error", 0.2)
     assert ["3 of 3" in grid.markdown() for grid in grids] == [True, False]
 
 
 def test_all_devices_are_named(tmp_path):
     for seed, device in enumerate(("lathe", "abacus")):
         write(tmp_path, "padam", seed, 0.1, 0.1, device=device)
-    (suite,) = tables.suites(NOTHING, read_all(tmp_path))
+    (suite,) = suites_in(tmp_path)
     assert "n = 2, device abacus, lathe: " in tables.caption(suite)
 
 
 def test_a_run_in_two_folders_counts_once(tmp_path):
     for folder in "ab":
         write(tmp_path / folder, "padam", 0, 0.1, 0.1)
-    (suite,) = tables.suites(NOTHING, read_all(tmp_path))
+    (suite,) = suites_in(tmp_path)
     assert "n = 1," in tables.caption(suite)
     write(tmp_path / "c", "padam", 0, 0.2, 0.1)
     with pytest.raises(ValueError, match="small-padam, seed 0, on made-up was recorded twice with different results"):
-        tables.suites(NOTHING, read_all(tmp_path))
+        suites_in(tmp_path)
 
 
 def test_language(tmp_path, monkeypatch):
     """Perplexity takes the place of the test error, and less of it is better."""
     for optimizer, perplexity in (("sgdm", 80.0), ("padam", 70.0)):
         for seed in range(2):
-            spec = fake_records.small(optimizer, suite="ptb-mini", dataset="ptb")
+            spec = fake_records.small(optimizer, suite="ptb-mini", dataset="ptb", task=LanguageModelling())
             metrics = {"train_loss": 4.0, "test_perplexity": perplexity + seed, "test_error": 0.5}
             fake_records.write(tmp_path, spec, seed, fake_records.flat(**metrics))
-    (suite,) = tables.suites(NOTHING, read_all(tmp_path))
+    (suite,) = suites_in(tmp_path)
     text = tables.suite_grid(suite).markdown()
     assert "| Test perplexity | 80.50 ± 0.71 | not run |" in text
     assert "**70.50 ± 0.71**" in text
@@ -210,18 +216,20 @@ def test_language(tmp_path, monkeypatch):
     assert perplexity.lines[0].get_ydata() == pytest.approx([80.5] * EPOCHS)
     assert loss.yaxis.get_major_formatter()(4.0) == "4"
     assert title.startswith("ptb-mini on ptb, 3 epochs")
-    found = {each.claim: each for each in on_records(NOTHING, read_all(tmp_path)) if each.rival == "SGD-Momentum"}
+    found = {
+        each.claim: each for each in on_records(Results(NOTHING, read_all(tmp_path))) if each.rival == "SGD-Momentum"
+    }
     assert found.keys() == {"perplexity", "start"}
     assert found["perplexity"].difference == pytest.approx(10)
 
 
 def test_trials_are_no_results(tmp_path):
-    """Neither by the name of a search's runs, nor where they were scored on held-out examples."""
+    """Neither the runs of a search, nor those that were scored on held-out examples."""
     spec = fake_records.small("padam")
-    for trial in (dataclasses.replace(spec, name="small-padam@p=1"), dataclasses.replace(spec, held_out=0.2)):
+    for trial in (fake_records.trial(spec, p=1.0), spec.with_task(held_out=0.2)):
         fake_records.write(tmp_path, trial, 0, fake_records.flat(test_error=0.1))
     for paper in (NOTHING, Paper({}, {spec.name: spec})):
-        assert tables.suites(paper, read_all(tmp_path)) == []
+        assert suites_in(tmp_path, paper) == []
 
 
 def test_terminal_table_fits_80_columns(suite):
@@ -253,8 +261,7 @@ def axes_of(suite, tmp_path, monkeypatch, *methods):
 
 
 def test_picture_of_three(tmp_path, monkeypatch):
-    root = pathlib.Path(__file__).parents[2]
-    (suite,) = tables.suites(fake_records.PAPER, read_all(root / "benchmarks" / "reproduction" / "cifar10-mini"))
+    (suite,) = tables.suites(Results(PAPER, recorded("cifar10-mini")))
     loss, _, _ = axes_of(suite, tmp_path, monkeypatch, figures.THREE)
     assert [line.get_label() for line in loss.get_lines()] == ["SGD-Momentum", "Adam", "Padam"]
 
@@ -288,25 +295,24 @@ def test_curves(suite, tmp_path, monkeypatch):
 def test_picture_without_a_curve(tmp_path):
     """All diverged: an empty picture rather than a warning or an error."""
     write(tmp_path, "padam", 0, 0.1, 0.1, done=1, diverged=True)
-    (suite,) = tables.suites(NOTHING, read_all(tmp_path))
+    (suite,) = suites_in(tmp_path)
     assert matplotlib.image.imread(figures.training_curves(suite, tmp_path / "curves.png")).shape == (480, 1200, 4)
 
 
 @pytest.mark.parametrize("name", ["cifar10-mini", "ptb-mini", "digits-mini"])
 def test_readme_shows_the_recorded_runs(name):
     """The tables in README are those that its records make."""
-    root = pathlib.Path(__file__).parents[2]
-    records = read_all(root / "benchmarks" / "reproduction" / name)
-    (suite,) = tables.suites(fake_records.PAPER, records)
-    assert {method: len(runs) for method, runs in suite.runs.finished.items()} == dict.fromkeys(OPTIMIZERS, 5)
+    (suite,) = tables.suites(Results(PAPER, recorded(name)))
+    counts = [(each.method, len(suite.group.finished_of(each.experiment))) for each in suite.series]
+    assert counts == [(method, 5) for method in PAPER_METHODS]
     text = tables.suite_grid(suite).markdown()
-    assert text in (root / "README.md").read_text()
-    assert text in (root / "benchmarks" / "reproduction" / "results" / "results.md").read_text()
+    assert text in (ROOT / "README.md").read_text()
+    assert text in RESULTS_PAGE.read_text()
 
 
 def test_readme_quotes_the_paper():
     """The paper's row beside the recorded one."""
     row = next(row for row in PAPER_TABLES[1].rows if row.suite == "cifar10-resnet18")
     cells = [f"**{value:.2f}**" if value == max(row.values) else f"{value:.2f}" for value in row.values]
-    text = (pathlib.Path(__file__).parents[2] / "README.md").read_text()
+    text = (ROOT / "README.md").read_text()
     assert f"| Test accuracy (%) | {' | '.join(cells)} |" in text

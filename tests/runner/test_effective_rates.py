@@ -6,7 +6,7 @@ import math
 import matplotlib.image
 import numpy as np
 import pytest
-from fake_records import small, write
+from fake_records import small, trial, write
 
 from padam_optax.experiments import find, ptb
 from padam_optax.experiments.cifar import MINI_CHOICES
@@ -89,8 +89,7 @@ def with_rates(epoch):
 
 def test_picture(tmp_path, monkeypatch):
     for p in (0.0, 0.5):
-        spec = small("padam", hyperparameters={"learning_rate": 0.1, "p": p})
-        write(tmp_path, dataclasses.replace(spec, name=f"small-padam@p={p:g}"), 0, with_rates)
+        write(tmp_path, trial(small("padam"), p=p), 0, with_rates)
     drawn = []
     monkeypatch.setattr(report, "save", lambda figure, path: drawn.append(figure) or path)
     assert report.effective_rate_curves(read_all(tmp_path), "x.png") == "x.png"

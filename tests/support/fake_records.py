@@ -1,42 +1,54 @@
 """Records of runs that never were, to test the report on: whole specifications, numbers that a test chooses."""
 
 import dataclasses
+import json
 import pathlib
 from collections.abc import Callable, Iterable, Mapping
 
-from padam_optax.experiments import EXPERIMENTS, figure, paper
-from padam_optax.experiments.spec import OPTIMIZERS, Experiment, PaperResult, PaperRow, PaperTable
-from padam_optax.records.store import Record, RunDirectory, read_all
+from padam_optax.experiments.paper import PAPER_METHODS, PaperRow, PaperTable
+from padam_optax.experiments.spec import Experiment, PaperResult
+from padam_optax.records.record import DataSource, Device, Record
+from padam_optax.records.store import RunDirectory, read_all
 from padam_optax.report.results import Paper
 
 DEVICE = "abacus"
-
-# What the command has.
-PAPER = Paper(paper.TABLES, EXPERIMENTS, tuple(figure(1)))
 
 
 def small(optimizer: str, *, suite: str = "small", dataset: str = "cifar10", epochs: int = 3, **options) -> Experiment:
     """An experiment of few epochs."""
     settings = {"learning_rate": 0.1} | ({"p": 0.125} if optimizer == "padam" else {})
     values = {"model": "small-cnn", "dataset": dataset, "hyperparameters": settings, "milestones": (2,)} | options
-    return Experiment(name=f"{suite}-{optimizer}", optimizer=optimizer, epochs=epochs, **values)
+    return Experiment(name=f"{suite}-{optimizer}", suite=suite, optimizer=optimizer, epochs=epochs, **values)
+
+
+def trial(spec: Experiment, **chosen: float) -> Experiment:
+    """A run of a search for an experiment's settings."""
+    name = f"{spec.name}@{','.join(f'{setting}={value:g}' for setting, value in chosen.items())}"
+    settings = {**spec.hyperparameters, **chosen}
+    return dataclasses.replace(
+        spec, name=name, hyperparameters=settings, variant_of=spec.name, trial=tuple(chosen), paper=()
+    )
 
 
 # One table of one row, 90 for SGD, 1 more for each later method; a sweep of three values of p; one suite of ours.
-_VALUES = tuple(90.0 + number for number in range(len(OPTIMIZERS)))
+_VALUES = tuple(90.0 + number for number in range(len(PAPER_METHODS)))
 _CELLS = [
-    small(optimizer, paper=(PaperResult("test_error", value, "Table 1"),))
-    for optimizer, value in zip(OPTIMIZERS, _VALUES, strict=True)
+    small(optimizer, paper=(PaperResult("test_error", value, 1),))
+    for optimizer, value in zip(PAPER_METHODS, _VALUES, strict=True)
 ]
 SWEEP = [
     dataclasses.replace(
-        _CELLS[-1], name=f"small-padam-{name}", hyperparameters={"learning_rate": 0.1, "p": p}, paper=()
+        _CELLS[-1],
+        name=f"small-padam-{name}",
+        hyperparameters={"learning_rate": 0.1, "p": p},
+        variant_of="small-padam",
+        paper=(),
     )
     for name, p in (("p1_4", 0.25), ("p1_16", 0.0625))
 ]
 SMALL = Paper(
     {1: PaperTable("Test accuracy (%) after 3 epochs", (PaperRow("small", "Net", "test_error", _VALUES),))},
-    {spec.name: spec for spec in (*_CELLS, *SWEEP, *(small(optimizer, suite="ours") for optimizer in OPTIMIZERS))},
+    {spec.name: spec for spec in (*_CELLS, *SWEEP, *(small(optimizer, suite="ours") for optimizer in PAPER_METHODS))},
     (_CELLS[-1], *SWEEP),
 )
 
@@ -62,18 +74,13 @@ def write(
     `done` epochs are recorded, all by default; with `diverged` the next one ends the run.
     """
     directory = RunDirectory(out, spec.name, seed)
-    config = {
-        "experiment": dataclasses.asdict(dataclasses.replace(spec, hyperparameters=dict(spec.hyperparameters))),
-        "seed": seed,
-        "data": {"label": label or spec.dataset},
-        "device": {"kind": device},
-    }
-    directory.start(config, 0)
+    directory.start(Record(spec, seed, DataSource(label or spec.dataset), Device(device)), 0)
     done = spec.epochs if done is None else done
-    for epoch in range(1, done + 1):
-        directory.append({"epoch": epoch, **metrics(epoch)})
+    lines = [{"epoch": epoch, **metrics(epoch)} for epoch in range(1, done + 1)]
     if diverged:
-        directory.append({"epoch": done + 1, "diverged_step": 7 * done})
+        lines.append({"epoch": done + 1, "diverged_step": 7 * done})
+    # At once: `RunDirectory.append` waits for the disk at each line.
+    (directory.path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def records(
