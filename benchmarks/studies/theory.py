@@ -1,22 +1,27 @@
 """Measures the slopes of slopes.py, which says of what and how.
 
-    python benchmarks/theory.py [--out benchmarks/results]
+    python benchmarks/studies/theory.py [--out FILE] [--picture PNG]
 
-Prints them and writes theory.json and theory.png. About a minute on one CPU core.
+Prints them. About a minute on one CPU core.
 """
 
 import argparse
 import pathlib
+import sys
 
-from measuring import write
 from slopes import B1, B2, PROBLEMS, D, P, measure_slopes, slope_figure, slope_text
+
+# measuring.py lies beside what measures speed.
+sys.path.append(str(pathlib.Path(__file__).parents[1] / "speed"))
+from measuring import write
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=32, help="independent runs for each T")
     parser.add_argument("--constant", type=float, default=3.0, help="what Remark 4.6's Theta leaves open")
-    parser.add_argument("--out", type=pathlib.Path, help="folder for theory.json and theory.png")
+    parser.add_argument("--out", type=pathlib.Path, help="write the result as JSON")
+    parser.add_argument("--picture", type=pathlib.Path, help="draw it as a PNG")
     arguments = parser.parse_args()
 
     results = {}
@@ -33,8 +38,9 @@ def main() -> None:
         )
     if arguments.out is not None:
         settings = {"p": P, "b1": B1, "b2": B2, "d": D, "runs": arguments.runs, "constant": arguments.constant}
-        write(arguments.out / "theory.json", settings=settings, problems=results)
-        slope_figure(results, arguments.out / "theory.png")
+        write(arguments.out, settings=settings, problems=results)
+    if arguments.picture is not None:
+        slope_figure(results, arguments.picture)
 
 
 if __name__ == "__main__":

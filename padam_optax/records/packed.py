@@ -105,8 +105,9 @@ def _rows(file: str | pathlib.Path) -> list[tuple[str, dict[str, Any]]]:
 def _inside(folder: pathlib.Path, run: str, where: str) -> pathlib.Path:
     """The run's folder, which must lie in `folder` and be called as a run's."""
     parts = run.split("/")
-    # A part that is no name leads elsewhere: "", "..", on Windows "C:" and what has a backslash.
-    if not all(part == pathlib.Path(part).name for part in parts) or ".." in parts or not parts[-1].startswith("seed-"):
+    # What is no name leads elsewhere too: on Windows "C:", or a part with a backslash.
+    named = all(part not in ("", "..") and part == pathlib.Path(part).name for part in parts)
+    if not named or not parts[-1].startswith("seed-"):
         raise RecordError(
             f"{where} names the folder {run!r}; expected one within the folder to unpack to, such as"
             " cifar10-mini-padam/seed-0."

@@ -1,21 +1,27 @@
 """How `gcn.py` and `gan.py` compare optimizers: equal grids, a choice on other runs, differences paired by seed."""
 
 import dataclasses
+import importlib.metadata
 import itertools
 import math
+import pathlib
 import statistics
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import optax
 
-from padam_optax.experiments.methods import make_optimizer
+from padam_optax.experiments.methods import METHODS, make_optimizer
 from padam_optax.report.claims import paired_interval
 
-# As in the package's figures.
-COLORS = {"padam": "#D55E00", "adam": "#E69F00", "amsgrad": "#56B4E9"}
-TITLES = {"padam": "Padam", "adam": "Adam", "amsgrad": "AMSGrad"}
+# measuring.py lies beside what measures speed.
+sys.path.append(str(pathlib.Path(__file__).parents[1] / "speed"))
+from measuring import write
+
+TITLES = {name: METHODS[name].title for name in ("padam", "adam", "amsgrad")}
+COLORS = {name: METHODS[name].color for name in TITLES}
 SEEDS = (0, 1, 2, 3, 4)
 
 Setting = dict[str, float]
@@ -129,6 +135,12 @@ def comparison(values: Mapping[str, Sequence[float]], lead: str = "padam") -> di
                 "interval": paired_interval(differences),
             }
     return found
+
+
+def write_comparison(path: pathlib.Path, libraries: Sequence[str], settings: Mapping[str, Any], **result: Any) -> None:
+    """Writes a result as JSON, with the versions, the device, and what was set, also for all comparisons alike."""
+    versions = {name: importlib.metadata.version(name) for name in ("flax", "optax", *libraries)}
+    write(path, libraries=versions, settings={**settings, "seeds": SEEDS, "bias_correction": "official"}, **result)
 
 
 def setting_text(setting: Setting) -> str:
