@@ -44,7 +44,7 @@ plot_html_show_formats = False
 plot_html_show_source_link = False
 
 
-# Name of the pictures, folder of the records, and what they are compared by.
+# Name of the pictures, the records' file, and what they are compared by.
 SWEEPS = (
     ("search", "cifar10-mini-tuning", "test_error"),
     ("digits", "digits-sweep", "test_error"),
@@ -63,7 +63,7 @@ def generate(app: Any) -> None:
     for name, recorded, metric in SWEEPS:
         trials = [
             record
-            for record in read_all(HERE.parent / "benchmarks" / "reproduction" / recorded)
+            for record in read_all(HERE.parent / "benchmarks" / "records" / "suites" / f"{recorded}.jsonl")
             if record.experiment.optimizer == "padam"
         ]
         found = Sweep.of(trials, metric)

@@ -8,8 +8,8 @@ parameters multiplied by 1 + e n, where n is normal and e half of the dtype's la
 The folder is in ImageNet's form and holds noise, 80 images for training, so that an epoch has ten steps; each process
 reads its share. The network is the mini ResNet. Tasks that are not asked for keep what FILE says of them.
 
-    python benchmarks/agreement.py --cifar DIR --cifar-label NAME --ptb DIR --out FILE
-    python benchmarks/agreement.py --tasks imagenet-mini-padam --out FILE
+    python benchmarks/robustness/agreement.py --cifar DIR --cifar-label NAME --ptb DIR --out FILE
+    python benchmarks/robustness/agreement.py --tasks imagenet-mini-padam --out FILE
 """
 
 import argparse
@@ -27,20 +27,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from measuring import write
 from PIL import Image
 
 from padam_optax.cli.devices import choose_devices
 from padam_optax.experiments import find
+from padam_optax.experiments.spec import ImageClassification
 from padam_optax.runner.datasets import arrays, class_count, load_data, make_source
 from padam_optax.runner.programs import trainer_for
 from padam_optax.training.epoch import ResidentData
 from padam_optax.training.loop import Trainer, TrainState
 
+# measuring.py lies beside what measures speed.
+sys.path.append(str(pathlib.Path(__file__).parents[1] / "speed"))
+from measuring import write
+
 STEPS = 10
 FOLDER = dataclasses.replace(
-    find("imagenet-resnet18-padam"), name="imagenet-mini-padam", model="resnet10-mini", image_size=32, batch_size=8
-)
+    find("imagenet-resnet18-padam"), name="imagenet-mini-padam", model="resnet10-mini", batch_size=8
+).with_task(image_size=32)
 TASKS = ("cifar10-mini-padam", "ptb-mini-padam", FOLDER.name)
 
 
@@ -105,7 +109,7 @@ def train(name: str, options: argparse.Namespace, place: str, path: pathlib.Path
         source = make_source(experiment, data, trainer, 0)
     else:
         train_set, held_out = arrays(experiment, data)
-        if experiment.language is None:
+        if isinstance(experiment.task, ImageClassification):
             held_out = jax.tree.map(lambda array: array[: options.test_images], held_out)
         on_devices = placement.put_whole(train_set)
         state = start(trainer.init(seed, settings))

@@ -1,8 +1,7 @@
 """Padam with three 8-bit moments, 3.02 bytes a parameter: what a step takes, and what it costs in quality.
 
-    python benchmarks/eight_bit.py step [--size N] [--out RESULT.json]
-    python benchmarks/eight_bit.py train cifar10-mini --data-dir DIR --data-label cifar10-jpeg --out FOLDER --seed 0 1 2
-    python benchmarks/eight_bit.py train ptb-mini --data-dir DIR --out FOLDER --seed 0 1 2
+    python benchmarks/speed/eight_bit.py step [--size N] [--out RESULT.json]
+    python benchmarks/speed/eight_bit.py train SUITE --data-dir DIR [--data-label NAME] --out FOLDER --seed 0 1 2
 
 An experiment, not part of the library: `in_eight_bits` packs the state of any chain that holds a
 `ScaleByPartialAmsgradState`. Each group of 128 coordinates has a scale, the power of two that is not below its largest
@@ -14,7 +13,8 @@ followed every rise of the largest entry would pull all others up with it. In un
   would add its bias at every step;
 - nu_max is such a fourth power, rounded up.
 
-NaN is not kept. `low_precision.py` compares the recorded runs with those of the other dtypes.
+NaN is not kept. SUITE is cifar10-mini or ptb-mini; `studies/low_precision.py` compares the recorded runs with those
+of the other dtypes.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Tokens per second of the paper's language models in training, beside torch.nn.LSTM on the same device.
 
-    python benchmarks/lm_throughput.py [--models ptb-lstm2,ptb-lstm3] [--dtypes float32,bfloat16] [--out FILE]
+    python benchmarks/speed/lm_throughput.py [--models ptb-lstm2,ptb-lstm3] [--dtypes float32,bfloat16] [--out FILE]
 
 For each network and dtype, in one run, batch 20:
 
@@ -29,7 +29,7 @@ import numpy as np
 from measuring import median_seconds, write
 
 from padam_optax.experiments import find
-from padam_optax.experiments.spec import Experiment
+from padam_optax.experiments.spec import Experiment, LanguageModelling
 from padam_optax.runner.programs import trainer_for
 
 VOCABULARY = 10_000
@@ -40,9 +40,13 @@ def spec(name: str, dtype: str) -> Experiment:
     return dataclasses.replace(find(f"{name}-padam"), compute_dtype=dtype)
 
 
+def language(experiment: Experiment) -> LanguageModelling:
+    assert isinstance(experiment.task, LanguageModelling)
+    return experiment.task
+
+
 def vocabulary(experiment: Experiment) -> int:
-    assert experiment.language is not None
-    return experiment.language.vocabulary or VOCABULARY
+    return language(experiment).vocabulary or VOCABULARY
 
 
 def text(experiment: Experiment, steps: int) -> np.ndarray:
@@ -86,12 +90,12 @@ def pytorch(experiment: Experiment, dtype: str, repeats: int, steps: int) -> flo
     from torch import nn
     from torch.nn import functional
 
-    language = experiment.language
-    assert language is not None
+    options = experiment.model_options
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    sizes = [language.embedding, *[language.hidden] * (language.layers - 1), language.embedding]
-    embedding = nn.Embedding(vocabulary(experiment), language.embedding, device=device)
+    width = options["embedding"]
+    sizes = [width, *[options["hidden"]] * (options["layers"] - 1), width]
+    embedding = nn.Embedding(vocabulary(experiment), width, device=device)
     layers = nn.ModuleList(nn.LSTM(size_in, size, device=device) for size_in, size in itertools.pairwise(sizes))
     bias = nn.Parameter(torch.zeros(vocabulary(experiment), device=device))
     parameters = [*embedding.parameters(), *layers.parameters(), bias]
@@ -106,17 +110,17 @@ def pytorch(experiment: Experiment, dtype: str, repeats: int, steps: int) -> flo
         for step in range(steps):
             window = tokens[step * WINDOW : (step + 1) * WINDOW + 1]
             with torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16"):
-                values = locked(embedding(window[:-1]), language.input_dropout)
+                values = locked(embedding(window[:-1]), options["input_dropout"])
                 for index, layer in enumerate(layers):
                     values, state = layer(values, hidden[index])
                     hidden[index] = tuple(part.detach() for part in state)
                     last = index == len(layers) - 1
-                    values = locked(values, language.output_dropout if last else language.between_dropout)
+                    values = locked(values, options["output_dropout" if last else "between_dropout"])
                 logits = functional.linear(values, embedding.weight, bias)
                 loss = functional.cross_entropy(logits.flatten(0, 1).float(), window[1:].flatten())
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            nn.utils.clip_grad_norm_(parameters, language.gradient_clip)
+            nn.utils.clip_grad_norm_(parameters, language(experiment).gradient_clip)
             optimizer.step()
         if device == "cuda":
             torch.cuda.synchronize()

@@ -1,12 +1,12 @@
 """Time of one optimizer step beside Optax's and PyTorch's, and beside the memory traffic that none can do without.
 
-    python benchmarks/optimizer_step.py [--trees array resnet18 vgg16 leaves] [--out RESULT.json]
-    python benchmarks/optimizer_step.py --render benchmarks/results/optimizer_step-cpu.json
+    python benchmarks/speed/optimizer_step.py [--trees array resnet18 vgg16 leaves] [--out FILE]
+    python benchmarks/speed/optimizer_step.py --render FILE [--picture PNG]
 
 A step takes gradients, parameters and state and returns the last two, donated. The limit is a plain program that reads
 five arrays and writes four, as AMSGrad must, with a handful of multiplications. All programs take turns, a few steps at
 a time; a time is the median over the turns of a turn's median. Run it on an idle machine. `--render` prints the tables
-of a recorded result as Markdown and draws it as a PNG beside it.
+of a recorded result as Markdown; `--picture` draws it.
 """
 
 import argparse
@@ -319,23 +319,17 @@ print(between - began, time.perf_counter() - between)
     }
 
 
-def render(path: pathlib.Path) -> None:
-    """Prints a recorded result's tables and draws the times over the limit."""
+def draw(trees: list[dict[str, Any]], path: pathlib.Path) -> None:
+    """Draws the times over the limit, a panel a tree."""
     from matplotlib.figure import Figure
 
-    recorded = json.loads(path.read_text())
-    figure = Figure(figsize=(5 * len(recorded["trees"]), 6), layout="constrained")
-    all_axes = figure.subplots(1, len(recorded["trees"]), squeeze=False)[0]
-    for axes, result in zip(all_axes, recorded["trees"], strict=True):
-        print(
-            f"\n{result['tree']}: {result['leaves']:,} leaves, {result['parameters']:,} parameters\n\n{table(result)}"
-        )
+    figure = Figure(figsize=(5 * len(trees), 6), layout="constrained")
+    for axes, result in zip(figure.subplots(1, len(trees), squeeze=False)[0], trees, strict=True):
         rows = result["rows"][::-1]
         axes.barh([row["optimizer"] for row in rows], [row["over_limit"] for row in rows])
         axes.axvline(1, color="black", linewidth=0.8)
         axes.set(title=f"{result['tree']}: {result['parameters']:,} parameters", xlabel="Time over the limit's")
-    figure.savefig(path.with_suffix(".png"), dpi=80)
-    print(f"\nWritten: {path.with_suffix('.png')}")
+    figure.savefig(path, dpi=80)
 
 
 def main() -> None:
@@ -346,9 +340,15 @@ def main() -> None:
     parser.add_argument("--only", help="only optimizers whose name contains this, beside limit and optax.amsgrad")
     parser.add_argument("--out", type=pathlib.Path, help="write the result as JSON")
     parser.add_argument("--render", type=pathlib.Path, help="show a recorded result instead of measuring")
+    parser.add_argument("--picture", type=pathlib.Path, help="draw what --render shows as a PNG")
     arguments = parser.parse_args()
     if arguments.render is not None:
-        render(arguments.render)
+        recorded = json.loads(arguments.render.read_text())["trees"]
+        for result in recorded:
+            size = f"{result['leaves']:,} leaves, {result['parameters']:,} parameters"
+            print(f"\n{result['tree']}: {size}\n\n{table(result)}")
+        if arguments.picture is not None:
+            draw(recorded, arguments.picture)
         return
     imports = import_share(repeats=10)
     print(f"import padam_optax: {imports['share']:.1%} of import optax ({imports['optax_seconds']:.2f} s)", flush=True)

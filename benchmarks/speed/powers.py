@@ -1,11 +1,11 @@
 """Forms of the power of an accumulator: time of a whole optimizer step with each, and error.
 
-    python benchmarks/powers.py [--size 8000000] [--repeats 20] [--out benchmarks/results/powers.json]
+    python benchmarks/speed/powers.py [--size 8000000] [--repeats 20] [--out FILE]
 
-`padam_optax/_powers.py` divides the momentum by `(sqrt(nu_max) + eps)^(2p)`. Each form below computes that power inside
-one compiled step (five arrays read, four written, buffers donated), as an optimizer does; the ratio is to the same step
-without a power (p = 0: momentum SGD that still keeps its second moments), interleaved in the same run. Errors are
-relative, over nu_max in [1.2e-38, 1e38], against float64. Run it on an idle machine.
+`padam_optax/transforms/_powers.py` divides the momentum by `(sqrt(nu_max) + eps)^(2p)`. Each form below computes that
+power inside one compiled step (five arrays read, four written, buffers donated), as an optimizer does; the ratio is to
+the same step without a power (p = 0: momentum SGD that still keeps its second moments), interleaved in the same run.
+Errors are relative, over nu_max in [1.2e-38, 1e38], against float64. Run it on an idle machine.
 """
 
 import argparse
@@ -19,13 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 from measuring import write
 
-from padam_optax.transforms import _powers
+from padam_optax.transforms._powers import divide_by_power
 
 B1, B2, EPS, RATE = 0.9, 0.999, 1e-8, 0.1
 
 
 def ours(p: float) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    return lambda numerator, root: _powers.divide_by_power(numerator, root, p)
+    return lambda numerator, root: divide_by_power(numerator, root, p)
 
 
 def power(p: float) -> Callable[[jax.Array, jax.Array], jax.Array]:

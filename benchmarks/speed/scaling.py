@@ -4,7 +4,7 @@ Fake devices share one processor, so that their step time says nothing and is le
 LLVM's level changes neither, and at 0 it compiles in half the time.
 
     export XLA_FLAGS="--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
-    python benchmarks/scaling.py --out FILE
+    python benchmarks/speed/scaling.py --out FILE
 """
 
 import argparse
@@ -22,7 +22,7 @@ from measuring import median_seconds, write
 
 from padam_optax.cli.devices import choose_devices
 from padam_optax.experiments import find
-from padam_optax.experiments.spec import Experiment
+from padam_optax.experiments.spec import Experiment, LanguageModelling
 from padam_optax.runner.programs import trainer_for
 
 COLLECTIVE = re.compile(
@@ -65,15 +65,15 @@ def sent_a_device(found: dict[str, dict[str, int]], devices: int) -> float:
 def prepared(name: str, devices: int) -> Experiment:
     """The experiment with a batch that so many devices divide evenly, and windows of one length."""
     experiment = find(name)
-    language = experiment.language and dataclasses.replace(experiment.language, random_window=False)
-    batch_size = -(-experiment.batch_size // devices) * devices
-    return dataclasses.replace(experiment, batch_size=batch_size, language=language)
+    if isinstance(experiment.task, LanguageModelling):
+        experiment = experiment.with_task(random_window=False)
+    return dataclasses.replace(experiment, batch_size=-(-experiment.batch_size // devices) * devices)
 
 
 def data_for(experiment: Experiment) -> tuple[dict[str, np.ndarray], int]:
     """Zeros in the shape of a few batches, and the number of classes or words."""
-    if experiment.language is not None:
-        return {"tokens": np.zeros((experiment.language.window * STEPS + 2, experiment.batch_size), np.int32)}, 10_000
+    if isinstance(experiment.task, LanguageModelling):
+        return {"tokens": np.zeros((experiment.task.window * STEPS + 2, experiment.batch_size), np.int32)}, 10_000
     count = experiment.batch_size * STEPS
     return {"images": np.zeros((count, 32, 32, 3), np.uint8), "labels": np.zeros(count, np.int32)}, 10
 

@@ -1,6 +1,6 @@
 """Images per second of the paper's CIFAR networks in training, beside PyTorch on the same device.
 
-    python benchmarks/train_throughput.py [--models resnet18,vgg16,wrn16-4] [--dtypes float32,bfloat16] [--out FILE]
+    python benchmarks/speed/train_throughput.py [--models resnet18,vgg16,wrn16-4] [--dtypes float32] [--out FILE]
 
 For each network and dtype, in one run, batch 128, the whole training step (crop, flip, forward, backward, Padam):
 
@@ -96,7 +96,7 @@ def data() -> dict[str, np.ndarray]:
 
 
 def spec(model: str, dtype: str):
-    return dataclasses.replace(find(f"cifar10-{model}-padam"), compute_dtype=dtype, keep_last_batch=False)
+    return dataclasses.replace(find(f"cifar10-{model}-padam"), compute_dtype=dtype).with_task(keep_last_batch=False)
 
 
 def ours(model: str, dtype: str, repeats: int, steps: int) -> tuple[float, float]:

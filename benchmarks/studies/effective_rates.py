@@ -1,16 +1,15 @@
 """Records how effective learning rates fall through the decays, for several p on a mini recipe, and draws it.
 
-    python benchmarks/effective_rates.py cifar10-mini --data-dir DIR --data-label cifar10-jpeg --out FOLDER
-    python benchmarks/effective_rates.py ptb-mini --data-dir DIR --out FOLDER
+    python benchmarks/studies/effective_rates.py cifar10-mini --data-dir DIR --data-label cifar10-jpeg [--picture PNG]
+    python benchmarks/studies/effective_rates.py ptb-mini --data-dir DIR [--picture PNG]
 
-One run for each p at its own best rate (`experiments.effective_rates`), seed 0; what is there is not run again. After
-each epoch a line holds the quantiles of the rates and the median of sqrt(v_hat) + eps: of all coordinates
-(`median_root`), and of the group whose p `experiments.beyond` changes (`group_median_root`). 12 minutes on one core for
-the images, 9 for the text.
+One run for each p at its own best rate (`runner.effective_rates`), seed 0; what is there is not run again. After each
+epoch a line holds the quantiles of the rates and the median of sqrt(v_hat) + eps: of all coordinates (`median_root`),
+and of the group whose p `experiments.beyond` changes (`group_median_root`). 12 minutes on one core for the images, 9
+for the text.
 """
 
 import argparse
-import dataclasses
 import pathlib
 from typing import Any
 
@@ -18,13 +17,13 @@ import jax
 
 from padam_optax import diagnostics
 from padam_optax.experiments import find
-from padam_optax.experiments.methods import in_group
+from padam_optax.experiments.beyond import GROUPS
 from padam_optax.experiments.spec import Experiment
 from padam_optax.report.effective_rates import effective_rate_curves
 from padam_optax.runner.datasets import load_data
 from padam_optax.runner.effective_rates import MINI_RATES, PTB_MINI_RATES, observer
 from padam_optax.runner.run import run
-from padam_optax.runner.search_space import trial_name
+from padam_optax.runner.search_space import trial_of
 from padam_optax.training.loop import TrainState
 
 RATES = {"cifar10-mini": MINI_RATES, "ptb-mini": PTB_MINI_RATES}
@@ -33,7 +32,7 @@ RATES = {"cifar10-mini": MINI_RATES, "ptb-mini": PTB_MINI_RATES}
 def observed(experiment: Experiment, state: TrainState) -> dict[str, Any]:
     group = {
         jax.tree_util.keystr(path)
-        for path, inside in jax.tree_util.tree_leaves_with_path(in_group(state.params))
+        for path, inside in jax.tree_util.tree_leaves_with_path(GROUPS[experiment.suite](state.params))
         if inside
     }
     return {
@@ -48,7 +47,8 @@ def main() -> None:
     parser.add_argument("suite", choices=RATES)
     parser.add_argument("--data-dir", type=pathlib.Path, required=True)
     parser.add_argument("--data-label")
-    parser.add_argument("--out", type=pathlib.Path, required=True)
+    parser.add_argument("--out", type=pathlib.Path, default="runs/effective-rates", help="folder of the records")
+    parser.add_argument("--picture", type=pathlib.Path, help="draw the rates as a PNG")
     parser.add_argument("--p", type=float, nargs="*", help="only these")
     arguments = parser.parse_args()
 
@@ -58,12 +58,7 @@ def main() -> None:
     for p, learning_rate in RATES[arguments.suite].items():
         if arguments.p and p not in arguments.p:
             continue
-        chosen = {"p": p, "learning_rate": learning_rate}
-        own = dataclasses.replace(
-            experiment,
-            name=trial_name(experiment, chosen),
-            hyperparameters={**experiment.hyperparameters, **chosen},
-        )
+        own = trial_of(experiment, {"p": p, "learning_rate": learning_rate})
         record = run(
             own,
             0,
@@ -74,7 +69,8 @@ def main() -> None:
             on_epoch=lambda line: print(line, flush=True),
         )
         records.append(record)
-    print(effective_rate_curves(records, arguments.out / f"{arguments.suite}-effective-rates.png"))
+    if arguments.picture is not None:
+        effective_rate_curves(records, arguments.picture)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A generative adversarial network on the digits: Padam beside Adam and AMSGrad (the paper's future work).
 
-    python benchmarks/gan.py [--out benchmarks/results] [--smoke]
+    python benchmarks/studies/gan.py [--out FILE] [--picture PNG] [--smoke]
 
 Generator and discriminator are perceptrons of two hidden layers; they take steps in turn, with the same setting, on
 the non-saturating loss of Goodfellow et al. (https://arxiv.org/abs/1406.2661, section 3). Data: the 8x8 digits that
@@ -12,12 +12,11 @@ generated and to the held-out images, in the 32 features before the output of a 
 once, with a fixed seed. It is not comparable with distances in Inception's features. Of the 20 distances measured along
 a training, the score is the mean of the last five, because a GAN's distance goes up and down. Each method's setting is
 chosen from a grid of 18 by the score on the tuning images with other seeds. The methods share initial weights, batches
-and noise. Writes gan.json and gan.png. A few minutes on one CPU core.
+and noise. A few minutes on one CPU core.
 """
 
 import argparse
 import functools
-import importlib.metadata
 import pathlib
 from typing import Any
 
@@ -28,7 +27,6 @@ import numpy as np
 import optax
 from comparing import SEEDS, TITLES, Grids, Setting
 from flax import nnx
-from measuring import write
 
 from padam_optax.data.digits import CLASSES, read_digits
 from padam_optax.report.figures import new_figure, save
@@ -277,7 +275,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=2_000, help=f"a multiple of {EVALUATIONS}")
     parser.add_argument("--smoke", action="store_true", help=f"{EVALUATIONS} steps")
-    parser.add_argument("--out", type=pathlib.Path, help="folder for gan.json and gan.png")
+    parser.add_argument("--out", type=pathlib.Path, help="write the result as JSON")
+    parser.add_argument("--picture", type=pathlib.Path, help="draw it as a PNG")
     arguments = parser.parse_args()
     steps = EVALUATIONS if arguments.smoke else arguments.steps
 
@@ -287,25 +286,20 @@ def main() -> None:
     print(comparing.table_head("Frechet distance"))
     for method, row in result["frechet_distance"].items():
         print(comparing.table_line("gan", method, row, result["tuning"][method]))
+    if arguments.picture is not None:
+        draw(result, steps, arguments.picture)
+    del result["pictures"]
     if arguments.out is not None:
-        draw(result, steps, arguments.out / "gan.png")
-        del result["pictures"]
-        write(
-            arguments.out / "gan.json",
-            libraries={name: importlib.metadata.version(name) for name in ("flax", "optax", "scikit-learn")},
-            settings={
-                "steps": steps,
-                "batch": BATCH,
-                "generated": GENERATED,
-                "evaluations": EVALUATIONS,
-                "evaluations_scored": SCORED,
-                "seeds": SEEDS,
-                "tuning_seeds": TUNING_SEEDS,
-                "tuning_images": TUNING_IMAGES,
-                "bias_correction": "official",
-            },
-            **result,
-        )
+        settings = {
+            "steps": steps,
+            "batch": BATCH,
+            "generated": GENERATED,
+            "evaluations": EVALUATIONS,
+            "evaluations_scored": SCORED,
+            "tuning_seeds": TUNING_SEEDS,
+            "tuning_images": TUNING_IMAGES,
+        }
+        comparing.write_comparison(arguments.out, ["scikit-learn"], settings, **result)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A graph convolutional network on small named graphs: Padam beside Adam and AMSGrad (the paper's future work).
 
-    python benchmarks/gcn.py [--out benchmarks/results] [--smoke]
+    python benchmarks/studies/gcn.py [--out FILE] [--picture PNG] [--smoke]
 
 Kipf and Welling's network and recipe (https://arxiv.org/abs/1609.02907, sections 3.1 and 5.2): two layers with the
 renormalised adjacency, identity features, 16 hidden units, dropout of 1/2, L2 of 5e-4 on the first layer, Glorot's
@@ -13,13 +13,12 @@ accuracy is that of all other nodes after the last epoch. Three tasks, on graphs
 
 Communities are the best of 20 runs of `networkx.community.louvain_communities`. Which nodes are labelled decides most
 of the accuracy, so that a seed's value is its mean over many draws of them; the methods share draws, initial weights
-and dropout. Each method's setting is chosen from a grid of 18 by the accuracy on draws of other seeds. Writes gcn.json
-and gcn.png. Two minutes on one CPU core.
+and dropout. Each method's setting is chosen from a grid of 18 by the accuracy on draws of other seeds. Two minutes on
+one CPU core.
 """
 
 import argparse
 import functools
-import importlib.metadata
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -32,7 +31,6 @@ import numpy as np
 import optax
 from comparing import SEEDS, TITLES, Grids, Setting
 from flax import nnx
-from measuring import write
 
 from padam_optax.report.figures import new_figure, save
 
@@ -259,7 +257,8 @@ def main() -> None:
     parser.add_argument("--tuning-draws", type=int, default=20, help="the same for each seed of the tuning")
     parser.add_argument("--epochs", type=int, default=200, help="updates, a multiple of 10")
     parser.add_argument("--smoke", action="store_true", help="few draws and 20 epochs")
-    parser.add_argument("--out", type=pathlib.Path, help="folder for gcn.json and gcn.png")
+    parser.add_argument("--out", type=pathlib.Path, help="write the result as JSON")
+    parser.add_argument("--picture", type=pathlib.Path, help="draw it as a PNG")
     arguments = parser.parse_args()
     draws, tuning_draws, epochs, every = arguments.draws, arguments.tuning_draws, arguments.epochs, 10
     if arguments.smoke:
@@ -271,22 +270,17 @@ def main() -> None:
         result = results[task] = compare(task, draws, tuning_draws, epochs, every)
         for method, row in result["accuracy"].items():
             print(comparing.table_line(task, method, row, result["tuning"][method]), flush=True)
+    if arguments.picture is not None:
+        draw(results, list(range(every, epochs + 1, every)), arguments.picture)
     if arguments.out is not None:
-        write(
-            arguments.out / "gcn.json",
-            libraries={name: importlib.metadata.version(name) for name in ("flax", "optax", "networkx")},
-            settings={
-                "draws": draws,
-                "tuning_draws": tuning_draws,
-                "epochs": epochs,
-                "evaluated_every": every,
-                "seeds": SEEDS,
-                "tuning_seeds": TUNING_SEEDS,
-                "bias_correction": "official",
-            },
-            tasks=results,
-        )
-        draw(results, list(range(every, epochs + 1, every)), arguments.out / "gcn.png")
+        settings = {
+            "draws": draws,
+            "tuning_draws": tuning_draws,
+            "epochs": epochs,
+            "evaluated_every": every,
+            "tuning_seeds": TUNING_SEEDS,
+        }
+        comparing.write_comparison(arguments.out, ["networkx"], settings, tasks=results)
 
 
 if __name__ == "__main__":

@@ -1,28 +1,32 @@
 """What moments in fewer bytes cost in quality: paired differences from float32 moments, over recorded runs.
 
-    python benchmarks/low_precision.py benchmarks/reproduction benchmarks/results/low-precision [--out FILE]
+    python benchmarks/studies/low_precision.py RECORDS... [--out FILE]
 
-Runs are paired by experiment and seed. A difference is that of the last epoch's test error, in points, or test
-perplexity; above 0 is worse than float32. The interval is the 95% one of the mean difference, by Student's t; it is to
-lie within one standard deviation of float32's runs. Bytes are those of the optimizer's state in the compiled program.
+RECORDS are folders of runs or packed files: `benchmarks/records/suites` and
+`benchmarks/records/studies/low-precision.jsonl`. Runs are paired by experiment and seed. A difference is that of the
+last epoch's test error, in points, or test perplexity; above 0 is worse than float32. The interval is the 95% one of
+the mean difference, by Student's t; it is to lie within one standard deviation of float32's runs. Bytes are those of
+the optimizer's state in the compiled program.
 """
 
 import argparse
 import pathlib
 import statistics
+import sys
 from collections import defaultdict
 
 import jax
 import jax.numpy as jnp
 import optax
-from eight_bit import in_eight_bits
-from measuring import write
 
 import padam_optax
+from padam_optax.experiments.spec import LanguageModelling
 from padam_optax.records.store import read_all
 from padam_optax.report.claims import paired_interval
-from padam_optax.report.metrics import last, quality
-from padam_optax.report.results import is_trial
+
+sys.path.append(str(pathlib.Path(__file__).parents[1] / "speed"))
+from eight_bit import in_eight_bits
+from measuring import write
 
 HALF = {"mu_dtype": "bfloat16", "nu_dtype": "bfloat16"}
 OPTIMIZERS = {
@@ -56,12 +60,13 @@ def main() -> None:
     found: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
     metrics = {}
     for record in (record for folder in arguments.records for record in read_all(folder)):
-        spec = record.config["experiment"]
-        if spec["optimizer"] != "padam" or is_trial(record) or not record.finished:
+        spec = record.experiment
+        if spec.optimizer != "padam" or spec.is_trial or not record.finished:
             continue
-        metric = metrics[spec["name"]] = quality([record])
+        metric = "test_perplexity" if isinstance(spec.task, LanguageModelling) else "test_error"
+        metrics[spec.name] = metric
         scale = 100 if metric == "test_error" else 1
-        found[spec["name"]][spec.get("moment_dtype", "float32")][record.config["seed"]] = scale * last(record, metric)
+        found[spec.name][spec.moment_dtype][record.seed] = scale * record.metrics[-1][metric]
 
     rows = []
     print("| runs | moments | bytes | n | mean difference | 95% interval | standard deviation of float32 | within it |")

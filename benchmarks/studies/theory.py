@@ -1,31 +1,35 @@
-"""Measures the slopes of slopes.py, which says how.
+"""Measures the slopes of slopes.py, which says of what and how.
 
-    python benchmarks/studies/theory.py [--out benchmarks/results]
+    python benchmarks/studies/theory.py [--out FILE] [--picture PNG]
 
-Prints them and writes theory.json and theory.png. About a minute on one CPU core.
+Prints them. About a minute on one CPU core.
 """
 
 import argparse
 import pathlib
+import sys
 
-from measuring import write
 from slopes import B1, B2, OBJECTIVES, D, P, measure_slopes, slope_figure, slope_text
+
+# measuring.py lies beside what measures speed.
+sys.path.append(str(pathlib.Path(__file__).parents[1] / "speed"))
+from measuring import write
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=32, help="independent runs for each T")
     parser.add_argument("--constant", type=float, default=3.0, help="what Remark 4.6's Theta leaves open")
-    parser.add_argument("--out", type=pathlib.Path, help="folder for theory.json and theory.png")
+    parser.add_argument("--out", type=pathlib.Path, help="write the result as JSON")
+    parser.add_argument("--picture", type=pathlib.Path, help="draw it as a PNG")
     arguments = parser.parse_args()
 
     results = {}
-    for name, objective in OBJECTIVES.items():
-        result = results[name] = measure_slopes(objective, arguments.runs, arguments.constant)
+    for name, problem in OBJECTIVES.items():
+        result = results[name] = measure_slopes(problem, arguments.runs, arguments.constant)
         ratios = [row["bound_over_measured"] for row in result["rows"]]
         print(
-            f"{name:10} s {objective.s:.3f} (measured {result['measured_s']:.3f})"
-            f"  slope {slope_text(result['measured'])}"
+            f"{name:10} s {problem.s:.3f} (measured {result['measured_s']:.3f})  slope {slope_text(result['measured'])}"
             f"  late {slope_text(result['measured_late'])}  (4.3) {result['predicted_slope']:.3f}"
             f"  (4.2) {result['bound_slope']:.3f}"
             f"  bound over measured {min(ratios):.0f} to {max(ratios):.0f}"
@@ -34,8 +38,9 @@ def main() -> None:
         )
     if arguments.out is not None:
         settings = {"p": P, "b1": B1, "b2": B2, "d": D, "runs": arguments.runs, "constant": arguments.constant}
-        write(arguments.out / "theory.json", settings=settings, problems=results)
-        slope_figure(results, arguments.out / "theory.png")
+        write(arguments.out, settings=settings, problems=results)
+    if arguments.picture is not None:
+        slope_figure(results, arguments.picture)
 
 
 if __name__ == "__main__":

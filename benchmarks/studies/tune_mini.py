@@ -1,16 +1,16 @@
 """Chooses learning rates, and p for Padam, of a mini suite on data held out from training.
 
-    python benchmarks/reproduction/tune_mini.py cifar10-mini --data-dir DIR --data-label cifar10-jpeg
-    python benchmarks/reproduction/tune_mini.py ptb-mini --data-dir DIR [--optimizers sgdm,adam]
-    python benchmarks/reproduction/tune_mini.py digits-mini
+    python benchmarks/studies/tune_mini.py cifar10-mini --data-dir DIR --data-label cifar10-jpeg
+    python benchmarks/studies/tune_mini.py ptb-mini --data-dir DIR [--optimizers sgdm,adam]
+    python benchmarks/studies/tune_mini.py digits-mini
 
 Each method gets half the epochs, one seed and rates half a decade apart around the paper's (images: five; text: three),
 extended by one more rate for as long as the best is at an edge; Padam gets that for each p of the paper's section 5.
 Everything else is as in the paper. Images are chosen by the last fifth of the training images, text by the validation
-text. Records go to `<suite>-tuning` beside this file, one a configuration; what is there is not run again. The choice
-(lowest final held-out error, then lowest loss; lowest perplexity) is printed; `experiments/cifar.py` and
-`experiments/ptb.py` hold it (the digits': `experiments/demo.py`), and a test compares the two. On one core, about 50
-minutes for CIFAR-10, 70 for the text and 5 for the digits.
+text. Records go to `runs/<suite>-tuning`, one a configuration; what is there is not run again, so that `padam unpack
+benchmarks/records/suites/<suite>-tuning.jsonl` gives what was recorded before. The choice (lowest final held-out error,
+then lowest loss; lowest perplexity) is printed; `experiments/cifar.py`, `ptb.py` and `digits.py` hold it, and a test
+compares the two. On one core, about 50 minutes for CIFAR-10, 70 for the text and 5 for the digits.
 """
 
 import argparse
@@ -18,13 +18,15 @@ import dataclasses
 import pathlib
 from collections.abc import Mapping
 
-from padam_optax.experiments import EXPERIMENTS, cifar, ptb
-from padam_optax.experiments.spec import OPTIMIZERS, Experiment
-from padam_optax.records.store import Record
+from padam_optax.experiments import EXPERIMENTS, ptb
+from padam_optax.experiments.methods import METHODS
+from padam_optax.experiments.paper import PAPER_METHODS
+from padam_optax.experiments.spec import Experiment
+from padam_optax.records.record import Record
 from padam_optax.runner.datasets import load_data
 from padam_optax.runner.run import run
+from padam_optax.runner.search_space import trial_of
 
-HERE = pathlib.Path(__file__).parent
 SEED = 0
 # Section 5: "we choose the partial adaptive parameter p from ...".
 PS = (1 / 16, 1 / 8, 1 / 5, 1 / 4, 2 / 5)
@@ -52,17 +54,18 @@ class Search:
     metrics: tuple[str, ...]
 
 
+_IMAGE_SETTINGS = {name: METHODS[name].settings for name in PAPER_METHODS}
 _ADAPTIVE = ("adam", "amsgrad", "adamw", "yogi", "adabound")
 SEARCHES = {
     "cifar10-mini": Search(
-        settings=cifar.PAPER_SETTINGS,
+        settings=_IMAGE_SETTINGS,
         centres={"sgdm": -2, **dict.fromkeys(_ADAPTIVE, -6), 1 / 16: -2, 1 / 8: -2, 1 / 5: -3, 1 / 4: -3, 2 / 5: -4},
         width=2,
         held_out=0.2,
         metrics=("test_error", "test_loss"),
     ),
     "digits-mini": Search(
-        settings=cifar.PAPER_SETTINGS,
+        settings=_IMAGE_SETTINGS,
         centres={"sgdm": -2, **dict.fromkeys(_ADAPTIVE, -5), 1 / 16: -1, 1 / 8: -1, 1 / 5: -2, 1 / 4: -2, 2 / 5: -3},
         width=2,
         held_out=0.2,
@@ -94,16 +97,13 @@ def rate(half_decades: int) -> float:
 
 def variant(suite: str, optimizer: str, learning_rate: float, p: float | None) -> Experiment:
     """The experiment of one trial."""
-    base = EXPERIMENTS[f"{suite}-{optimizer}"]
-    chosen = {"learning_rate": learning_rate} | ({} if p is None else {"p": p})
-    label = ",".join(f"{name}={value:g}" for name, value in chosen.items())
-    return dataclasses.replace(
-        base.with_epochs(base.epochs // 2),
-        name=f"{base.name}@{label}",
-        hyperparameters={**SEARCHES[suite].settings[optimizer], **chosen},
-        held_out=SEARCHES[suite].held_out,
-        seeds=(SEED,),
+    base, found = EXPERIMENTS[f"{suite}-{optimizer}"], SEARCHES[suite]
+    shorter = dataclasses.replace(
+        base.with_epochs(base.epochs // 2), hyperparameters=found.settings[optimizer], seeds=(SEED,)
     )
+    if found.held_out is not None:
+        shorter = shorter.with_task(held_out=found.held_out)
+    return trial_of(shorter, {"learning_rate": learning_rate} | ({} if p is None else {"p": p}))
 
 
 def score(suite: str, record: Record) -> tuple[float, ...]:
@@ -129,15 +129,16 @@ def main() -> None:
     parser.add_argument("suite", choices=SEARCHES)
     parser.add_argument("--data-dir")
     parser.add_argument("--data-label", default="")
-    parser.add_argument("--optimizers", default=",".join(OPTIMIZERS), help="names, separated by commas")
+    parser.add_argument("--optimizers", default=",".join(PAPER_METHODS), help="names, separated by commas")
     parser.add_argument("--p", type=float, nargs="*", default=PS, help="of Padam")
     parser.add_argument("--out", type=pathlib.Path, help="folder of the records")
     arguments = parser.parse_args()
     suite = arguments.suite
+    out = arguments.out or pathlib.Path("runs") / f"{suite}-tuning"
 
     def trial(experiment: Experiment) -> Record:
         data = load_data(experiment, arguments.data_dir, arguments.data_label)
-        record = run(experiment, SEED, data, arguments.out or HERE / f"{suite}-tuning", checkpoint_every=0)
+        record = run(experiment, SEED, data, out, checkpoint_every=0)
         print(experiment.name, *SEARCHES[suite].metrics, *score(suite, record), flush=True)
         return record
 
@@ -148,7 +149,7 @@ def main() -> None:
             for record in search(suite, optimizer, p, trial).values()
         ]
         best = min(records, key=lambda record: score(suite, record))
-        print("chosen:", best.config["experiment"]["name"], *score(suite, best), flush=True)
+        print("chosen:", best.experiment.name, *score(suite, best), flush=True)
 
 
 if __name__ == "__main__":

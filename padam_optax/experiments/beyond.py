@@ -25,7 +25,7 @@ from padam_optax.experiments.methods import METHODS, ParameterGroup
 from padam_optax.experiments.spec import Experiment
 
 # The medians of sqrt(v_hat) + eps at the end of a run of the recipe's Padam, of all coordinates and of the group's:
-# benchmarks/records/effective-rates.jsonl.
+# benchmarks/records/studies/effective-rates.jsonl.
 ROOTS: dict[str, tuple[float, float]] = {"cifar10-mini": (5.1e-4, 5.5e-3), "ptb-mini": (1.2e-4, 1.1e-4)}
 GROUPS = {"cifar10-mini": ParameterGroup(most_axes=1), "ptb-mini": ParameterGroup(names=("embedding",))}
 

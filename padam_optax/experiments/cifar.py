@@ -10,7 +10,7 @@ PFLOP.
 `cifar10-mini-<optimizer>` is our recipe for a CPU core, not the paper's: 5,000 training images, flips only, all 10,000
 test images, ResNet-10 of widths 16 to 128. Every method fits its training set, so that the test accuracy shows how it
 generalises. p and the learning rates were chosen on a held-out fifth of the training images at half the epochs; the
-records of that search and of the runs are in benchmarks/reproduction. A run takes about three minutes on one core:
+records of that search and of the runs are in benchmarks/records. A run takes about three minutes on one core:
 
     padam run cifar10-mini-padam --data-dir DIR --data-label NAME
 """

@@ -9,7 +9,7 @@
 `ptb-mini-<optimizer>` is our recipe for a CPU core, not the paper's: the first 100,000 training tokens, the 2,000 words
 most frequent in them, sizes of 128, windows of 35 steps, 20 epochs, the whole validation and test texts. A run takes
 about two minutes on one core. p and the learning rates were chosen by the perplexity of the validation text at half the
-epochs; the records of that search and of the runs are in benchmarks/reproduction.
+epochs; the records of that search and of the runs are in benchmarks/records.
 
     padam run ptb-mini-padam --data-dir DIR
 """

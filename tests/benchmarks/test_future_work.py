@@ -18,7 +18,8 @@ import scipy.linalg
 import padam_optax
 
 BENCHMARKS = pathlib.Path(__file__).parents[2] / "benchmarks"
-RECORDED = {name: json.loads((BENCHMARKS / "results" / f"{name}.json").read_text()) for name in ("gcn", "gan")}
+MEASUREMENTS = BENCHMARKS / "records" / "measurements"
+RECORDED = {name: json.loads((MEASUREMENTS / f"{name}.json").read_text()) for name in ("gcn", "gan")}
 RNG = np.random.default_rng(0)
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import slopes
 
-RECORDED = json.loads((pathlib.Path(__file__).parents[2] / "benchmarks" / "results" / "theory.json").read_text())
+MEASUREMENTS = pathlib.Path(__file__).parents[2] / "benchmarks" / "records" / "measurements"
+RECORDED = json.loads((MEASUREMENTS / "theory.json").read_text())
 STEPS = (64, 128, 256, 512)
 each_objective = pytest.mark.parametrize("name", slopes.OBJECTIVES)
 

@@ -1,0 +1,86 @@
+"""Reads what records are in on disk, and writes it so that a crash or a full disk leaves what was there before."""
+
+import contextlib
+import json
+import os
+import pathlib
+from collections.abc import Generator
+from typing import Any
+
+from padam_optax.records.record import RecordError
+
+
+class StoreError(OSError):
+    """A record that cannot be written, as on a full disk; the message says what is intact."""
+
+
+def read_run(path: pathlib.Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What `config.json` and the lines of `metrics.jsonl` hold, but for a last line cut short by a crash.
+
+    Args:
+      path: A run's folder; without `metrics.jsonl` there is no line.
+
+    Raises:
+      RecordError: If a file is damaged; the message names it and the line.
+    """
+    config, metrics = path / "config.json", path / "metrics.jsonl"
+    lines = metrics.read_bytes().split(b"\n")[:-1] if metrics.is_file() else []
+    rows = [json_object(line, f"{metrics}, line {number},", "epoch") for number, line in enumerate(lines, 1)]
+    return json_object(config.read_bytes(), str(config), "experiment"), rows
+
+
+def json_object(text: bytes, where: str, *names: str) -> dict[str, Any]:
+    """A JSON object that has all of `names`.
+
+    Raises:
+      RecordError: If the text is none; the message names `where` it stands.
+    """
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"{where} is damaged: not JSON: {text[:80]!r}.") from error
+    if not isinstance(value, dict) or not all(name in value for name in names):
+        expected = ", ".join(map(repr, names))
+        raise RecordError(f"{where} is damaged: expected a JSON object with {expected}, got {text[:80]!r}.")
+    return value
+
+
+def write_whole(path: pathlib.Path, text: str) -> None:
+    """Writes a file, whole or not at all, and has it on disk on return.
+
+    Raises:
+      StoreError: If it cannot be written; the file that was there before is then intact.
+    """
+    part = path.with_name(path.name + ".part")
+    with writing(path):
+        _write_out(part, "w", text)
+        part.replace(path)
+
+
+def append(path: pathlib.Path, text: str) -> None:
+    """Adds to a file and has it on disk on return.
+
+    Raises:
+      StoreError: If it cannot be written; what the file held before is then intact.
+    """
+    with writing(path):
+        _write_out(path, "a", text)
+
+
+@contextlib.contextmanager
+def writing(path: pathlib.Path) -> Generator[None]:
+    """Turns an error of the disk into a `StoreError` that names the file or folder."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"{path} could not be written: {error.strerror}. What was written before is intact: once this is mended,"
+            " the same command goes on from there."
+        ) from error
+
+
+def _write_out(path: pathlib.Path, mode: str, text: str) -> None:
+    with path.open(mode, encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
