@@ -1,4 +1,4 @@
-"""Measures the slopes of slopes.py, which says of what and how.
+"""Measures the slopes of slopes.py, which says how.
 
     python benchmarks/studies/theory.py [--out FILE] [--picture PNG]
 
@@ -25,11 +25,12 @@ def main() -> None:
     arguments = parser.parse_args()
 
     results = {}
-    for name, problem in OBJECTIVES.items():
-        result = results[name] = measure_slopes(problem, arguments.runs, arguments.constant)
+    for name, objective in OBJECTIVES.items():
+        result = results[name] = measure_slopes(objective, arguments.runs, arguments.constant)
         ratios = [row["bound_over_measured"] for row in result["rows"]]
         print(
-            f"{name:10} s {problem.s:.3f} (measured {result['measured_s']:.3f})  slope {slope_text(result['measured'])}"
+            f"{name:10} s {objective.s:.3f} (measured {result['measured_s']:.3f})"
+            f"  slope {slope_text(result['measured'])}"
             f"  late {slope_text(result['measured_late'])}  (4.3) {result['predicted_slope']:.3f}"
             f"  (4.2) {result['bound_slope']:.3f}"
             f"  bound over measured {min(ratios):.0f} to {max(ratios):.0f}"

@@ -105,8 +105,8 @@ def run(
     """Train experiments and record them under OUT/NAME/seed-SEED.
 
     A run that was stopped goes on from its last checkpoint, on other devices too; a finished one is not run again. The
-    deadline, SIGTERM and Ctrl-C leave a checkpoint. Several devices divide each batch among them. Where several processes
-    train together, each runs this command; OUT is a folder that all of them see, and process 0 writes and prints.
+    deadline, SIGTERM and Ctrl-C leave a checkpoint. Several devices divide each batch among them. Several processes
+    train together where each runs this command; OUT is a folder that all of them see, and process 0 writes and prints.
     """
     with errors_in_one_line():
         specs = selected(names or [], table, figure)

@@ -5,7 +5,6 @@ import dataclasses
 import functools
 import importlib
 import itertools
-import pathlib
 import re
 
 import jax
@@ -13,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from recorded import recorded
 
 from padam_optax.experiments import EXPERIMENTS, beyond, digits, figure, find, paper, ptb, pydoc, register, table
 from padam_optax.experiments.cifar import FIGURE_1, MINI_CHOICES
@@ -20,11 +20,8 @@ from padam_optax.experiments.methods import METHODS, MethodContext, make_optimiz
 from padam_optax.experiments.paper import PAPER_METHODS
 from padam_optax.experiments.spec import Experiment, ImageClassification, LanguageModelling, Role
 from padam_optax.records.record import Record
-from padam_optax.records.store import read_all
 from padam_optax.runner.datasets import DATASETS, ImageDataset, TextDataset
 from padam_optax.runner.programs import AUGMENTATIONS, MODELS, build_model, trainer_for
-
-REPRODUCTION = pathlib.Path(__file__).parents[2] / "benchmarks" / "reproduction"
 
 PAPER_SETTINGS = {name: METHODS[name].settings for name in PAPER_METHODS}
 # The paper's settings, and what was chosen instead, by suite.
@@ -318,8 +315,7 @@ def tuning():
 @functools.cache
 def trials(suite: str, name: str) -> list[Record]:
     """Records of the search for an optimizer's settings."""
-    folder = REPRODUCTION / f"{suite}-tuning"
-    return [record for record in read_all(folder) if record.experiment.optimizer == name]
+    return [record for record in recorded(f"{suite}-tuning") if record.experiment.optimizer == name]
 
 
 each_search = pytest.mark.parametrize(("suite", "name"), list(itertools.product(CHOICES, PAPER_METHODS)))

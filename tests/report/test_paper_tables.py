@@ -346,7 +346,7 @@ def test_target_of_trials_only(tmp_path):
     [("cifar10-mini", 29, 5, 7), ("ptb-mini", 35, 4, 6), ("digits-mini", 30, 5, 7)],
 )
 def test_trials_of_the_mini_suites(suite, padams, fewest, most):
-    """As the page in benchmarks/reproduction says: ten of the 35 were trained after the choice."""
+    """As the page in benchmarks/records says: ten of the 35 were trained after the choice."""
     counts = dict(Results(PAPER, recorded(f"{suite}-tuning") * 2).trials)
     assert counts.keys() == {f"{suite}-{optimizer}" for optimizer in PAPER_METHODS}
     assert counts.pop(f"{suite}-padam") == padams

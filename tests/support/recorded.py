@@ -7,16 +7,16 @@ from padam_optax.records.record import Record
 from padam_optax.records.store import read_all
 
 ROOT = pathlib.Path(__file__).parents[2]
-RECORDED = ROOT / "benchmarks" / "reproduction"
-RESULTS_PAGE = RECORDED / "results" / "results.md"
-_EFFECTIVE_RATES = ROOT / "benchmarks" / "results" / "effective-rates"
+RECORDED = ROOT / "benchmarks" / "records"
+RESULTS_PAGE = ROOT / "benchmarks" / "reports" / "results.md"
 _LOG = pathlib.Path(__file__).parent / "data" / "records"
 
 
 @functools.cache
 def recorded(suite: str) -> list[Record]:
-    """The runs of a suite, such as `cifar10-mini` or `cifar10-mini-tuning`; tests only look at them."""
-    return read_all(_EFFECTIVE_RATES if suite == "effective-rates" else RECORDED / suite)
+    """The runs of a suite or a study, such as `cifar10-mini` or `effective-rates`; tests only look at them."""
+    (file,) = RECORDED.rglob(f"{suite}.jsonl")
+    return read_all(file)
 
 
 @functools.cache
