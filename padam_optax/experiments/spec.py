@@ -15,7 +15,7 @@ class Role(enum.Flag):
     BESIDE = 0
     """Nothing that is trained."""
     RESULT = enum.auto()
-    """What is trained: a run with another value is another run."""
+    """What is trained, so that a run with another value is another run."""
     PROGRAM = enum.auto()
     """The compiled program too; what has this role no less is an argument of it."""
     COST = enum.auto()
@@ -170,7 +170,7 @@ class Experiment:
 
     @property
     def is_trial(self) -> bool:
-        """Whether a run of it serves a choice and is no result: one of a search, or scored on held-out examples."""
+        """Whether a run of it serves a choice and is no result, as in a search or where held-out examples score it."""
         return bool(self.trial) or getattr(self.task, "held_out", None) is not None
 
     @property

@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from padam_optax.records import packed
-from padam_optax.records.files import StoreError, append, read_run, write_whole, writing
+from padam_optax.records.files import append, read_run, write_whole, writing
 from padam_optax.records.record import Record, from_json
-
-__all__ = ["RunDirectory", "StoreError", "read_all"]
 
 
 class RunDirectory:

@@ -13,8 +13,9 @@ import numpy as np
 
 from padam_optax.data.images import DataError
 from padam_optax.experiments.spec import Experiment
+from padam_optax.records.files import StoreError
 from padam_optax.records.record import Record, RecordError
-from padam_optax.records.store import RunDirectory, StoreError
+from padam_optax.records.store import RunDirectory
 from padam_optax.runner.datasets import Data, class_count, make_source
 from padam_optax.runner.programs import trainer_for
 from padam_optax.runner.provenance import check_same, new_record

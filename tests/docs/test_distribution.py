@@ -54,7 +54,8 @@ def test_wheel(built):
     assert "padam_optax/py.typed" in names
     assert {name.split("/")[0].split("-")[0] for name in names} == {"padam_optax"}
     assert {pathlib.PurePath(name).suffix for name in names if name.startswith("padam_optax/")} == {".py", ".typed"}
-    assert path.stat().st_size < 200_000
+    # A zip compresses each file by itself: the more rooms, the larger it is for the same code.
+    assert path.stat().st_size < 250_000
 
 
 def test_sdist(built):

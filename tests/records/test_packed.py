@@ -8,8 +8,9 @@ import pytest
 from full_disk import largest_file
 
 from padam_optax.records import packed
+from padam_optax.records.files import StoreError
 from padam_optax.records.record import RecordError
-from padam_optax.records.store import StoreError, read_all
+from padam_optax.records.store import read_all
 
 ROOT = pathlib.Path(__file__).parents[2]
 RECORDS = ROOT / "benchmarks" / "records"

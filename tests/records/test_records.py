@@ -11,8 +11,9 @@ from full_disk import largest_file
 from padam_optax.experiments import EXPERIMENTS, find
 from padam_optax.experiments.methods import ParameterGroup
 from padam_optax.experiments.spec import Experiment, ImageClassification
+from padam_optax.records.files import StoreError
 from padam_optax.records.record import DataSource, Device, Record, RecordError, SharedProgram, from_json
-from padam_optax.records.store import RunDirectory, StoreError, read_all
+from padam_optax.records.store import RunDirectory, read_all
 
 
 def begun(epochs: int = 3, name: str = "some-padam", seed: int = 0) -> Record:

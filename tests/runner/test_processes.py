@@ -13,7 +13,8 @@ from two_processes import ROOT, coordinator, pair
 
 from padam_optax.cli.devices import choose_devices, ending_together
 from padam_optax.experiments import find
-from padam_optax.records.store import RunDirectory, StoreError
+from padam_optax.records.files import StoreError
+from padam_optax.records.store import RunDirectory
 from padam_optax.runner.datasets import load_data
 from padam_optax.runner.run import run
 from padam_optax.training import processes
