@@ -18,7 +18,7 @@ _NAN = 0x7FFF0000
 
 
 def average_and_maximum(average: jax.Array, maximum: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """A new average in float32 or wider and the maximum so far in bfloat16, to both in bfloat16 as they are kept."""
+    """The new average, in float32 or wider, and the largest so far, both rounded to bfloat16 as they are kept."""
     # Rounded as float32: XLA's CPU backend takes twice as long over 16-bit integers.
     average = _averages.cast_average(average, jnp.float32)
     highest = jnp.maximum(maximum.astype(jnp.float32), upward(average)).astype(jnp.bfloat16)

@@ -94,7 +94,7 @@ def scale_by_adabound(
         dtype = _dtypes.real_dtype(wide.dtype)
         new_mu = _averages.decay_average(mu, wide, b1)
         new_nu = _averages.decay_squares(nu, wide, b2)
-        # The last is what divides.
+        # What divides comes last.
         second_moments = (new_nu,) if nu_max is None else (new_nu, jnp.maximum(nu_max, new_nu))
         t = now.t(dtype)
         ratio = jnp.asarray(final_ratio, dtype)
