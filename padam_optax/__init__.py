@@ -8,24 +8,15 @@ This module needs jax and optax only; `padam_optax.experiments` and the command 
 import importlib
 import typing
 
-from padam_optax.transforms._partial_family import (
-    ScaleByPartialAdadeltaState,
-    ScaleByPartialAdamaxState,
-    ScaleByPartialRmsState,
-    ScaleByPartialRssState,
-    ScaleByPartialStddevState,
-    partial_adadelta,
-    partial_adagrad,
-    partial_adamax,
-    partial_rmsprop,
-    scale_by_partial_adadelta,
-    scale_by_partial_adamax,
-    scale_by_partial_rms,
-    scale_by_partial_rss,
-    scale_by_partial_stddev,
-)
 from padam_optax.transforms.adabound import ScaleByAdaboundState, adabound, scale_by_adabound
 from padam_optax.transforms.learning_rates import convert_learning_rate
+from padam_optax.transforms.partial_adadelta import (
+    ScaleByPartialAdadeltaState,
+    partial_adadelta,
+    scale_by_partial_adadelta,
+)
+from padam_optax.transforms.partial_adagrad import ScaleByPartialRssState, partial_adagrad, scale_by_partial_rss
+from padam_optax.transforms.partial_adamax import ScaleByPartialAdamaxState, partial_adamax, scale_by_partial_adamax
 from padam_optax.transforms.partial_amsgrad import (
     BiasCorrection,
     Rounding,
@@ -33,6 +24,13 @@ from padam_optax.transforms.partial_amsgrad import (
     padam,
     padamw,
     scale_by_partial_amsgrad,
+)
+from padam_optax.transforms.partial_rmsprop import (
+    ScaleByPartialRmsState,
+    ScaleByPartialStddevState,
+    partial_rmsprop,
+    scale_by_partial_rms,
+    scale_by_partial_stddev,
 )
 from padam_optax.transforms.sampled_iterate import SampledIterateState, sampled_iterate, with_sampled_iterate
 

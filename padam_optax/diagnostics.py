@@ -16,7 +16,21 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from padam_optax.transforms import _checks, _moments, _powers
+from padam_optax.transforms import (
+    Now,
+    check_decay,
+    check_non_negative,
+    check_p,
+    common_dtype,
+    compute_dtype,
+    decay_squares,
+    divide_by_power,
+    elementwise,
+    init_nu,
+    root,
+    value_at,
+    widened,
+)
 
 __all__ = ["QUANTILES", "MeasureState", "Summary", "effective_learning_rates", "measure", "median_root", "summarize"]
 
@@ -27,7 +41,7 @@ class Summary(NamedTuple):
     """How effective learning rates are distributed; a tree of arrays, so that it can leave a compiled function.
 
     Attributes:
-      quantiles: Of all coordinates, each as often as it is; shape (number of quantiles,), float32 at least.
+      quantiles: Quantiles over all coordinates; shape (number of quantiles,), float32 at least.
       share_below: Share of all coordinates whose rate is below the threshold, float32 scalar.
       leaf_quantiles: The same quantiles of each leaf, by its name (`"['w']"` for `params["w"]`).
       leaf_share_below: The same share of each leaf, by its name.
@@ -55,7 +69,7 @@ def effective_learning_rates(
       learning_rate: :math:`\alpha_t`, a number, an array or a schedule, which is called with the index of the last
         update that the state has seen (0 before the first). By default the `learning_rate` that
         :func:`optax.inject_hyperparams` holds in `state`.
-      p: The partially adaptive parameter, likewise; by default the injected one.
+      p: The partially adaptive parameter: a number, an array or a schedule; by default the injected one.
       eps: Added to the root of `nu_max`; by default the injected one, or 1e-8, which is Padam's default.
 
     Returns:
@@ -87,20 +101,20 @@ def effective_learning_rates(
     """
     learning_rate = _given_or_injected("learning_rate", learning_rate, state)
     p = _given_or_injected("p", p, state)
-    eps = _given_or_injected("eps", eps, state, default=1e-8)
-    _checks.check_p(p, highest=1)
-    _checks.check_non_negative("eps", eps)
+    root_eps = _given_or_injected("eps", eps, state, default=1e-8)
+    check_p(p, highest=1)
+    check_non_negative("eps", root_eps)
     rates: dict[str, jax.Array] = {}
     for node in _states_with_nu_max(state):
         last = jnp.maximum(node.count - 1, 0)
-        alpha, p_now = _moments.value_at(learning_rate, last), _moments.value_at(p, last)
+        alpha, p_now = value_at(learning_rate, last), value_at(p, last)
         for path, nu_max in jax.tree_util.tree_leaves_with_path(node.nu_max):
             name = jax.tree_util.keystr(path)
             if name in rates:
                 raise ValueError(f"state must hold one nu_max for each leaf, got two for {name!r}.")
-            dtype = _moments.compute_dtype(nu_max.dtype)
-            root = jnp.sqrt(nu_max.astype(dtype)) + jnp.asarray(eps, dtype)
-            rates[name] = _powers.divide_by_power(jnp.full_like(root, alpha), root, p_now, up_to_one=True)
+            dtype = compute_dtype(nu_max.dtype)
+            base = root(nu_max.astype(dtype), root_eps)
+            rates[name] = divide_by_power(jnp.full_like(base, alpha), base, p_now, up_to_one=True)
     if not rates:
         raise ValueError("state must hold nu_max, as those of padam and optax.amsgrad do, got none.")
     return rates
@@ -121,12 +135,10 @@ def summarize(
     with the schedule bound by `functools.partial`). With `quantiles=()` nothing is sorted.
 
     Args:
-      state: As for :func:`padam_optax.diagnostics.effective_learning_rates`.
-      learning_rate: As there.
-      p: As there.
-      eps: As there.
-      quantiles: Which, in [0, 1], interpolated linearly: by default the extremes, 5%, quartiles and 95%.
-      threshold: Below which rate a coordinate counts as one that has all but stopped.
+      state, learning_rate, p, eps: As for :func:`padam_optax.diagnostics.effective_learning_rates`.
+      quantiles: The quantiles to compute, in [0, 1], interpolated linearly; by default the extremes, 5%, the quartiles
+        and 95%.
+      threshold: A coordinate with a smaller rate counts as one that has all but stopped.
 
     Returns:
       A :class:`padam_optax.diagnostics.Summary`.
@@ -160,7 +172,7 @@ def summarize(
     }
     if not rates:
         raise ValueError("state must hold nu_max of at least one coordinate, got empty leaves only.")
-    dtype = _moments.common_dtype(*(leaf.dtype for leaf in rates.values()))
+    dtype = common_dtype(*(leaf.dtype for leaf in rates.values()))
     everything = jnp.concatenate([leaf.astype(dtype) for leaf in rates.values()])
 
     def quantiles_of(leaf: jax.Array) -> jax.Array:
@@ -188,9 +200,8 @@ def median_root(
     r"""The median of :math:`\sqrt{\hat{v}_t} + \varepsilon` over the coordinates: what an effective rate divides by.
 
     Args:
-      state: As for :func:`padam_optax.diagnostics.effective_learning_rates`.
+      state, eps: As for :func:`padam_optax.diagnostics.effective_learning_rates`.
       leaves: Says by a leaf's name whether its coordinates count: those of one group of a partition, for instance.
-      eps: As there.
 
     Returns:
       A scalar, float32 at least; the root that :func:`padam_optax.convert_learning_rate` takes. The maximum only grows,
@@ -221,17 +232,17 @@ def median_root(
     ]
     if not inverse:
         raise ValueError("state must hold nu_max of at least one coordinate that counts, got none.")
-    dtype = _moments.common_dtype(*(leaf.dtype for leaf in inverse))
+    dtype = common_dtype(*(leaf.dtype for leaf in inverse))
     return 1 / jnp.median(jnp.concatenate([leaf.astype(dtype) for leaf in inverse]))
 
 
 class MeasureState(NamedTuple):
-    """State of `measure`: what it needs of Padam's second moment, beside the optimizer's own.
+    """State of `measure`: a second moment and its maximum, beside the optimizer's own.
 
     Attributes:
       count: Updates seen so far, int32 scalar.
-      nu: Second moment, as in `ScaleByPartialAmsgradState`.
-      nu_max: Its maximum so far, likewise.
+      nu: Second moment, real, shaped like the parameters, in float32 at least.
+      nu_max: Elementwise maximum of every `nu` so far, as `nu`.
     """
 
     count: jax.Array
@@ -256,11 +267,8 @@ def measure(
 
     Args:
       learning_rate: The number or schedule that the chain ends with; a schedule is called with the update count.
-      b2: Decay rate of the second moment, in [0, 1), as given to the transformation that follows.
-      eps: As given to it.
-      p: As given to it.
-      quantiles: As for :func:`padam_optax.diagnostics.summarize`; `()` spares the sorting.
-      threshold: As there.
+      b2, eps, p: The arguments of the transformation that follows.
+      quantiles, threshold: As for :func:`padam_optax.diagnostics.summarize`; with `quantiles=()` nothing is sorted.
 
     Returns:
       A :class:`optax.GradientTransformationExtraArgs` whose `update` returns a
@@ -285,35 +293,29 @@ def measure(
 
     .. seealso:: :func:`padam_optax.diagnostics.summarize`, :func:`optax.monitor`
     """
-    _checks.check_decay("b2", b2)
-    _checks.check_non_negative("eps", eps)
-    _checks.check_p(p, highest=1)
+    check_decay("b2", b2)
+    check_non_negative("eps", eps)
+    check_p(p, highest=1)
     _check_quantiles(quantiles)
 
-    def init_fn(params: optax.Params) -> MeasureState:
-        return MeasureState(
-            count=jnp.zeros([], jnp.int32),
-            nu=_moments.init_nu(params, None),
-            nu_max=_moments.init_nu(params, None),
-        )
+    def step(
+        now: Now, gradient: jax.Array, param: jax.Array | None, nu: jax.Array, nu_max: jax.Array
+    ) -> tuple[jax.Array, ...]:
+        del now, param
+        new_nu = decay_squares(nu, widened(gradient, nu), b2)
+        return gradient, new_nu, jnp.maximum(nu_max, new_nu)
+
+    moments = elementwise(MeasureState, {"nu": init_nu, "nu_max": init_nu}, step)
 
     def update_fn(
         updates: optax.Updates, state: Any, params: optax.Params | None = None, **extra_args: Any
-    ) -> tuple[Any, MeasureState]:
+    ) -> tuple[Any, optax.OptState]:
         del params, extra_args
-
-        def step(gradient: jax.Array, nu: jax.Array, nu_max: jax.Array, param: None) -> tuple[jax.Array, jax.Array]:
-            del param
-            square = _moments.squared_magnitude(_moments.widened(gradient, nu))
-            new_nu = _moments.cast_average(_moments.decay_average(nu, square, b2), nu.dtype)
-            return new_nu, jnp.maximum(nu_max, new_nu)
-
-        nu, nu_max = _moments.map_leaves(step, 2, updates, state.nu, state.nu_max, params=None)
-        new_state = MeasureState(jnp.asarray(optax.safe_increment(state.count)), nu, nu_max)
+        _, new_state = moments.update(updates, state)
         summary = summarize(new_state, learning_rate, p=p, eps=eps, quantiles=quantiles, threshold=threshold)
         return summary, new_state
 
-    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+    return optax.GradientTransformationExtraArgs(moments.init, update_fn)
 
 
 def _states_with_nu_max(state: Any) -> list[Any]:

@@ -35,7 +35,7 @@ from padam_optax import ScaleByPartialAmsgradState
 from padam_optax.experiments import find
 from padam_optax.runner.datasets import load_data
 from padam_optax.runner.run import run
-from padam_optax.transforms._rounding import mixed
+from padam_optax.transforms import hash_bits
 
 GROUP = 128
 ROUND_UP_FROM = 1e-3  # Of a code: more than float32's error in the fourth root, so that a kept maximum stays.
@@ -125,7 +125,7 @@ def pack_nu(nu: jax.Array, count: jax.Array) -> Packed:
     rows, exponents = grouped(nu)
     code = jnp.minimum(jnp.floor(255 * jnp.sqrt(jnp.sqrt(rows))), 254)
     low, high = fourth_power(code), fourth_power(code + 1)
-    noise = mixed(jax.lax.bitcast_convert_type(rows, jnp.uint32) ^ mixed(count.astype(jnp.uint32)))
+    noise = hash_bits(jax.lax.bitcast_convert_type(rows, jnp.uint32) ^ hash_bits(count.astype(jnp.uint32)))
     up = (noise >> 8).astype(jnp.float32) * 2.0**-24 * (high - low) < rows - low
     return Packed((code + up).astype(jnp.uint8), exponents)
 

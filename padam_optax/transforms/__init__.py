@@ -1,1 +1,29 @@
-"""The core: Optax transformations, one method a file. They need jax and optax only."""
+"""The core: Optax transformations, one method a file. They need jax and optax only.
+
+Users find the transformations in `padam_optax` itself. This file is the door of the folder: what other parts of the
+package, and transformations written elsewhere, share with those here is imported from it and from no private module.
+"""
+
+from padam_optax.transforms._averages import decay_squares, init_nu
+from padam_optax.transforms._checks import check_decay, check_non_negative, check_p
+from padam_optax.transforms._dtypes import common_dtype, compute_dtype, widened
+from padam_optax.transforms._elementwise import Now, elementwise, value_at
+from padam_optax.transforms._powers import divide_by_power, root
+from padam_optax.transforms._rounding import hash_bits
+
+__all__ = [
+    "Now",
+    "check_decay",
+    "check_non_negative",
+    "check_p",
+    "common_dtype",
+    "compute_dtype",
+    "decay_squares",
+    "divide_by_power",
+    "elementwise",
+    "hash_bits",
+    "init_nu",
+    "root",
+    "value_at",
+    "widened",
+]

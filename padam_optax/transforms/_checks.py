@@ -17,6 +17,12 @@ def is_normal(value: Any, dtype: Any) -> bool:
     return isinstance(value, numbers.Real) and float(value) >= float(jnp.finfo(dtype).tiny)
 
 
+def check_one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
+    """Raises ValueError unless `value` is one of the names `allowed`."""
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}.")
+
+
 def check_decay(name: str, value: Any) -> None:
     """Raises ValueError unless the Python number `value` lies in [0, 1)."""
     if isinstance(value, numbers.Real) and not 0 <= float(value) < 1:

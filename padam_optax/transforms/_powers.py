@@ -1,12 +1,12 @@
-"""The power of an accumulator, `base^(2p)`: the one place that knows how to compute it.
+"""The power of a second moment, `base^(2p)` of its root: the one place that knows how to compute it.
 
 Three forms, chosen at trace time:
 
 - p a Python number whose `2p` is a short binary fraction (1/2, 1/4, 1/8, 1/16, 3/8, ...): a chain of square roots,
   one a binary digit, each correctly rounded. It adds no measurable time to a step that is bound by memory.
 - any other p, and every traced p, in float32: `exp2(-2p log2(base))` from two polynomials and the exponent's bits.
-  `benchmarks/powers.py` times it against `jnp.power`, `exp(log)` and other forms; its relative error stays below 3e-6
-  over [1.2e-38, 1e38].
+  `benchmarks/speed/powers.py` times it against `jnp.power`, `exp(log)` and other forms; its relative error stays below
+  3e-6 over [1.2e-38, 1e38].
 - the same in float64, and for small arrays: `exp(-2p log(base))`, which compiles three times as fast, an error below
   1e-13 in float64 and 4e-6 in float32.
 """
@@ -44,6 +44,12 @@ _EXP2 = (
 )
 _MANTISSA_BITS = 23
 _SQRT_HALF_BITS = 0x3F3504F3
+
+
+def root(square: jax.Array, eps: jax.typing.ArrayLike, *, eps_in_sqrt: bool = False) -> jax.Array:
+    """`sqrt(square) + eps`, or `sqrt(square + eps)`: the base of which the power 2p is taken."""
+    added = jnp.asarray(eps, square.dtype)
+    return jnp.sqrt(square + added) if eps_in_sqrt else jnp.sqrt(square) + added
 
 
 def divide_by_power(

@@ -10,9 +10,21 @@ rounding to nearest leaves it where it is. Two other roundings, both of float32'
 import jax
 import jax.numpy as jnp
 
+from padam_optax.transforms import _averages
+
 _LOWER_HALF = 0xFFFF
 _UPPER_HALF = 0xFFFF0000
 _NAN = 0x7FFF0000
+
+
+def average_and_maximum(average: jax.Array, maximum: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The new average, in float32 or wider, and the largest so far, both rounded to bfloat16 as they are kept."""
+    # Rounded as float32: XLA's CPU backend takes twice as long over 16-bit integers.
+    average = _averages.cast_average(average, jnp.float32)
+    highest = jnp.maximum(maximum.astype(jnp.float32), upward(average)).astype(jnp.bfloat16)
+    rounded = stochastically(average, count)
+    # It never is above: this tells XLA that the average is written last, in place.
+    return jnp.where(rounded > highest.astype(jnp.float32), highest, rounded.astype(jnp.bfloat16)), highest
 
 
 def stochastically(value: jax.Array, count: jax.Array) -> jax.Array:
@@ -30,12 +42,12 @@ def stochastically(value: jax.Array, count: jax.Array) -> jax.Array:
       A float32 array that bfloat16 holds exactly.
     """
     bits = _bits(value)
-    noise = mixed(bits ^ mixed(count.astype(jnp.uint32))) >> 16
+    noise = hash_bits(bits ^ hash_bits(count.astype(jnp.uint32))) >> 16
     return _upper_half(bits + noise)
 
 
 def upward(value: jax.Array) -> jax.Array:
-    """Rounds to the smallest bfloat16 that is not below the value; arguments and result as of `stochastically`."""
+    """Rounds to the smallest bfloat16 that is not below the value; takes and returns what `stochastically` does."""
     return _upper_half(_bits(value) + jnp.uint32(_LOWER_HALF))
 
 
@@ -48,7 +60,7 @@ def _upper_half(bits: jax.Array) -> jax.Array:
     return jax.lax.bitcast_convert_type(bits & jnp.uint32(_UPPER_HALF), jnp.float32)
 
 
-def mixed(number: jax.Array) -> jax.Array:
+def hash_bits(number: jax.Array) -> jax.Array:
     """An integer hash: every bit of the result depends on every bit of `number` (Wellons' lowbias32)."""
     number = number + jnp.uint32(0x9E3779B9)
     number = (number ^ (number >> 16)) * jnp.uint32(0x21F0AAAD)

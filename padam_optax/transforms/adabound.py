@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from padam_optax.transforms import _checks, _moments
+from padam_optax.transforms import _averages, _checks, _dtypes, _powers, _stages
+from padam_optax.transforms._elementwise import Now, elementwise, value_at
 
 
 class ScaleByAdaboundState(NamedTuple):
@@ -23,7 +24,7 @@ class ScaleByAdaboundState(NamedTuple):
     count: jax.Array
     mu: optax.Updates
     nu: optax.Updates
-    nu_max: Any
+    nu_max: Any = None
 
 
 def scale_by_adabound(
@@ -81,53 +82,38 @@ def scale_by_adabound(
     _checks.check_non_negative("final_ratio", final_ratio)
     _checks.check_non_negative("gamma", gamma)
 
-    def init_fn(params: optax.Params) -> ScaleByAdaboundState:
-        return ScaleByAdaboundState(
-            count=jnp.zeros([], jnp.int32),
-            mu=_moments.init_mu(params, None),
-            nu=_moments.init_nu(params, None),
-            nu_max=_moments.init_nu(params, None) if amsbound else None,
-        )
+    def step(
+        now: Now,
+        gradient: jax.Array,
+        param: jax.Array | None,
+        mu: jax.Array,
+        nu: jax.Array,
+        nu_max: jax.Array | None = None,
+    ) -> tuple[jax.Array, ...]:
+        wide = _dtypes.widened(gradient, mu, nu)
+        dtype = _dtypes.real_dtype(wide.dtype)
+        new_mu = _averages.decay_average(mu, wide, b1)
+        new_nu = _averages.decay_squares(nu, wide, b2)
+        # What divides comes last.
+        second_moments = (new_nu,) if nu_max is None else (new_nu, jnp.maximum(nu_max, new_nu))
+        t = now.t(dtype)
+        ratio = jnp.asarray(final_ratio, dtype)
+        time = jnp.asarray(gamma, dtype) * t
+        factor = jnp.sqrt(_averages.weight_so_far(b2, t)) / _averages.weight_so_far(b1, t)
+        factor = factor / _powers.root(second_moments[-1].astype(dtype), eps)
+        # Where time is 0 (gamma = 0) the bounds are 0 and infinity: nothing is clipped.
+        upper = jnp.where(time > 0, ratio * (1 + 1 / jnp.where(time > 0, time, 1)), jnp.inf)
+        # 1 - 1/(time + 1), without its cancellation.
+        scale = jnp.clip(factor, ratio * (time / (time + 1)), upper)
+        # eps = 0 and no gradient so far, or none whose square can be told from 0, give an infinite factor.
+        unbounded = jnp.logical_or(new_mu == 0, jnp.isinf(scale))
+        update = jnp.where(unbounded, 0, scale.astype(new_mu.dtype) * new_mu)
+        return _dtypes.cast_update(update, param, mu), new_mu.astype(mu.dtype), *second_moments
 
-    def update_fn(
-        updates: optax.Updates,
-        state: Any,
-        params: optax.Params | None = None,
-        **extra_args: Any,
-    ) -> tuple[optax.Updates, ScaleByAdaboundState]:
-        del extra_args
-
-        def step(
-            gradient: jax.Array, mu: jax.Array, nu: jax.Array, nu_max: jax.Array, param: jax.Array | None
-        ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-            wide = _moments.widened(gradient, mu, nu)
-            dtype = _moments.real_dtype(wide.dtype)
-            new_mu = _moments.decay_average(mu, wide, b1)
-            new_nu = _moments.decay_average(nu, _moments.squared_magnitude(wide), b2)
-            new_nu = _moments.cast_average(new_nu, nu.dtype)
-            new_nu_max = jnp.maximum(nu_max, new_nu) if amsbound else new_nu
-            t = _moments.step_of(state.count, dtype)
-            ratio = jnp.asarray(final_ratio, dtype)
-            time = jnp.asarray(gamma, dtype) * t
-            factor = jnp.sqrt(_moments.debias(b2, t)) / _moments.debias(b1, t)
-            factor = factor / (jnp.sqrt(new_nu_max.astype(dtype)) + jnp.asarray(eps, dtype))
-            # Where time is 0 (gamma = 0) the bounds are 0 and infinity: nothing is clipped.
-            upper = jnp.where(time > 0, ratio * (1 + 1 / jnp.where(time > 0, time, 1)), jnp.inf)
-            # 1 - 1/(time + 1), without its cancellation.
-            scale = jnp.clip(factor, ratio * (time / (time + 1)), upper)
-            # eps = 0 and no gradient so far, or none whose square can be told from 0, give an infinite factor.
-            unbounded = jnp.logical_or(new_mu == 0, jnp.isinf(scale))
-            update = jnp.where(unbounded, 0, scale.astype(new_mu.dtype) * new_mu)
-            update = update.astype(_moments.update_dtype(gradient, mu, param, None))
-            return update, new_mu.astype(mu.dtype), new_nu, new_nu_max
-
-        new_updates, mu, nu, nu_max = _moments.map_leaves(
-            step, 4, updates, state.mu, state.nu, state.nu_max if amsbound else state.nu, params=params
-        )
-        count = jnp.asarray(optax.safe_increment(state.count))
-        return new_updates, ScaleByAdaboundState(count, mu, nu, nu_max if amsbound else None)
-
-    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+    moments = {"mu": _averages.init_mu, "nu": _averages.init_nu}
+    if amsbound:
+        moments["nu_max"] = _averages.init_nu
+    return elementwise(ScaleByAdaboundState, moments, step)
 
 
 def adabound(
@@ -149,16 +135,12 @@ def adabound(
 
     Args:
       learning_rate: Adam's learning rate, a number or a schedule of the update count, which starts at 0.
-      b1: Decay rate of the first moment, in [0, 1).
-      b2: Decay rate of the second moment, in [0, 1).
-      eps: Added to the root of the second moment; at least 0.
+      b1, b2, eps, gamma, amsbound: As in :func:`padam_optax.scale_by_adabound`.
       final_learning_rate: The (SGD) learning rate on which the bounds close, before any decay.
       base_learning_rate: The undecayed learning rate; by default `learning_rate`, or a schedule's value at 0.
         Required where that is traced or 0.
-      gamma: How fast the bounds close; at least 0.
       weight_decay: Coupled (L2) decay. A Python 0 leaves it out, and then `update` needs no parameters; any other
         value, traced ones included, and schedules always keep it.
-      amsbound: Whether :math:`v_t` is replaced by the maximum of its past values (AMSBound).
 
     Returns:
       The :class:`optax.GradientTransformationExtraArgs`; its updates are to be added to the parameters.
@@ -193,18 +175,18 @@ def adabound(
     elif isinstance(base_learning_rate, numbers.Real) and not float(base_learning_rate) > 0:
         raise ValueError(f"base_learning_rate must be above 0, got {base_learning_rate}.")
     return optax.chain(
-        _moments.weight_decay_stage(weight_decay),
+        _stages.weight_decay_stage(weight_decay),
         scale_by_adabound(
             b1, b2, eps, final_ratio=final_learning_rate / base_learning_rate, gamma=gamma, amsbound=amsbound
         ),
-        _moments.keeping_dtype(optax.scale_by_learning_rate(learning_rate)),
+        _stages.learning_rate_stage(learning_rate),
     )
 
 
 def _initial_rate(learning_rate: optax.ScalarOrSchedule) -> float:
     """The learning rate at step 0 as a Python number."""
     with jax.ensure_compile_time_eval():
-        rate = _moments.value_at(learning_rate, jnp.zeros([], jnp.int32))
+        rate = value_at(learning_rate, jnp.zeros([], jnp.int32))
     try:
         rate = float(rate)
     except jax.errors.ConcretizationTypeError:

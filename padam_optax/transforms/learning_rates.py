@@ -5,7 +5,8 @@ from typing import Any
 import jax
 import optax
 
-from padam_optax.transforms import _checks, _moments
+from padam_optax.transforms import _checks
+from padam_optax.transforms._elementwise import value_at
 
 
 def convert_learning_rate(
@@ -60,7 +61,7 @@ def convert_learning_rate(
         return _convert(*arguments)
 
     def converted(count: jax.Array) -> jax.Array:
-        return _convert(*(_moments.value_at(argument, count) for argument in arguments))
+        return _convert(*(value_at(argument, count) for argument in arguments))
 
     return converted
 

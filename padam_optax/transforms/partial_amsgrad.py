@@ -1,18 +1,18 @@
 """Padam, the partially adaptive momentum estimation method of Chen et al. (IJCAI 2020)."""
 
+import functools
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from padam_optax.transforms import _checks, _moments, _powers, _rounding
+from padam_optax.transforms import _averages, _checks, _dtypes, _powers, _rounding, _stages
+from padam_optax.transforms._elementwise import Now, elementwise
 
 BiasCorrection: TypeAlias = Literal["none", "official", "debiased"]
-_BIAS_CORRECTIONS = ("none", "official", "debiased")
 Rounding: TypeAlias = Literal["stochastic", "nearest"]
-_ROUNDINGS = ("stochastic", "nearest")
 
 
 class ScaleByPartialAmsgradState(NamedTuple):
@@ -127,84 +127,45 @@ def scale_by_partial_amsgrad(
     _checks.check_p(
         p, highest=1 if allow_unproven_p else 0.5, hint=" allow_unproven_p=True takes p up to 1 nevertheless."
     )
-    if bias_correction not in _BIAS_CORRECTIONS:
-        raise ValueError(f"bias_correction must be one of {', '.join(_BIAS_CORRECTIONS)}; got {bias_correction!r}.")
-    if nu_rounding not in _ROUNDINGS:
-        raise ValueError(f"nu_rounding must be one of {', '.join(_ROUNDINGS)}; got {nu_rounding!r}.")
+    _checks.check_one_of("bias_correction", bias_correction, get_args(BiasCorrection))
+    _checks.check_one_of("nu_rounding", nu_rounding, get_args(Rounding))
     _checks.check_real_dtype("nu_dtype", nu_dtype)
 
-    def init_fn(params: optax.Params) -> ScaleByPartialAmsgradState:
-        return ScaleByPartialAmsgradState(
-            count=jnp.zeros([], jnp.int32),
-            mu=_moments.init_mu(params, mu_dtype),
-            nu=_moments.init_nu(params, nu_dtype),
-            nu_max=_moments.init_nu(params, nu_dtype),
+    def step(
+        now: Now, gradient: jax.Array, param: jax.Array | None, mu: jax.Array, nu: jax.Array, nu_max: jax.Array
+    ) -> tuple[jax.Array, ...]:
+        wide = _dtypes.widened(gradient, mu, nu)
+        dtype = _dtypes.real_dtype(wide.dtype)
+        # The update is made from the moments as kept: wider ones XLA computes again, from copies of the old.
+        new_mu = _averages.decay_average(mu, wide, b1).astype(mu.dtype)
+        if nu_rounding == "stochastic" and nu.dtype == jnp.bfloat16:
+            exact = _averages.decay_average(nu, _averages.squared_magnitude(wide), b2)
+            new_nu, new_nu_max = _rounding.average_and_maximum(exact, nu_max, now.count)
+        else:
+            new_nu = _averages.decay_squares(nu, wide, b2)
+            new_nu_max = jnp.maximum(nu_max, new_nu)
+        root = _powers.root(new_nu_max.astype(dtype), eps)
+        update = _powers.divide_by_power(
+            new_mu.astype(wide.dtype),
+            root,
+            now.p,
+            positive=_checks.is_normal(eps, dtype),
+            up_to_one=allow_unproven_p,
         )
+        if bias_correction != "none":
+            t = now.t(dtype)
+            power = 0.5 if bias_correction == "official" else jnp.asarray(now.p, dtype)
+            correction = _averages.weight_so_far(b2, t) ** power / _averages.weight_so_far(b1, t)
+            update = correction.astype(update.dtype) * update
+        follows_mu = mu_dtype is None or jnp.iscomplexobj(mu)
+        return _dtypes.cast_update(update, param, mu if follows_mu else gradient), new_mu, new_nu, new_nu_max
 
-    def accumulate(new_nu: jax.Array, nu_max: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """`nu` and `nu_max` as they are kept."""
-        if nu_rounding == "nearest" or nu_max.dtype != jnp.bfloat16:
-            new_nu = _moments.cast_average(new_nu, nu_max.dtype)
-            return new_nu, jnp.maximum(nu_max, new_nu)
-        # Rounded as float32: XLA's CPU backend takes twice as long over 16-bit integers.
-        new_nu = _moments.cast_average(new_nu, jnp.float32)
-        highest = jnp.maximum(nu_max.astype(jnp.float32), _rounding.upward(new_nu))
-        highest = highest.astype(nu_max.dtype)
-        rounded = _rounding.stochastically(new_nu, count)
-        # It never is above: this tells XLA that `nu` is written last, in place.
-        return jnp.where(rounded > highest.astype(jnp.float32), highest, rounded.astype(jnp.bfloat16)), highest
-
-    def update_fn(
-        updates: optax.Updates,
-        state: Any,
-        params: optax.Params | None = None,
-        **extra_args: Any,
-    ) -> tuple[optax.Updates, ScaleByPartialAmsgradState]:
-        del extra_args
-        p_now = _moments.value_at(p, state.count)
-
-        def step(
-            gradient: jax.Array, mu: jax.Array, nu: jax.Array, nu_max: jax.Array, param: jax.Array | None
-        ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-            wide = _moments.widened(gradient, mu, nu)
-            dtype = _moments.real_dtype(wide.dtype)
-            # The update is made from the moments as kept: wider ones XLA computes again, from copies of the old.
-            new_mu = _moments.decay_average(mu, wide, b1).astype(mu.dtype)
-            new_nu = _moments.decay_average(nu, _moments.squared_magnitude(wide), b2)
-            new_nu, new_nu_max = accumulate(new_nu, nu_max, state.count)
-            root = jnp.sqrt(new_nu_max.astype(dtype)) + jnp.asarray(eps, dtype)
-            update = _powers.divide_by_power(
-                new_mu.astype(wide.dtype),
-                root,
-                p_now,
-                positive=_checks.is_normal(eps, dtype),
-                up_to_one=allow_unproven_p,
-            )
-            if bias_correction != "none":
-                correction = _correction(bias_correction, b1, b2, p_now, _moments.step_of(state.count, dtype))
-                update = correction.astype(update.dtype) * update
-            update = update.astype(_moments.update_dtype(gradient, mu, param, mu_dtype))
-            return update, new_mu, new_nu, new_nu_max
-
-        new_updates, mu, nu, nu_max = _moments.map_leaves(
-            step, 4, updates, state.mu, state.nu, state.nu_max, params=params
-        )
-        count = jnp.asarray(optax.safe_increment(state.count))
-        return new_updates, ScaleByPartialAmsgradState(count, mu, nu, nu_max)
-
-    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
-
-
-def _correction(
-    bias_correction: str,
-    b1: jax.typing.ArrayLike,
-    b2: jax.typing.ArrayLike,
-    p: jax.typing.ArrayLike,
-    step: jax.Array,
-) -> jax.Array:
-    """c_t, in the dtype of `step`."""
-    power = 0.5 if bias_correction == "official" else jnp.asarray(p, step.dtype)
-    return _moments.debias(b2, step) ** power / _moments.debias(b1, step)
+    moments = {
+        "mu": functools.partial(_averages.init_mu, mu_dtype=mu_dtype),
+        "nu": functools.partial(_averages.init_nu, nu_dtype=nu_dtype),
+        "nu_max": functools.partial(_averages.init_nu, nu_dtype=nu_dtype),
+    }
+    return elementwise(ScaleByPartialAmsgradState, moments, step, p)
 
 
 def padam(
@@ -234,18 +195,12 @@ def padam(
     Args:
       learning_rate: :math:`\alpha_t`, a number or a schedule of the update count, which starts at 0. The paper uses
         0.1 with p = 1/8, as large as for SGD with momentum.
-      b1: Decay rate of the first moment, in [0, 1).
-      b2: Decay rate of the second moment, in [0, 1).
-      eps: Added to the root of the second moment, inside the power; at least 0.
-      p: The partially adaptive parameter, in [0, 1/2]: a Python number, a scalar array or a schedule.
+      b1, b2, eps, p: As in :func:`padam_optax.scale_by_partial_amsgrad`.
       weight_decay: :math:`\lambda`. A Python 0 leaves decay out, and then `update` needs no parameters; any other
         value, traced ones included, and schedules always keep it.
       mask: Tree of booleans, a prefix of the parameters, or a function of them that returns one: what decays.
-      bias_correction: "none" (Algorithm 1), "official" (the authors' code) or "debiased".
-      mu_dtype: Dtype of the first moment; by default each parameter's.
-      nu_dtype: Dtype of the second moment and its maximum; by default float32 at least.
-      nu_rounding: To a `nu_dtype` of bfloat16: "stochastic" or "nearest".
-      allow_unproven_p: Whether p may be above 1/2, up to 1.
+      bias_correction, mu_dtype, nu_dtype, nu_rounding, allow_unproven_p: As in
+        :func:`padam_optax.scale_by_partial_amsgrad`.
 
     Returns:
       The :class:`optax.GradientTransformationExtraArgs`; its updates are to be added to the parameters.
@@ -277,7 +232,7 @@ def padam(
     """
     _checks.check_non_negative("weight_decay", weight_decay)
     return optax.chain(
-        _moments.weight_decay_stage(weight_decay, mask),
+        _stages.weight_decay_stage(weight_decay, mask),
         scale_by_partial_amsgrad(
             b1,
             b2,
@@ -289,7 +244,7 @@ def padam(
             nu_rounding=nu_rounding,
             allow_unproven_p=allow_unproven_p,
         ),
-        _moments.keeping_dtype(optax.scale_by_learning_rate(learning_rate)),
+        _stages.learning_rate_stage(learning_rate),
     )
 
 
@@ -320,18 +275,12 @@ def padamw(
 
     Args:
       learning_rate: :math:`\alpha_t`, a number or a schedule of the update count, which starts at 0.
-      b1: Decay rate of the first moment, in [0, 1).
-      b2: Decay rate of the second moment, in [0, 1).
-      eps: Added to the root of the second moment, inside the power; at least 0.
-      p: The partially adaptive parameter, in [0, 1/2]: a Python number, a scalar array or a schedule.
+      b1, b2, eps, p: As in :func:`padam_optax.scale_by_partial_amsgrad`.
       weight_decay: :math:`\lambda`. A Python 0 leaves decay out, and then `update` needs no parameters; any other
         value, traced ones included, and schedules always keep it.
       mask: Tree of booleans, a prefix of the parameters, or a function of them that returns one: what decays.
-      bias_correction: "none" (Algorithm 1), "official" (the authors' code) or "debiased".
-      mu_dtype: Dtype of the first moment; by default each parameter's.
-      nu_dtype: Dtype of the second moment and its maximum; by default float32 at least.
-      nu_rounding: To a `nu_dtype` of bfloat16: "stochastic" or "nearest".
-      allow_unproven_p: Whether p may be above 1/2, up to 1.
+      bias_correction, mu_dtype, nu_dtype, nu_rounding, allow_unproven_p: As in
+        :func:`padam_optax.scale_by_partial_amsgrad`.
 
     Returns:
       The :class:`optax.GradientTransformationExtraArgs`; its updates are to be added to the parameters.
@@ -376,6 +325,6 @@ def padamw(
             nu_rounding=nu_rounding,
             allow_unproven_p=allow_unproven_p,
         ),
-        _moments.weight_decay_stage(weight_decay, mask, keep_dtype=True),
-        _moments.keeping_dtype(optax.scale_by_learning_rate(learning_rate)),
+        _stages.weight_decay_stage(weight_decay, mask, keep_dtype=True),
+        _stages.learning_rate_stage(learning_rate),
     )

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from padam_optax.transforms import _checks, _moments
+from padam_optax.transforms import _checks
+from padam_optax.transforms._elementwise import value_at
 
 
 class SampledIterateState(NamedTuple):
@@ -49,7 +50,7 @@ def with_sampled_iterate(
     Args:
       tx: The optimizer, learning rate included.
       learning_rate: :math:`\alpha_t`, the number or schedule given to `tx`. A schedule is called with the update
-        count, which starts at 0. An iterate that came of the rate 0, or of a negative one, is never drawn.
+        count, which starts at 0. An iterate that a rate of 0, or a negative one, made is never drawn.
       key: A random key, typed or not (`jax.random.key` or `jax.random.PRNGKey`).
 
     Returns:
@@ -104,7 +105,7 @@ def with_sampled_iterate(
         if params is None:
             raise ValueError("with_sampled_iterate needs the parameters: call update(updates, state, params).")
         updates, inner_state = inner.update(updates, state.inner_state, params, **extra_args)
-        rate = jnp.asarray(_moments.value_at(learning_rate, state.count), jnp.float32)
+        rate = jnp.asarray(value_at(learning_rate, state.count), jnp.float32)
         rate = jnp.maximum(rate, 0)
         total, total_error = _add(state.total, state.total_error, rate)
         draw = _uniform(jax.random.fold_in(jax.random.wrap_key_data(state.key, impl=implementation), state.count))

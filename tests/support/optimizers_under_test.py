@@ -1,6 +1,8 @@
-"""The optimizers that every contract and sharding test goes through, and a run of one as a single scan."""
+"""The optimizers that every contract and sharding test goes through, and runs of several of them as a single scan."""
 
 import functools
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +43,18 @@ RATES = dict.fromkeys(FACTORIES, RATE) | {
     "partial-adadelta": 2e-3,
 }
 
+# The transformations themselves, without decay, learning rate and the stages that keep dtypes.
+SCALES: dict[str, Callable[..., optax.GradientTransformationExtraArgs]] = {
+    "amsgrad": padam_optax.scale_by_partial_amsgrad,
+    "adabound": functools.partial(padam_optax.scale_by_adabound, final_ratio=1.0),
+    "amsbound": functools.partial(padam_optax.scale_by_adabound, final_ratio=1.0, amsbound=True),
+    "rss": padam_optax.scale_by_partial_rss,
+    "rms": padam_optax.scale_by_partial_rms,
+    "stddev": padam_optax.scale_by_partial_stddev,
+    "adadelta": padam_optax.scale_by_partial_adadelta,
+    "adamax": padam_optax.scale_by_partial_adamax,
+}
+
 
 def make(
     name: str, learning_rate: optax.ScalarOrSchedule | None = None, **settings
@@ -58,15 +72,48 @@ def moments(state: optax.OptState) -> list[tuple[str, jax.Array]]:
     ]
 
 
-def minimise(optimizer, loss, params, steps: int, **extra_args):
-    """Parameters and state after `steps` updates; complex gradients are conjugated, as Optax wants them."""
+def side_by_side(
+    optimizers: Mapping[str, optax.GradientTransformation],
+) -> optax.GradientTransformationExtraArgs:
+    """One optimizer of a dictionary of trees, each updated by its own: tests take time for compiling programs."""
+    each = {name: optax.with_extra_args_support(optimizer) for name, optimizer in optimizers.items()}
 
-    def step(carry, _):
-        params, state = carry
+    def init_fn(params):
+        return {name: optimizer.init(params[name]) for name, optimizer in each.items()}
+
+    def update_fn(updates, state, params, **extra_args):
+        results = {
+            name: optimizer.update(updates[name], state[name], params[name], **extra_args)
+            for name, optimizer in each.items()
+        }
+        return tuple({name: result[i] for name, result in results.items()} for i in (0, 1))
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def minimise(
+    optimizers: Mapping[str, optax.GradientTransformation], loss, start, steps: int, **extra_args
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Parameters and states by name after `steps` updates of each optimizer, in one program.
+
+    Extra arguments are functions of an optimizer's own loss. Complex gradients are conjugated, as Optax wants them.
+    """
+
+    def update(optimizer, params, state):
         value, gradients = jax.value_and_grad(loss)(params)
         named = {name: function(value) for name, function in extra_args.items()}
         updates, state = optimizer.update(optax.tree.conj(gradients), state, params, **named)
-        return (optax.apply_updates(params, updates), state), None
+        return optax.apply_updates(params, updates), state
 
-    run = jax.jit(lambda carry: jax.lax.scan(step, carry, length=steps)[0])
-    return run((params, optimizer.init(params)))
+    def step(carry, _):
+        params, states = carry
+        results = {name: update(optimizer, params[name], states[name]) for name, optimizer in optimizers.items()}
+        return tuple({name: result[i] for name, result in results.items()} for i in (0, 1)), None
+
+    params = dict.fromkeys(optimizers, start)
+    states = {name: optimizer.init(start) for name, optimizer in optimizers.items()}
+    return jax.jit(lambda carry: jax.lax.scan(step, carry, length=steps)[0])((params, states))
+
+
+def types(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)

@@ -3,6 +3,7 @@
 import functools
 import json
 import pathlib
+from collections.abc import Mapping
 
 import jax
 import numpy as np
@@ -44,20 +45,21 @@ def expected(name: str) -> dict[str, np.ndarray]:
     return {leaf: arrays()[f"{name}__{leaf}"] for leaf in LEAVES}
 
 
-def trajectory(optimizer: optax.GradientTransformation) -> dict[str, np.ndarray]:
-    """Parameters after each step under the recorded gradients, float64."""
+def trajectories(optimizers: Mapping[str, optax.GradientTransformation]) -> dict[str, dict[str, np.ndarray]]:
+    """By name: parameters after each step under the recorded gradients, float64. All run in one compiled program."""
     with jax.enable_x64(True):
         params = jax.tree.map(jax.numpy.asarray, start())
 
-        def step(carry, gradient):
-            params, state = carry
+        def update(optimizer, gradient, params, state):
             updates, state = optimizer.update(gradient, state, params)
-            params = optax.apply_updates(params, updates)
-            return (params, state), params
+            return optax.apply_updates(params, updates), state
 
-        _, after = jax.jit(lambda carry, steps: jax.lax.scan(step, carry, steps))(
-            (params, optimizer.init(params)), gradients()
-        )
+        def step(carry, gradient):
+            carry = {name: update(optimizers[name], gradient, *pair) for name, pair in carry.items()}
+            return carry, {name: params for name, (params, _) in carry.items()}
+
+        carry = {name: (params, optimizer.init(params)) for name, optimizer in optimizers.items()}
+        _, after = jax.jit(lambda carry, steps: jax.lax.scan(step, carry, steps))(carry, gradients())
         assert all(leaf.dtype == np.float64 for leaf in jax.tree.leaves(after))
         return jax.tree.map(np.asarray, after)
 

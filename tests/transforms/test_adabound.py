@@ -1,17 +1,16 @@
-"""Properties of scale_by_adabound and adabound."""
+"""scale_by_adabound and adabound: arguments, formulas, and the bounds, which follow the learning rate."""
 
 import functools
 import math
 import re
 
-import chex
-import hypothesis
-import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from trajectories import random_gradients as gradients_of_all_scales
+from trajectories import trajectories, trajectory
 
 from padam_optax import adabound, scale_by_adabound
 
@@ -21,27 +20,11 @@ FACTORIES = {
     "amsbound": functools.partial(adabound, 0.1, amsbound=True),
 }
 each_factory = pytest.mark.parametrize("make", FACTORIES.values(), ids=FACTORIES)
-each_amsbound = pytest.mark.parametrize("amsbound", [False, True])
 
 
 def random_gradients(steps: int) -> np.ndarray:
-    """Gradients of very different scales, so that either bound binds somewhere; they fall with the steps."""
-    normal = np.random.default_rng(0).normal(size=(steps, 7))
-    return normal * np.geomspace(1, 0.1, steps)[:, None] * 10.0 ** np.arange(-3, 4)
-
-
-def trajectory(optimizer, gradients, params=None):
-    """Updates of each step, stacked, and the last state; parameters stay where they are."""
-    params = jnp.zeros_like(gradients[0]) if params is None else params
-
-    def step(state, gradient):
-        updates, state = optimizer.update(gradient, state, params)
-        return state, updates
-
-    state, updates = jax.jit(lambda state, gradients: jax.lax.scan(step, state, gradients))(
-        optimizer.init(params), jnp.asarray(gradients)
-    )
-    return updates, state
+    """Seven coordinates, so that either bound binds somewhere."""
+    return gradients_of_all_scales(steps, coordinates=7)
 
 
 def numpy_updates(
@@ -141,16 +124,19 @@ def test_traced_arguments_equal_numbers():
     np.testing.assert_allclose(jax.jit(run)(settings), run(settings), rtol=1e-4)
 
 
-@each_amsbound
-@pytest.mark.parametrize("gamma", [0.0, 1e-3, 0.1, 10.0])
-def test_bounds_follow_the_schedule(gamma, amsbound):
+def test_bounds_follow_the_schedule():
     """Over two decays by 10, in float64."""
     gradients = random_gradients(90)
     schedule = optax.piecewise_constant_schedule(0.01, {30: 0.1, 60: 0.1})
     rates = 0.01 * 0.1 ** np.repeat([0, 1, 2], 30)
+    settings = [
+        {"gamma": gamma, "amsbound": amsbound} for gamma in (0.0, 1e-3, 0.1, 10.0) for amsbound in (False, True)
+    ]
     with jax.enable_x64(True):
-        updates, _ = trajectory(adabound(schedule, gamma=gamma, amsbound=amsbound), gradients)
-    np.testing.assert_allclose(updates, numpy_updates(gradients, rates, gamma=gamma, amsbound=amsbound), rtol=1e-10)
+        found = trajectories({i: adabound(schedule, **each) for i, each in enumerate(settings)}, gradients)
+    for i, each in enumerate(settings):
+        expected = numpy_updates(gradients, rates, **each)
+        np.testing.assert_allclose(found[i][0], expected, rtol=1e-10, err_msg=str(each))
 
 
 def test_both_bounds_bind_in_these_gradients():
@@ -161,107 +147,18 @@ def test_both_bounds_bind_in_these_gradients():
 
 
 def test_gamma_of_0_is_adam():
-    gradients = random_gradients(20)
+    both = {"adabound": adabound(0.1, eps=0.0, gamma=0.0), "adam": optax.adam(0.1, eps=0.0)}
     with jax.enable_x64(True):
-        updates, _ = trajectory(adabound(0.1, eps=0.0, gamma=0.0), gradients)
-        expected, _ = trajectory(optax.adam(0.1, eps=0.0), gradients)
-    np.testing.assert_allclose(updates, expected, rtol=1e-10)
+        found = trajectories(both, random_gradients(20))
+    np.testing.assert_allclose(found["adabound"][0], found["adam"][0], rtol=1e-10)
 
 
 def test_late_updates_are_sgd():
     """The bounds close on the final rate."""
-    gradients = random_gradients(3)
+    both = {
+        "adabound": adabound(0.01, gamma=1e12, final_learning_rate=0.5),
+        "sgd": optax.sgd(0.5 * (1 - 0.9), momentum=0.9),
+    }
     with jax.enable_x64(True):
-        updates, _ = trajectory(adabound(0.01, gamma=1e12, final_learning_rate=0.5), gradients)
-        expected, _ = trajectory(optax.sgd(0.5 * (1 - 0.9), momentum=0.9), gradients)
-    np.testing.assert_allclose(updates, expected, rtol=1e-10)
-
-
-@pytest.mark.parametrize("gamma", [0.0, 1e-3])
-@pytest.mark.parametrize("eps", [0.0, 1e-8])
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
-def test_zero_gradients_give_zero_updates(dtype, eps, gamma):
-    gradients = jnp.zeros((2, 3), dtype)
-    for amsbound in (False, True):
-        updates, _ = trajectory(adabound(0.1, eps=eps, gamma=gamma, amsbound=amsbound), gradients)
-        np.testing.assert_array_equal(updates, gradients)
-
-
-@each_amsbound
-@pytest.mark.parametrize("gamma", [0.0, 1e-3])
-@pytest.mark.parametrize(("dtype", "tiny"), [("float32", 1e-30), ("float32", 1e-42), ("float16", 6e-8)])
-def test_a_square_that_underflows_gives_finite_updates(dtype, tiny, gamma, amsbound):
-    optimizer = adabound(0.1, eps=0.0, gamma=gamma, amsbound=amsbound)
-    updates, _ = trajectory(optimizer, jnp.array([[tiny, 0.0]] * 3, dtype))
-    assert jnp.isfinite(updates).all()
-    np.testing.assert_array_equal(updates[:, 1], jnp.zeros(3, dtype))
-
-
-@each_amsbound
-@pytest.mark.parametrize(("dtype", "huge"), [("float32", 1e30), ("bfloat16", 1e30), ("float16", 6e4)])
-def test_a_square_that_overflows_saturates(dtype, huge, amsbound):
-    optimizer = adabound(0.1, b1=0.0, gamma=1.0, amsbound=amsbound)
-    updates, state = trajectory(optimizer, jnp.array([[huge], [1.0]], dtype))
-    assert jnp.isfinite(updates).all()
-    assert jnp.isfinite(optax.tree.get(state, "nu")).all()
-    assert (updates < 0).all()
-
-
-@jax.jit
-def all_nu_max(gradients):
-    transformation = scale_by_adabound(b2=0.5, final_ratio=1.0, amsbound=True)
-
-    def step(state, gradient):
-        _, state = transformation.update(gradient, state)
-        return state, (state.nu, state.nu_max)
-
-    return jax.lax.scan(step, transformation.init(gradients[0]), gradients)[1]
-
-
-@hypothesis.settings(max_examples=50, deadline=None)
-@hypothesis.given(st.lists(st.floats(width=32, allow_nan=False), min_size=8, max_size=8))
-def test_nu_max_never_falls(gradients):
-    nu, nu_max = map(np.asarray, all_nu_max(jnp.array(gradients, jnp.float32)))
-    np.testing.assert_array_equal(nu_max, np.maximum.accumulate(nu))
-
-
-@each_amsbound
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "complex64"])
-def test_dtypes(dtype, amsbound):
-    params = jnp.ones(2, dtype)
-    optimizer = scale_by_adabound(final_ratio=1.0, amsbound=amsbound)
-    state = optimizer.init(params)
-    for gradient_dtype in ("float16", "bfloat16", "float32"):
-        updates, state = optimizer.update(jnp.ones(2, gradient_dtype), state, params)
-        assert updates.dtype == state.mu.dtype == dtype
-        assert state.nu.dtype == jnp.float32
-        assert (state.nu_max is None) == (not amsbound)
-
-
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_16_bit_updates_are_those_of_float32_rounded(dtype):
-    gradients = jnp.asarray(random_gradients(1), dtype)
-    transformation = scale_by_adabound(final_ratio=2.0, gamma=1.0)
-    narrow, _ = trajectory(transformation, gradients)
-    wide, _ = trajectory(transformation, gradients.astype("float32"))
-    np.testing.assert_array_equal(narrow, wide.astype(dtype))
-
-
-@each_amsbound
-def test_weight_decay_is_added_to_the_gradient(amsbound):
-    params, gradient = jnp.array([1.0, -2.0]), jnp.array([0.5, 0.25])
-    decayed = adabound(0.1, weight_decay=0.1, amsbound=amsbound)
-    plain = adabound(0.1, amsbound=amsbound)
-    updates, _ = decayed.update(gradient, decayed.init(params), params)
-    expected, _ = plain.update(gradient + 0.1 * params, plain.init(params))
-    np.testing.assert_allclose(updates, expected, rtol=1e-6)
-
-
-@each_factory
-def test_trees(make):
-    optimizer = make()
-    params = {"w": jnp.ones(2), "absent": None, "masked": optax.MaskedNode(), "empty": jnp.ones((0, 2))}
-    updates, state = jax.jit(optimizer.update)(params, optimizer.init(params), params)
-    chex.assert_trees_all_equal_shapes_and_dtypes(updates, params)
-    _, state = jax.jit(optimizer.update, donate_argnums=1)(params, state, params)
-    assert optax.tree.get(state, "nu")["absent"] is None
+        found = trajectories(both, random_gradients(3))
+    np.testing.assert_allclose(found["adabound"][0], found["sgd"][0], rtol=1e-10)

@@ -1,5 +1,7 @@
 """The optimizers against trajectories of public PyTorch code (tests/support/data/README.md), in float64."""
 
+import functools
+
 import numpy as np
 import optax
 import pytest
@@ -11,85 +13,97 @@ from padam_optax.experiments.methods import make_optimizer
 TOLERANCE = 1e-10
 
 
-def by_name(*prefixes: str):
-    return [pytest.param(case, id=case["name"]) for prefix in prefixes for case in reference.cases(prefix)]
-
-
-def assert_reproduces(optimizer: optax.GradientTransformation, name: str):
-    assert reference.largest_difference(reference.trajectory(optimizer), reference.expected(name)) < TOLERANCE
-
-
 def adam_settings(case: dict) -> dict[str, float]:
     return {"learning_rate": case["lr"], "b1": case["b1"], "b2": case["b2"], "eps": case["eps"]}
 
 
-@pytest.mark.parametrize("case", by_name("paper_"))
-def test_algorithm_1(case):
-    assert_reproduces(padam_optax.padam(case["lr"], case["b1"], case["b2"], 0.0, p=case["p"]), case["name"])
+# What reproduces a case: the package's own optimizers, and the methods of the experiments.
 
 
-@pytest.mark.parametrize("case", by_name("official_"))
-def test_authors_code(case):
+def algorithm_1(case):
+    return padam_optax.padam(case["lr"], case["b1"], case["b2"], 0.0, p=case["p"])
+
+
+def authors_code(case):
     assert case["amsgrad"]
-    optimizer = padam_optax.padam(
+    return padam_optax.padam(
         **adam_settings(case), p=case["p"], weight_decay=case["weight_decay"], bias_correction="official"
     )
-    assert_reproduces(optimizer, case["name"])
 
 
-@pytest.mark.parametrize("case", by_name("adabound_", "amsbound_"))
-def test_adabound(case):
-    optimizer = padam_optax.adabound(
+def adabound(case):
+    return padam_optax.adabound(
         **adam_settings(case),
         final_learning_rate=case["final_lr"],
         gamma=case["gamma"],
         weight_decay=case["weight_decay"],
         amsbound=case["amsbound"],
     )
-    assert_reproduces(optimizer, case["name"])
 
 
-@pytest.mark.parametrize("case", by_name("adabound_"))
-def test_adabound_baseline(case):
+def adabound_baseline(case):
     settings = {name: case[name] for name in ("gamma", "weight_decay")}
-    optimizer = make_optimizer("adabound", {**adam_settings(case), **settings, "final_learning_rate": case["final_lr"]})
-    assert_reproduces(optimizer, case["name"])
+    return make_optimizer("adabound", {**adam_settings(case), **settings, "final_learning_rate": case["final_lr"]})
 
 
-@pytest.mark.parametrize("case", by_name("official_"))
-def test_padam_baseline(case):
-    optimizer = make_optimizer("padam", {**adam_settings(case), "p": case["p"], "weight_decay": case["weight_decay"]})
-    assert_reproduces(optimizer, case["name"])
+def padam_baseline(case):
+    return make_optimizer("padam", {**adam_settings(case), "p": case["p"], "weight_decay": case["weight_decay"]})
 
 
-@pytest.mark.parametrize("case", by_name("torch_sgdm_wd"))
-def test_sgdm_baseline(case):
+def sgdm_baseline(case):
     settings = {"learning_rate": case["lr"], "momentum": case["momentum"], "weight_decay": case["weight_decay"]}
-    assert_reproduces(make_optimizer("sgdm", settings), case["name"])
+    return make_optimizer("sgdm", settings)
 
 
-@pytest.mark.parametrize("case", [case for case in by_name("torch_adam_") if not case.values[0]["amsgrad"]])
-def test_adam_baseline(case):
-    settings = {**adam_settings(case), "weight_decay": case["weight_decay"]}
-    assert_reproduces(make_optimizer("adam", settings), case["name"])
+def adam_baseline(case):
+    return make_optimizer("adam", {**adam_settings(case), "weight_decay": case["weight_decay"]})
 
 
-@pytest.mark.parametrize("case", by_name("torch_adamw"))
-def test_adamw_baseline(case):
+def adamw_baseline(case):
     """PyTorch's decay is multiplied by the rate; the normalised one is not, but by 1/sqrt(updates)."""
     updates = len(reference.gradients()["w"])
     settings = {**adam_settings(case), "normalized_weight_decay": case["lr"] * case["weight_decay"] * updates**0.5}
-    assert_reproduces(make_optimizer("adamw", settings, total_updates=updates), case["name"])
+    return make_optimizer("adamw", settings, total_updates=updates)
+
+
+def yogi_baseline(case):
+    """The decay of the experiments is coupled; a decoupled one is another method."""
+    return make_optimizer("yogi", {**adam_settings(case), "weight_decay": case["weight_decay"]})
+
+
+def cases(*prefixes: str) -> list[dict]:
+    return [case for prefix in prefixes for case in reference.cases(prefix)]
+
+
+CASES = {
+    algorithm_1: cases("paper_"),
+    authors_code: cases("official_"),
+    adabound: cases("adabound_", "amsbound_"),
+    adabound_baseline: cases("adabound_"),
+    padam_baseline: cases("official_"),
+    sgdm_baseline: cases("torch_sgdm_wd"),
+    adam_baseline: [case for case in cases("torch_adam_") if not case["amsgrad"]],
+    adamw_baseline: cases("torch_adamw"),
+    yogi_baseline: [case for case in cases("yogi_") if not case["weight_decouple"] or not case["weight_decay"]],
+}
+
+
+@functools.cache
+def trajectories(build):
+    """All cases of one builder in one program, by name."""
+    return reference.trajectories({case["name"]: build(case) for case in CASES[build]})
 
 
 @pytest.mark.parametrize(
-    "case",
-    [case for case in by_name("yogi_") if not case.values[0]["weight_decouple"] or not case.values[0]["weight_decay"]],
+    ("build", "name"),
+    [
+        pytest.param(build, case["name"], id=f"{build.__name__}-{case['name']}")
+        for build, found in CASES.items()
+        for case in found
+    ],
 )
-def test_yogi_baseline(case):
-    """The decay of the experiments is coupled; a decoupled one is another method."""
-    settings = {**adam_settings(case), "weight_decay": case["weight_decay"]}
-    assert_reproduces(make_optimizer("yogi", settings), case["name"])
+def test_reproduces(build, name):
+    assert reference.largest_difference(trajectories(build)[name], reference.expected(name)) < TOLERANCE
 
 
 def amsgrad_loop(case: dict, *, eps_on_corrected_root: bool) -> dict[str, np.ndarray]:
@@ -112,26 +126,36 @@ def amsgrad_loop(case: dict, *, eps_on_corrected_root: bool) -> dict[str, np.nda
     return after
 
 
-@pytest.mark.parametrize("case", [case for case in by_name("torch_adam_") if case.values[0]["amsgrad"]])
-def test_amsgrad_baseline(case):
+AMSGRAD_CASES = {case["name"]: case for case in cases("torch_adam_") if case["amsgrad"]}
+
+
+@functools.cache
+def amsgrad_baselines():
+    """The experiments' AMSGrad in every case, and Optax's own in one."""
+    optimizers = {
+        name: make_optimizer("amsgrad", {**adam_settings(case), "weight_decay": case["weight_decay"]})
+        for name, case in AMSGRAD_CASES.items()
+    }
+    return reference.trajectories(optimizers | {"optax": optax.amsgrad(**adam_settings(AMSGRAD_CASES[WITHOUT_DECAY]))})
+
+
+WITHOUT_DECAY = "torch_adam_amsgrad_lr1e-1_wd0"
+
+
+@pytest.mark.parametrize("name", AMSGRAD_CASES)
+def test_amsgrad_baseline(name):
     """PyTorch adds eps to the root of the corrected maximum; ours, as the authors' code, to the uncorrected one.
 
     This is the only difference: the loop reproduces PyTorch with the one and ours with the other.
     """
+    case, ours = AMSGRAD_CASES[name], amsgrad_baselines()[name]
     theirs = amsgrad_loop(case, eps_on_corrected_root=True)
-    assert reference.largest_difference(theirs, reference.expected(case["name"])) < TOLERANCE
-    ours = reference.trajectory(
-        make_optimizer("amsgrad", {**adam_settings(case), "weight_decay": case["weight_decay"]})
-    )
+    assert reference.largest_difference(theirs, reference.expected(name)) < TOLERANCE
     assert reference.largest_difference(ours, amsgrad_loop(case, eps_on_corrected_root=False)) < TOLERANCE
     assert reference.largest_difference(ours, theirs) < 0.03 * case["lr"]
 
 
 def test_a_wrong_maximum_is_seen():
     """Optax's own amsgrad corrects before the maximum: far outside the tolerance on these gradients."""
-    case = reference.case("torch_adam_amsgrad_lr1e-1_wd0")
-    difference = reference.largest_difference(
-        reference.trajectory(optax.amsgrad(case["lr"], case["b1"], case["b2"], case["eps"])),
-        reference.expected(case["name"]),
-    )
+    difference = reference.largest_difference(amsgrad_baselines()["optax"], reference.expected(WITHOUT_DECAY))
     np.testing.assert_allclose(difference, 0.22, atol=0.01)

@@ -1,5 +1,6 @@
 """Algorithm 1's output rule: with_sampled_iterate and sampled_iterate."""
 
+import functools
 import math
 import pickle
 import re
@@ -34,7 +35,7 @@ def drawn(learning_rate, key, updates: int) -> jax.Array:
 
 
 def p_value(draws: np.ndarray, probabilities: np.ndarray) -> float:
-    """Of the chi-squared test that the draws, of 2, ..., T, have these probabilities."""
+    """The p-value of the chi-squared test that the draws, which are 2, ..., T, have these probabilities."""
     counts = np.bincount(draws.astype(int), minlength=len(probabilities) + 2)[2:]
     possible = probabilities > 0
     assert counts[~possible].sum() == 0
@@ -56,21 +57,26 @@ RATES = {
 }
 
 
-@pytest.mark.parametrize(("learning_rate", "rates"), RATES.values(), ids=RATES)
-def test_draws_have_the_probabilities_of_algorithm_1(learning_rate, rates):
-    """x_t is drawn with alpha_{t-1} over their sum, t = 2, ..., n + 1."""
+@functools.cache
+def draws_at(name: str) -> np.ndarray:
+    """50,000 draws at these rates."""
+    learning_rate, rates = RATES[name]
     keys = jax.random.split(jax.random.key(8), 50_000)
-    draws = np.asarray(jax.jit(jax.vmap(lambda key: drawn(learning_rate, key, len(rates))))(keys))
-    assert p_value(draws, rates / rates.sum()) > 1e-3
+    return np.asarray(jax.jit(jax.vmap(lambda key: drawn(learning_rate, key, len(rates))))(keys))
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_draws_have_the_probabilities_of_algorithm_1(name):
+    """x_t is drawn with alpha_{t-1} over their sum, t = 2, ..., n + 1."""
+    rates = RATES[name][1]
+    assert p_value(draws_at(name), rates / rates.sum()) > 1e-3
 
 
 def test_the_chi_squared_test_can_tell():
     """An index too late, or all iterates alike under a decayed rate, would not pass."""
     rates = RATES["step-decayed"][1]
-    keys = jax.random.split(jax.random.key(8), 50_000)
-    draws = np.asarray(jax.jit(jax.vmap(lambda key: drawn(RATES["step-decayed"][0], key, 12)))(keys))
     for wrong in (np.full(12, 1 / 12), np.append(rates[1:], rates[-1])):
-        assert p_value(draws, wrong / wrong.sum()) < 1e-9
+        assert p_value(draws_at("step-decayed"), wrong / wrong.sum()) < 1e-9
 
 
 def test_small_probabilities_are_not_rounded_up():
@@ -103,12 +109,14 @@ def test_late_small_rates_are_not_lost_in_the_sum():
 
 def test_first_iterate_is_always_taken():
     keys = jax.random.split(jax.random.key(1), 10_000)
-    np.testing.assert_array_equal(jax.vmap(lambda key: drawn(0.1, key, 1))(keys), np.full(10_000, 2.0))
+    draws = jax.jit(jax.vmap(lambda key: drawn(0.1, key, 1)))(keys)
+    np.testing.assert_array_equal(draws, np.full(10_000, 2.0))
 
 
-@pytest.mark.parametrize("learning_rate", [0.0, lambda count: 0.0 * count, jnp.float32(-0.1)])
-def test_without_a_rate_above_0_it_is_the_start(learning_rate):
-    assert drawn(learning_rate, jax.random.key(0), 20) == 1
+def test_without_a_rate_above_0_it_is_the_start():
+    rates = (0.0, lambda count: 0.0 * count, jnp.float32(-0.1))
+    draws = jax.jit(lambda key: [drawn(learning_rate, key, 20) for learning_rate in rates])(jax.random.key(0))
+    np.testing.assert_array_equal(draws, [1, 1, 1])
 
 
 def random_gradients(steps: int):
@@ -120,10 +128,9 @@ def parameters():
     return {"w": jnp.ones(5, jnp.bfloat16), "b": jnp.zeros(2)}
 
 
-def run(optimizer, params, state, gradients):
+def run(update, params, state, gradients):
     """Parameters after each update, and the last state."""
     iterates = []
-    update = jax.jit(optimizer.update)
     for gradient in gradients:
         updates, state = update(gradient, state, params)
         params = optax.apply_updates(params, updates)
@@ -131,11 +138,23 @@ def run(optimizer, params, state, gradients):
     return iterates, state
 
 
+SCHEDULE = optax.piecewise_constant_schedule(0.1, {4: 0.1})
+
+
+@functools.cache
+def sampled(seed: int):
+    """Padam with a decayed rate and its sample, and the compiled update."""
+    optimizer = with_sampled_iterate(padam(SCHEDULE, weight_decay=0.01), SCHEDULE, jax.random.key(seed))
+    return optimizer, jax.jit(optimizer.update)
+
+
 def test_the_sample_is_an_iterate_and_the_updates_are_the_optimizers():
-    optimizer = padam(0.1, weight_decay=0.01)
-    wrapped = with_sampled_iterate(optimizer, 0.1, jax.random.key(3))
-    iterates, state = run(wrapped, parameters(), wrapped.init(parameters()), random_gradients(6))
-    expected, inner_state = run(optimizer, parameters(), optimizer.init(parameters()), random_gradients(6))
+    wrapped, update = sampled(5)
+    optimizer = padam(SCHEDULE, weight_decay=0.01)
+    iterates, state = run(update, parameters(), wrapped.init(parameters()), random_gradients(6))
+    expected, inner_state = run(
+        jax.jit(optimizer.update), parameters(), optimizer.init(parameters()), random_gradients(6)
+    )
     chex.assert_trees_all_equal(iterates, expected)
     chex.assert_trees_all_equal(state.inner_state, inner_state)
     x_out = sampled_iterate(state)
@@ -160,21 +179,18 @@ def through_orbax(state, path):
 @pytest.mark.parametrize("through", [through_pickle, through_orbax])
 def test_a_resumed_run_is_bit_equal(through, tmp_path):
     """The key's data, not the key, is in the state: a resumed run need not even be given the same one."""
-    schedule = optax.piecewise_constant_schedule(0.1, {4: 0.1})
-    optimizer = with_sampled_iterate(padam(schedule), schedule, jax.random.key(5))
-    iterates, state = run(optimizer, parameters(), optimizer.init(parameters()), random_gradients(3))
+    (optimizer, update), (_, other_update) = sampled(5), sampled(6)
+    iterates, state = run(update, parameters(), optimizer.init(parameters()), random_gradients(3))
     resumed = through(state, tmp_path)
-    other = with_sampled_iterate(padam(schedule), schedule, jax.random.key(6))
-    after, state = run(optimizer, iterates[-1], state, random_gradients(9)[3:])
-    resumed_after, resumed = run(other, iterates[-1], resumed, random_gradients(9)[3:])
+    after, state = run(update, iterates[-1], state, random_gradients(9)[3:])
+    resumed_after, resumed = run(other_update, iterates[-1], resumed, random_gradients(9)[3:])
     chex.assert_trees_all_equal((resumed_after, resumed), (after, state))
     assert jax.tree.structure(resumed) == jax.tree.structure(state)
 
 
 def test_scan_equals_a_loop():
-    schedule = optax.piecewise_constant_schedule(0.1, {4: 0.1})
-    optimizer = with_sampled_iterate(padam(schedule), schedule, jax.random.key(5))
-    iterates, state = run(optimizer, parameters(), optimizer.init(parameters()), random_gradients(8))
+    optimizer, update = sampled(5)
+    iterates, state = run(update, parameters(), optimizer.init(parameters()), random_gradients(8))
 
     def step(carry, gradient):
         params, state = carry
@@ -188,15 +204,17 @@ def test_scan_equals_a_loop():
 
 def test_typed_and_raw_keys_agree():
     raw, typed = jax.random.PRNGKey(7), jax.random.key(7)
-    keys = jax.random.split(raw, 100)
-    by_raw = jax.jit(jax.vmap(lambda key: drawn(0.1, key, 10)))(keys)
-    by_typed = jax.vmap(lambda key: drawn(0.1, key, 10))(jax.random.split(typed, 100))
+    draw = jax.vmap(lambda key: drawn(0.1, key, 10))
+    by_raw, by_typed = jax.jit(lambda *keys: [draw(each) for each in keys])(
+        jax.random.split(raw, 100), jax.random.split(typed, 100)
+    )
     np.testing.assert_array_equal(by_raw, by_typed)
     assert len({*by_raw.tolist()}) == 10
 
 
 def test_another_implementation_of_keys():
-    draws = jax.vmap(lambda key: drawn(0.1, key, 4))(jax.random.split(jax.random.key(0, impl="rbg"), 200))
+    keys = jax.random.split(jax.random.key(0, impl="rbg"), 200)
+    draws = jax.jit(jax.vmap(lambda key: drawn(0.1, key, 4)))(keys)
     assert {*draws.tolist()} == {2, 3, 4, 5}
 
 
@@ -214,14 +232,15 @@ def test_state_can_be_donated():
 def test_in_wrappers_that_skip_updates():
     """Accumulated gradients and updates that are not finite make no iterate."""
     multi = optax.MultiSteps(with_sampled_iterate(optax.scale(-1.0), 0.1, jax.random.key(0)), every_k_schedule=3)
+    update = jax.jit(multi.update)
     params, state = START, multi.init(START)
     for _ in range(7):
-        updates, state = multi.update(-START, state, params)
+        updates, state = update(-START, state, params)
         params = optax.apply_updates(params, updates)
     assert optax.tree.get(state, "total") == pytest.approx(0.2)
     assert sampled_iterate(state) in (2, 3)
     finite = optax.apply_if_finite(with_sampled_iterate(COUNTER, 0.1, jax.random.key(0)), 5)
-    _, state = finite.update(jnp.nan * START, finite.init(START), START)
+    _, state = jax.jit(finite.update)(jnp.nan * START, finite.init(START), START)
     assert sampled_iterate(state) == 1
 
 

@@ -1,0 +1,147 @@
+"""Partially adaptive AdaMax: Optax's `adamax` with the power 2p of its infinity moment."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from padam_optax.transforms import _averages, _checks, _dtypes, _powers, _stages
+from padam_optax.transforms._elementwise import Now, elementwise
+
+
+class ScaleByPartialAdamaxState(NamedTuple):
+    """State of `scale_by_partial_adamax`.
+
+    Attributes:
+      count: Updates seen so far, int32 scalar.
+      mu: First moment, shaped and typed like the parameters.
+      nu: Infinity moment, an unsquared magnitude: real, shaped like the parameters, in float32 at least.
+    """
+
+    count: jax.Array
+    mu: optax.Updates
+    nu: optax.Updates
+
+
+def scale_by_partial_adamax(
+    b1: jax.typing.ArrayLike = 0.9,
+    b2: jax.typing.ArrayLike = 0.999,
+    eps: jax.typing.ArrayLike = 1e-8,
+    *,
+    p: optax.ScalarOrSchedule = 0.125,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Rescales updates by momentum over a power of AdaMax's infinity moment.
+
+    .. math::
+
+      \begin{align*}
+        m_t &= \beta_1 m_{t-1} + (1-\beta_1) g_t \\
+        n_t &= \max(\beta_2 n_{t-1}, |g_t| + \varepsilon) \\
+        u_t &= \frac{m_t}{1-\beta_1^t} \Big/ n_t^{2p}
+      \end{align*}
+
+    The infinity moment is a magnitude, not a square: it stands where the root of the second moment stands in Adam,
+    and its power is therefore 2p. p = 1/2 is :func:`optax.scale_by_adamax`, which divides by :math:`n_t` itself; p =
+    0 is debiased momentum. (The paper's p is not the p of the norms whose limit AdaMax is; see its section 3.)
+
+    Args:
+      b1: Decay rate of the first moment, in [0, 1).
+      b2: Decay rate of the infinity moment, in [0, 1).
+      eps: Added to the gradient's magnitude; at least 0. With 0, a coordinate that had no gradient yet gets the update
+        0.
+      p: The partially adaptive parameter, in [0, 1/2]: a Python number, a scalar array, traced or not, or a schedule
+        of the update count, which starts at 0.
+
+    Returns:
+      A :class:`optax.GradientTransformationExtraArgs`; dtypes as for :func:`padam_optax.scale_by_partial_amsgrad`.
+
+    Raises:
+      ValueError: If a Python number b1 or b2 is outside [0, 1), eps is negative or not finite, or p is outside
+        [0, 1/2]. Traced values and schedules are not checked.
+
+    Examples:
+      >>> import jax.numpy as jnp, padam_optax
+      >>> transformation = padam_optax.scale_by_partial_adamax(eps=0., p=1/4)
+      >>> params = jnp.array([1., 4., 9.])
+      >>> updates, state = transformation.update(params, transformation.init(params))
+      >>> print(updates.round(4))
+      [1. 2. 3.]
+
+    References:
+      Kingma and Ba, `Adam: A Method for Stochastic Optimization <https://arxiv.org/abs/1412.6980>`_, ICLR 2015,
+      Algorithm 2; Chen et al., IJCAI 2020, section 3.
+
+    .. seealso:: :func:`padam_optax.partial_adamax`
+    """
+    _checks.check_decay("b1", b1)
+    _checks.check_decay("b2", b2)
+    _checks.check_non_negative("eps", eps)
+    _checks.check_p(p)
+
+    def step(
+        now: Now, gradient: jax.Array, param: jax.Array | None, mu: jax.Array, nu: jax.Array
+    ) -> tuple[jax.Array, ...]:
+        wide = _dtypes.widened(gradient, mu, nu)
+        dtype = _dtypes.real_dtype(wide.dtype)
+        new_mu = _averages.decay_average(mu, wide, b1)
+        decayed = jnp.asarray(b2, dtype) * nu.astype(dtype)
+        new_nu = jnp.maximum(decayed, jnp.abs(wide) + jnp.asarray(eps, dtype))
+        new_nu = _averages.saturating_cast(new_nu, nu.dtype)
+        momentum = _averages.debias(new_mu, b1, now.t(dtype))
+        update = _powers.divide_by_power(momentum, new_nu.astype(dtype), now.p)
+        return _dtypes.cast_update(update, param, mu), new_mu.astype(mu.dtype), new_nu
+
+    moments = {"mu": _averages.init_mu, "nu": _averages.init_nu}
+    return elementwise(ScaleByPartialAdamaxState, moments, step, p)
+
+
+def partial_adamax(
+    learning_rate: optax.ScalarOrSchedule,
+    b1: jax.typing.ArrayLike = 0.9,
+    b2: jax.typing.ArrayLike = 0.999,
+    eps: jax.typing.ArrayLike = 1e-8,
+    *,
+    p: optax.ScalarOrSchedule = 0.125,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Partially adaptive AdaMax: :func:`optax.adamax` at p = 1/2, SGD with debiased momentum at p = 0.
+
+    .. math::
+
+      x_{t+1} = x_t - \alpha_t u_t
+
+    where :math:`u_t` is the update of :func:`padam_optax.scale_by_partial_adamax`.
+
+    Args:
+      learning_rate: :math:`\alpha_t`, a number or a schedule of the update count, which starts at 0.
+      b1, b2, eps, p: As in :func:`padam_optax.scale_by_partial_adamax`.
+
+    Returns:
+      The :class:`optax.GradientTransformationExtraArgs`; its updates are to be added to the parameters.
+
+    Raises:
+      ValueError: As :func:`padam_optax.scale_by_partial_adamax`.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, optax, padam_optax
+      >>> def f(x): return jnp.sum(x ** 2)
+      >>> optimizer = padam_optax.partial_adamax(0.1, p=1/8)
+      >>> params = jnp.array([1., 2., 3.])
+      >>> state = optimizer.init(params)
+      >>> for _ in range(3):
+      ...     updates, state = optimizer.update(jax.grad(f)(params), state)
+      ...     params = optax.apply_updates(params, updates)
+      ...     print(f'{f(params):.2f}')
+      10.49
+      7.68
+      5.48
+
+    References:
+      Kingma and Ba, ICLR 2015; Chen et al., IJCAI 2020, section 3.
+
+    .. seealso:: :func:`padam_optax.scale_by_partial_adamax`, :func:`optax.adamax`
+    """
+    return optax.chain(
+        scale_by_partial_adamax(b1, b2, eps, p=p),
+        _stages.learning_rate_stage(learning_rate),
+    )
