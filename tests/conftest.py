@@ -3,6 +3,7 @@
 import os
 import pathlib
 
+import jax
 import pytest
 
 
@@ -24,3 +25,16 @@ def shared_data():
         pytest.skip(f"needs {name} in the folder named by PADAM_TEST_DATA.")
 
     return find
+
+
+@pytest.fixture(scope="module")
+def fast_compilation():
+    """Compiles a module's programs without most optimizations: for tests whose time that is, and that ask for no bit.
+
+    What JAX_DISABLE_MOST_OPTIMIZATIONS does for other processes.
+    """
+    name = "jax_disable_most_optimizations"
+    before = jax.config.values[name]
+    jax.config.update(name, True)
+    yield
+    jax.config.update(name, before)

@@ -136,7 +136,7 @@ def make_source(experiment: Experiment, data: Data, trainer: Trainer, seed: int,
         divided evenly among the devices.
     """
     if not isinstance(data, ImageFolder):
-        return ResidentData(trainer, *arrays(experiment, data), reestimate=experiment.reestimate_statistics)
+        return ResidentData(trainer, *arrays(experiment, data))
     if experiment.reestimate_statistics or experiment.keep_last_batch or experiment.augmentation:
         raise ValueError(
             f"{experiment.name}: reestimate_statistics, keep_last_batch and augmentation are for data on the device."

@@ -20,7 +20,7 @@ from padam_optax.models.vgg import imagenet_vgg16_bn, vgg16
 from padam_optax.models.wide_resnet import wrn16_4
 from padam_optax.runner.datasets import DATASETS
 from padam_optax.training.batches import Batches, Shuffled, Windows
-from padam_optax.training.loop import Trainer
+from padam_optax.training.loop import Trainer, free_programs
 from padam_optax.training.placement import ONE_DEVICE, Placement
 from padam_optax.training.tasks import Classification, LanguageModelling, Task
 
@@ -37,6 +37,10 @@ AUGMENTATIONS: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {"crop":
 
 # What no compiled program depends on, or only as an argument.
 _NOT_COMPILED = ("name", "hyperparameters", "seeds", "train_examples", "held_out", "assumed", "paper")
+
+
+# How many trainers keep their compiled programs.
+_MOST_TRAINERS = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,12 +66,15 @@ def trainer_for(
     return _trainer(Program(experiment, classes, train_examples, placement, static))
 
 
-@functools.lru_cache(maxsize=8)
+@functools.cache
 def _trainer(program: Program) -> Trainer:
+    if _trainer.cache_info().currsize == _MOST_TRAINERS:
+        _trainer.cache_clear()
+        free_programs()
     experiment = program.experiment
     task, batches, steps = (_image_parts if experiment.language is None else _text_parts)(program)
 
-    def rate_factor(epoch: jax.Array) -> jax.Array:
+    def rate_factor(epoch: int | jax.Array) -> jax.Array:
         passed = jnp.sum(epoch >= jnp.asarray(experiment.milestones, jnp.int32))
         return jnp.asarray(experiment.factor) ** passed
 
@@ -86,7 +93,9 @@ def _trainer(program: Program) -> Trainer:
             return made
         return optax.chain(optax.clip_by_global_norm(experiment.language.gradient_clip), made)
 
-    return Trainer(task, optimizer, rate_factor, batches, program.placement)
+    return Trainer(
+        task, optimizer, rate_factor, batches, program.placement, reestimate=experiment.reestimate_statistics
+    )
 
 
 def _image_parts(program: Program) -> tuple[Task, Batches, float]:
