@@ -24,6 +24,7 @@ from padam_optax.cli.devices import choose_devices
 from padam_optax.experiments import find
 from padam_optax.experiments.spec import Experiment, LanguageModelling
 from padam_optax.runner.programs import trainer_for
+from padam_optax.training.loop import Trainer
 
 COLLECTIVE = re.compile(
     r"= (?P<result>.*?) (?P<name>all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)(?:-start)?\("
@@ -98,7 +99,9 @@ def measure(name: str, devices: int, shard_optimizer: bool, most: int) -> dict[s
     }
     is_real = jax.devices()[0].platform != "cpu"
     if devices == most and devices > 1:
-        found = collectives(trainer.train_steps.lower(state, seed, settings, data, 0, 0, 1).compile().as_text())
+        found = collectives(
+            Trainer.train_steps.lower(trainer, state, seed, settings, data, 0, 0, 1).compile().as_text()
+        )
         result |= {"collectives": found, "sent_a_device": round(sent_a_device(found, devices))}
     if is_real:
 

@@ -132,9 +132,9 @@ def matrices(params: optax.Params) -> Any:
     return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
 
-def rate_of(values: Hyperparameters, context: MethodContext) -> jax.Array:
-    """The learning rate at this step."""
-    return jnp.asarray(values["learning_rate"]) * context.factor
+def rate_of(values: Hyperparameters, context: MethodContext) -> Any:
+    """The learning rate at this step: a number, or an array if one of its factors is."""
+    return values["learning_rate"] * context.factor
 
 
 def coupled(

@@ -192,8 +192,7 @@ def make_source(experiment: Experiment, data: Data, trainer: Trainer, seed: int,
     """
     task = experiment.task
     if not isinstance(data, ImageFolder):
-        reestimate = isinstance(task, ImageClassification) and task.reestimate_statistics
-        return ResidentData(trainer, *arrays(experiment, data), reestimate=reestimate)
+        return ResidentData(trainer, *arrays(experiment, data))
     assert isinstance(task, ImageClassification), "a folder of images is for image classification"
     if task.reestimate_statistics or task.keep_last_batch or task.augmentation:
         raise ValueError(

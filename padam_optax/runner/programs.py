@@ -12,7 +12,7 @@ from flax import nnx
 
 from padam_optax.data.augment import normalize, random_crop, random_flip
 from padam_optax.experiments.methods import Hyperparameters, MethodContext, make_optimizer, matrices
-from padam_optax.experiments.spec import Experiment, LanguageModelling, Role, static
+from padam_optax.experiments.spec import Experiment, ImageClassification, LanguageModelling, Role, static
 from padam_optax.models.awd_lstm import awd_lstm
 from padam_optax.models.resnet import imagenet_resnet18, resnet10_mini, resnet18
 from padam_optax.models.small_cnn import SmallCNN
@@ -20,7 +20,7 @@ from padam_optax.models.vgg import imagenet_vgg16_bn, vgg16
 from padam_optax.models.wide_resnet import wrn16_4
 from padam_optax.runner.datasets import image_dataset
 from padam_optax.training.batches import Batches, Shuffled, Windows
-from padam_optax.training.loop import Trainer
+from padam_optax.training.loop import Trainer, free_programs
 from padam_optax.training.placement import ONE_DEVICE, Placement
 from padam_optax.training.tasks import Classification, Task
 from padam_optax.training.tasks import LanguageModelling as LanguageModellingTask
@@ -38,6 +38,10 @@ MODELS: dict[str, Callable[..., nnx.Module]] = {
     "awd-lstm": awd_lstm,
 }
 AUGMENTATIONS: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {"crop": random_crop, "flip": random_flip}
+
+
+# How many trainers keep their compiled programs.
+_MOST_TRAINERS = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,8 +68,11 @@ def trainer_for(
     )
 
 
-@functools.lru_cache(maxsize=8)
+@functools.cache
 def _trainer(program: Program) -> Trainer:
+    if _trainer.cache_info().currsize == _MOST_TRAINERS:
+        _trainer.cache_clear()
+        free_programs()
     experiment = program.experiment
     language = experiment.task if isinstance(experiment.task, LanguageModelling) else None
     task, batches, steps = _image_parts(program) if language is None else _text_parts(program, language)
@@ -83,7 +90,8 @@ def _trainer(program: Program) -> Trainer:
         made = make_optimizer(experiment.optimizer, hyperparameters, context)
         return made if language is None else optax.chain(optax.clip_by_global_norm(language.gradient_clip), made)
 
-    return Trainer(task, optimizer, experiment.rate_factor, batches, program.placement)
+    reestimate = isinstance(experiment.task, ImageClassification) and experiment.task.reestimate_statistics
+    return Trainer(task, optimizer, experiment.rate_factor, batches, program.placement, reestimate=reestimate)
 
 
 def _image_parts(program: Program) -> tuple[Task, Batches, float]:

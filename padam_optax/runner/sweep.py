@@ -16,15 +16,15 @@ import numpy as np
 
 from padam_optax.data.imagenet import ImageFolder
 from padam_optax.data.images import DataError
-from padam_optax.experiments.spec import Experiment, ImageClassification
+from padam_optax.experiments.spec import Experiment
 from padam_optax.records.record import Record, SharedProgram
 from padam_optax.records.store import RunDirectory
 from padam_optax.runner.datasets import Data, arrays, class_count
 from padam_optax.runner.programs import trainer_for
 from padam_optax.runner.provenance import check_same, new_record
 from padam_optax.runner.search_space import check_values, trial_of
-from padam_optax.training.lanes import Lanes, Metrics, Mode, Running, Training
-from padam_optax.training.loop import Hyperparameters
+from padam_optax.training.lanes import Lanes, LaneStates, Mode, WholeEpochs
+from padam_optax.training.loop import Hyperparameters, Metrics
 
 # Values of the hyper-parameters that a sweep is over.
 Settings = Mapping[str, float]
@@ -65,7 +65,7 @@ def train_function(experiment: Experiment, data: Data) -> Callable[[jax.Array, H
     """
     training, train, held_out = _training(experiment, data)
     train, held_out = jax.tree.map(jnp.asarray, (train, held_out))
-    return functools.partial(training.run, train=train, held_out=held_out)
+    return functools.partial(training.train, train=train, held_out=held_out)
 
 
 def objective(
@@ -319,15 +319,14 @@ def sweep(
     return Sweeper(experiment, data, out, **options).train(configurations, seeds, halving=halving)
 
 
-def _training(experiment: Experiment, data: Data) -> tuple[Training, Any, Any]:
+def _training(experiment: Experiment, data: Data) -> tuple[WholeEpochs, Any, Any]:
     if isinstance(data, ImageFolder):
         raise ValueError(f"{experiment.name} reads its images from a folder; a sweep needs data that the device holds.")
     if len(data.train) < experiment.batch_size:
         raise DataError(f"{len(data.train)} training examples do not fill one batch of {experiment.batch_size}.")
     trainer = trainer_for(experiment, len(data.train), class_count(experiment, data))
     train, held_out = arrays(experiment, data)
-    reestimate = isinstance(experiment.task, ImageClassification) and experiment.task.reestimate_statistics
-    return Training.of(trainer, train, experiment.epochs, reestimate=reestimate), train, held_out
+    return WholeEpochs(trainer, experiment.epochs), train, held_out
 
 
 def _rungs(epochs: int, configurations: int, halving: int | None) -> list[int]:
@@ -348,7 +347,7 @@ def _lanes(experiment: Experiment, data: Data, mode: Mode | None, batch_configs:
     return Lanes(training, train, held_out, -(-size // shares) * shares, mode)
 
 
-def _that_fit(training: Training, train: Any, held_out: Any, experiment: Experiment) -> int:
+def _that_fit(training: WholeEpochs, train: Any, held_out: Any, experiment: Experiment) -> int:
     """How many lanes the free memory of a device holds."""
     values = {name: jnp.asarray(value, float) for name, value in experiment.hyperparameters.items()}
     state = jax.eval_shape(training.init, jnp.int32(0), values)
@@ -365,14 +364,14 @@ def _that_fit(training: Training, train: Any, held_out: Any, experiment: Experim
     return max(1, int((_SHARE * free - data_bytes) / max(a_lane, 1)))
 
 
-def _take_states(running: Running, batch: Sequence[_Trial]) -> None:
+def _take_states(running: LaneStates, batch: Sequence[_Trial]) -> None:
     """Keeps the states of the lanes on the host, until their runs go on."""
     states = jax.device_get(running.states)
     for lane, run in enumerate(batch):
         run.state = None if run.over else jax.tree.map(lambda leaf, lane=lane: leaf[lane], states)
 
 
-def _put_states(running: Running, batch: Sequence[_Trial]) -> None:
+def _put_states(running: LaneStates, batch: Sequence[_Trial]) -> None:
     filled = [*(run.state for run in batch), *[batch[-1].state] * (len(running.seeds) - len(batch))]
     running.states = jax.tree.map(
         lambda old, *new: jax.device_put(np.stack(new), old.sharding), running.states, *filled

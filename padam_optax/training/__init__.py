@@ -1,4 +1,9 @@
-"""Training of any task with any optimizer. Nothing here knows a model or a data set by name."""
+"""Training of any task with any optimizer. Nothing here knows a model or a data set by name.
+
+A task (`tasks`) and the batches that an epoch takes from its data (`batches`) make a trainer (`loop`), whose functions
+are compiled. `epoch` calls them from the host, for one run; `lanes` maps them over several runs at once. `checkpoint`
+saves states, `placement` divides a training among devices, and `processes` joins several processes.
+"""
 
 import importlib.util
 

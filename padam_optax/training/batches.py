@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 PyTree = Any
 _Result = TypeVar("_Result")
@@ -16,7 +17,7 @@ class Batches(Protocol):
     """Cuts data that live on the device into the steps of an epoch."""
 
     def steps(self, epoch: int, data: PyTree) -> int:
-        """Steps of the same shape in `epoch`, counted from 0."""
+        """Full steps of `epoch`, counted from 0: those whose arrays have one shape, or one of a few."""
         ...
 
     def has_last(self, data: PyTree) -> bool:
@@ -31,20 +32,26 @@ class Batches(Protocol):
         """What `epoch` takes and when, as arrays. `key` is for what a seed decides."""
         ...
 
-    def at(self, plan: PyTree, step: jax.Array, data: PyTree, function: "Consumer[_Result]") -> _Result:
-        """Returns `function(batch, rate)` of a step's batch and its factor of the learning rate, None for 1."""
+    def rate_factor(self, plan: PyTree, step: jax.Array) -> float | jax.Array:
+        """The step's own factor of the learning rate, a scalar."""
+        ...
+
+    def at(self, plan: PyTree, step: jax.Array, data: PyTree, function: Callable[[PyTree], _Result]) -> _Result:
+        """Returns `function(batch)` of a step's batch. What it returns has one shape, whatever the batch's is."""
         ...
 
     def last(self, plan: PyTree, data: PyTree) -> PyTree:
-        """The smaller batch."""
+        """The smaller batch, where there is one."""
         ...
 
 
-Consumer = Callable[[PyTree, jax.Array | None], _Result]
+def steps_of(batches: Batches, epoch: int, data: PyTree) -> int:
+    """All steps of `epoch`, counted from 0: the full ones, and the smaller one that may follow them."""
+    return batches.steps(epoch, data) + int(batches.has_last(data))
 
 
 @dataclasses.dataclass(frozen=True)
-class Shuffled:
+class Shuffled(Batches):
     """Batches from a permutation of the examples that depends on the seed and the epoch.
 
     Data are trees of arrays with one leading axis, the examples.
@@ -69,23 +76,28 @@ class Shuffled:
         return min(stop * self.size, _count(data)) - start * self.size
 
     def plan(self, key: jax.Array, epoch: jax.Array, data: PyTree) -> jax.Array:
+        """The permutation, (examples,)."""
         del epoch
         # Keys of steps count from 0 and end below this one.
         return jax.random.permutation(jax.random.fold_in(key, self.all_steps(_count(data))), _count(data))
 
-    def at(self, plan: jax.Array, step: jax.Array, data: PyTree, function: Consumer[_Result]) -> _Result:
-        return function(_take(data, jax.lax.dynamic_slice_in_dim(plan, step * self.size, self.size)), None)
+    def rate_factor(self, plan: jax.Array, step: jax.Array) -> float:
+        del plan, step
+        return 1.0
+
+    def at(self, plan: jax.Array, step: jax.Array, data: PyTree, function: Callable[[PyTree], _Result]) -> _Result:
+        return function(_take(data, jax.lax.dynamic_slice_in_dim(plan, step * self.size, self.size)))
 
     def last(self, plan: jax.Array, data: PyTree) -> PyTree:
         return _take(data, plan[self.steps(0, data) * self.size :])
 
     def all_steps(self, examples: int) -> int:
-        """Steps of an epoch, the smaller batch included."""
+        """Steps of an epoch on so many examples, the smaller batch included."""
         return -(-examples // self.size) if self.keep_last else examples // self.size
 
 
 @dataclasses.dataclass(frozen=True)
-class Windows:
+class Windows(Batches):
     """Windows that follow one another through a text in columns, for truncated back-propagation through time.
 
     Data are {"tokens": (rows, columns), int32}; a batch is {"inputs", "targets"}, (T, columns) each, and "length", the
@@ -117,35 +129,44 @@ class Windows:
         return (*sorted({size for size in around if self.SHORTEST < size < self.LONGEST}), self.LONGEST)
 
     def steps(self, epoch: int, data: PyTree) -> int:
-        return len(self._host_starts(epoch, _count(data)))
+        return len(_starts(self, epoch, _count(data)))
 
     def has_last(self, data: PyTree) -> bool:
         del data
         return False
 
     def examples(self, epoch: int, start: int, stop: int, data: PyTree) -> int:
+        """Tokens in those steps: examples are tokens here."""
         rows, columns = data["tokens"].shape
-        starts = (*self._host_starts(epoch, rows), rows - 1)
+        starts = (*_starts(self, epoch, rows), rows - 1)
         return (starts[stop] - starts[start]) * columns
 
     def plan(self, key: jax.Array, epoch: jax.Array, data: PyTree) -> tuple[jax.Array, jax.Array]:
-        """As `windows`."""
+        """The `windows` of the epoch; no seed decides on them."""
         del key
         return self.windows(epoch, _count(data))
 
+    def rate_factor(self, plan: tuple[jax.Array, jax.Array], step: jax.Array) -> float | jax.Array:
+        """The drawn length over `length`, also where the end of the text cuts the window."""
+        _, drawn = plan
+        return drawn[step].astype(float) / self.length if self.random else 1.0
+
     def at(
-        self, plan: tuple[jax.Array, jax.Array], step: jax.Array, data: PyTree, function: Consumer[_Result]
+        self,
+        plan: tuple[jax.Array, jax.Array],
+        step: jax.Array,
+        data: PyTree,
+        function: Callable[[PyTree], _Result],
     ) -> _Result:
         starts, drawn = plan
-        start, wanted = starts[step], drawn[step]
-        length = jnp.minimum(wanted, _count(data) - 1 - start)
-        rate = wanted.astype(float) / self.length if self.random else None
+        start = starts[step]
+        length = jnp.minimum(drawn[step], _count(data) - 1 - start)
 
         def cut(size: int) -> _Result:
             # Beyond the end of the text, steps that do not count.
             times = jnp.minimum(start + jnp.arange(size + 1), _count(data) - 1)
             tokens = data["tokens"][times]
-            return function({"inputs": tokens[:-1], "targets": tokens[1:], "length": length}, rate)
+            return function({"inputs": tokens[:-1], "targets": tokens[1:], "length": length})
 
         if len(self.buckets) == 1:
             return cut(self.buckets[0])
@@ -172,14 +193,13 @@ class Windows:
         lengths = jnp.clip(drawn.astype(jnp.int32), self.SHORTEST, self.LONGEST)
         return jnp.cumulative_sum(lengths, include_initial=True)[:-1].astype(jnp.int32), lengths
 
-    def _host_starts(self, epoch: int, rows: int) -> tuple[int, ...]:
-        return _starts(self, epoch, rows)
-
 
 @functools.lru_cache(maxsize=512)
 def _starts(windows: Windows, epoch: int, rows: int) -> tuple[int, ...]:
     """Starts of the windows of an epoch: a target at least two steps from the end, as in the public code."""
-    starts = jax.device_get(windows.windows(epoch, rows)[0])
+    # Also within a compiled function, where they are constants.
+    with jax.ensure_compile_time_eval():
+        starts = np.asarray(windows.windows(epoch, rows)[0])
     return tuple(int(start) for start in starts if start < max(rows - 2, 1))
 
 

@@ -22,11 +22,11 @@ _LONGEST_REASON = 300
 
 
 class CheckpointError(OSError):
-    """A checkpoint that cannot be written, or none that can be used; the message says what to do."""
+    """No checkpoint can be written, or none can be used; the message says what to do."""
 
 
 class CheckpointWarning(UserWarning):
-    """A run that goes on from an earlier point than its newest checkpoint or its record."""
+    """A run goes on from an earlier point than its newest checkpoint or its record."""
 
 
 class Checkpoints:
@@ -55,8 +55,8 @@ class Checkpoints:
           position: Where the input stands, for data that the host feeds.
 
         Raises:
-          CheckpointError: If it cannot be written, as on a full disk; not for another process that is lost, whose error
-            is JAX's.
+          CheckpointError: If it cannot be written, as on a full disk.
+          jax.errors.JaxRuntimeError: If another process is lost: nothing is wrong with the files then.
         """
         if step in self._manager.all_steps():
             return
@@ -72,7 +72,7 @@ class Checkpoints:
             with _quiet():
                 yield
         except Exception as error:  # Orbax passes on whatever its storage raises.
-            if _is_of_a_lost_process(error):
+            if _is_from_a_lost_process(error):
                 raise
             raise CheckpointError(
                 f"No checkpoint could be written to {self._directory}: {_reason(error)}. What was written before is"
@@ -82,18 +82,18 @@ class Checkpoints:
     def restore(self, like: TrainState) -> tuple[TrainState, str] | None:
         """Returns the newest state that is whole, with the shapes, dtypes and shardings of `like`.
 
-        Newer ones, which are damaged, are removed, with a `CheckpointWarning` that names them and the one used: the
+        Newer ones, which are damaged, are removed, and a `CheckpointWarning` names them and the one that is used; the
         run writes them again.
 
         Args:
-          like: A state, for its structure.
+          like: A state of the same structure.
 
         Returns:
           The state and the input's position, or None if there is no checkpoint.
 
         Raises:
-          CheckpointError: If there are checkpoints, but none can be used; not for another process that is lost, as in
-            `save`.
+          CheckpointError: If there are checkpoints, but none can be used.
+          jax.errors.JaxRuntimeError: If another process is lost.
         """
         damaged: dict[int, str] = {}
         for step in sorted(self._manager.all_steps(), reverse=True):
@@ -101,8 +101,8 @@ class Checkpoints:
             if damage is None:
                 try:
                     restored = self._read(step, like)
-                except Exception as error:  # As above.
-                    if _is_of_a_lost_process(error):
+                except Exception as error:  # Orbax's own storage raises anything.
+                    if _is_from_a_lost_process(error):
                         raise
                     damage = _reason(error)
                 else:
@@ -137,7 +137,7 @@ class Checkpoints:
 
 @contextlib.contextmanager
 def _quiet() -> Generator[None]:
-    """Keeps off standard error what Orbax's threads print of an error that is raised as well, pages of it."""
+    """Keeps what Orbax's threads print of an error, pages of it, off standard error: it is raised as well."""
     logger = logging.getLogger("absl")
     level, hook = logger.level, sys.unraisablehook
     logger.setLevel(logging.CRITICAL)
@@ -149,8 +149,8 @@ def _quiet() -> Generator[None]:
         sys.unraisablehook = hook
 
 
-def _is_of_a_lost_process(error: Exception) -> bool:
-    """Whether it comes from waiting for others, which says nothing about the files."""
+def _is_from_a_lost_process(error: Exception) -> bool:
+    """Whether the error comes from waiting for another process, and so says nothing about the files."""
     return jax.process_count() > 1 and isinstance(error, jax.errors.JaxRuntimeError)
 
 
@@ -176,7 +176,7 @@ def _write_checksums(folder: pathlib.Path) -> None:
 
 
 def _damage(folder: pathlib.Path) -> str | None:
-    """What of a checkpoint is not as it was written; without checksums, which a kill may prevent, None."""
+    """How a checkpoint differs from what was written, or None; also None without checksums, as a kill may leave it."""
     path = folder / _CHECKSUMS
     if not path.exists():
         return None
@@ -198,7 +198,7 @@ def _damage(folder: pathlib.Path) -> str | None:
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong, in one line: the system's word for it if there is one; Orbax tells all that it tried."""
+    """What went wrong, in one line of the pages that Orbax tells: the system's word for it if there is one."""
     text = str(error).strip() or type(error).__name__
     if code := re.search(r"os_error_code='(\d+)'", text):
         return os.strerror(int(code[1]))

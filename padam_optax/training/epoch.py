@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from padam_optax.training import processes
+from padam_optax.training.batches import steps_of
 from padam_optax.training.loop import Hyperparameters, Trainer, TrainState
 
 PyTree = Any
@@ -25,7 +26,8 @@ class EpochResult:
     Attributes:
       state: The new state; at the start of an epoch if `metrics` is not None.
       metrics: Means of the training metrics over the epoch, or None if it was not finished.
-      nonfinite_step: First step of the epoch whose loss or gradients were not finite, or None.
+      nonfinite_step: First step of the epoch whose loss or gradients were not finite, or None. If there is one, `state`
+        is of no use.
       seconds: Time spent training, without compiling.
       examples: Examples trained on in that time.
     """
@@ -72,32 +74,24 @@ class Source(Protocol):
         ...
 
 
-class ResidentData:
+class ResidentData(Source):
     """Training and test sets that live whole on the device, or on each of those that train together.
 
     Args:
-      trainer: Compiled functions.
+      trainer: Trains and evaluates.
       train: As the trainer's batches take them.
       held_out: Sets to evaluate on, as the trainer's task takes them, by the name that their metrics get.
-      reestimate: Whether each epoch ends with a pass that re-estimates the model's statistics and measures the
-        training metrics with the parameters fixed.
     """
 
-    def __init__(self, trainer: Trainer, train: PyTree, held_out: Mapping[str, PyTree], *, reestimate: bool = False):
+    def __init__(self, trainer: Trainer, train: PyTree, held_out: Mapping[str, PyTree]):
         self._trainer = trainer
         self._train = trainer.placement.put_whole(train)
         self._held_out = {name: trainer.placement.put_whole(data) for name, data in held_out.items()}
-        self._reestimate = reestimate
         self._steps_a_call = _FIRST_STEPS
         self._compiled = False
 
     def steps_before(self, epoch: int) -> int:
-        """As `Source`."""
-        return sum(self._steps(before) for before in range(epoch))
-
-    def _steps(self, epoch: int) -> int:
-        batches = self._trainer.batches
-        return batches.steps(epoch, self._train) + int(batches.has_last(self._train))
+        return sum(steps_of(self._trainer.batches, before, self._train) for before in range(epoch))
 
     @property
     def position(self) -> str:
@@ -115,19 +109,14 @@ class ResidentData:
         on_steps: Callable[[float], None] = lambda share: None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> EpochResult:
-        """As `Source`; the split into calls changes nothing in the numbers."""
+        """See `Source`; the split into calls changes nothing in the numbers."""
         trainer, data = self._trainer, self._train
-        epoch, step = int(state.epoch), int(state.step)
-        full, steps = trainer.batches.steps(epoch, data), self._steps(epoch)
+        epoch, first = int(state.epoch), int(state.step)
+        full, steps = trainer.batches.steps(epoch, data), steps_of(trainer.batches, epoch, data)
         if not self._compiled:
             state = self._compile(state, seed, hyperparameters)
-        first, began = step, time.perf_counter()
-
-        def result(state: TrainState, metrics: dict[str, float] | None, nonfinite: int) -> EpochResult:
-            seconds = time.perf_counter() - began
-            examples = trainer.batches.examples(epoch, first, step, data)
-            return EpochResult(state, metrics, nonfinite if nonfinite >= 0 else None, seconds, examples)
-
+        began = time.perf_counter()
+        step, means = first, None
         while step < full:
             stop = min(full, step + self._steps_a_call)
             call_began = time.perf_counter()
@@ -139,38 +128,23 @@ class ResidentData:
             on_steps(step / steps)
             # With all steps done the epoch is finished first: both states would be checkpoints of the same step.
             if nonfinite >= 0 or (step < steps and should_stop()):
-                return result(state, None, nonfinite)
-        if step < steps:
-            state = trainer.train_last_batch(state, seed, hyperparameters, data)
-            step += 1
-        if self._reestimate:
-            state = trainer.reestimate(state, seed, data, full)
-        nonfinite = int(state.nonfinite_step)
-        if nonfinite >= 0:
-            return result(state, None, nonfinite)
-        state, means = trainer.finish_epoch(state)
-        return result(state, {name: float(value) for name, value in means.items()}, -1)
+                break
+        else:
+            state, means, nonfinite = trainer.finish_epoch(state, seed, hyperparameters, data, full)
+            nonfinite, step = int(nonfinite), steps
+        return _result(state, nonfinite, means, began, trainer.batches.examples(epoch, first, step, data))
 
     def _compile(self, state: TrainState, seed: jax.Array, hyperparameters: Hyperparameters) -> TrainState:
-        """Runs everything on as little as possible, so that no time below holds a compilation."""
+        """Runs everything on as little as possible, so that no time above holds a compilation."""
         trainer, data, step = self._trainer, self._train, int(state.step)
-        if trainer.batches.has_last(data):
-            trainer.train_last_batch(_copy(state), seed, hyperparameters, data)
-        if self._reestimate:
-            trainer.reestimate(_copy(state), seed, data, 0)
-        trainer.finish_epoch(_copy(state))
+        trainer.finish_epoch(_copy(state), seed, hyperparameters, data, 0)
         state = trainer.train_steps(state, seed, hyperparameters, data, int(state.epoch), step, step)
         jax.block_until_ready(state.step)
         self._compiled = True
         return state
 
     def evaluate(self, state: TrainState) -> dict[str, float]:
-        """As `Source`."""
-        return {
-            f"{split}_{name}": float(value)
-            for split, data in self._held_out.items()
-            for name, value in self._trainer.evaluate(state, data).items()
-        }
+        return {name: float(value) for name, value in self._trainer.evaluate_sets(state, self._held_out).items()}
 
 
 class Positioned(Protocol):
@@ -187,11 +161,11 @@ class Positioned(Protocol):
         ...
 
 
-class StreamedData:
+class StreamedData(Source):
     """Training and test sets that the host reads batch by batch.
 
     Args:
-      trainer: Compiled functions.
+      trainer: Trains and evaluates.
       open_train: Gives the training batches of all epochs, from the first on.
       open_test: Gives the test batches, each with a mask of the examples that count: (batch, (N,) bool).
       batch_size: Examples of a training batch.
@@ -220,7 +194,6 @@ class StreamedData:
         self._compiled = False
 
     def steps_before(self, epoch: int) -> int:
-        """As `Source`."""
         return epoch * self._steps
 
     @property
@@ -229,7 +202,6 @@ class StreamedData:
         return "" if self._batches is None else self._batches.get_position()
 
     def go_to(self, position: str) -> None:
-        """As `Source`."""
         self._go_to = position
 
     def train_epoch(
@@ -240,7 +212,6 @@ class StreamedData:
         on_steps: Callable[[float], None] = lambda share: None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> EpochResult:
-        """As `Source`."""
         trainer = self._trainer
         first = step = int(state.step)
         if self._batches is None:
@@ -254,8 +225,7 @@ class StreamedData:
         while step < self._steps:
             batch = trainer.placement.put_batch(next(self._batches))
             if not self._compiled:
-                jax.block_until_ready(trainer.train_batch(_copy(state), seed, hyperparameters, batch))
-                self._compiled = True
+                self._compile(state, seed, hyperparameters, batch)
                 began = looked = time.perf_counter()
             state = trainer.train_batch(state, seed, hyperparameters, batch)
             step += 1
@@ -268,21 +238,34 @@ class StreamedData:
                 on_steps(step / self._steps)
                 if nonfinite >= 0 or should_stop():
                     break
-        seconds = time.perf_counter() - began
-        examples = (step - first) * self._batch_size
-        if nonfinite >= 0 or step < self._steps:
-            return EpochResult(state, None, nonfinite if nonfinite >= 0 else None, seconds, examples)
-        state, means = trainer.finish_epoch(state)
-        return EpochResult(state, {name: float(value) for name, value in means.items()}, None, seconds, examples)
+        means = None
+        if nonfinite < 0 and step == self._steps:
+            state, means = trainer.next_epoch(state)
+        return _result(state, nonfinite, means, began, (step - first) * self._batch_size)
+
+    def _compile(self, state: TrainState, seed: jax.Array, hyperparameters: Hyperparameters, batch: PyTree) -> None:
+        """Runs everything on a copy, so that no time above holds a compilation."""
+        trainer = self._trainer
+        jax.block_until_ready(trainer.next_epoch(trainer.train_batch(_copy(state), seed, hyperparameters, batch)))
+        self._compiled = True
 
     def evaluate(self, state: TrainState) -> dict[str, float]:
-        """As `Source`."""
         totals: dict[str, float] = {}
         for batch, counts in self._open_test():
             sums = self._trainer.evaluate_batch(state, *self._trainer.placement.put_batch((batch, counts)))
             for name, value in sums.items():
                 totals[name] = totals.get(name, 0.0) + float(value)
         return {f"test_{name}": total / self._test_examples for name, total in totals.items()}
+
+
+def _result(
+    state: TrainState, nonfinite: int, means: dict[str, jax.Array] | None, began: float, examples: int
+) -> EpochResult:
+    seconds = time.perf_counter() - began
+    if nonfinite >= 0:
+        return EpochResult(state, None, nonfinite, seconds, examples)
+    metrics = None if means is None else {name: float(value) for name, value in means.items()}
+    return EpochResult(state, metrics, None, seconds, examples)
 
 
 def _steps_before_looking(seconds_a_step: float, most: int) -> int:

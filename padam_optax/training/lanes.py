@@ -10,43 +10,32 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from padam_optax.training.loop import Hyperparameters, Trainer, TrainState
+from padam_optax.training.batches import steps_of
+from padam_optax.training.loop import Hyperparameters, Metrics, Trainer, TrainState
 
 PyTree = Any
-Metrics = dict[str, jax.Array]
 Mode = Literal["vectorized", "mapped", "sharded"]
-MODES: tuple[Mode, ...] = ("vectorized", "mapped", "sharded")
 
 _AXIS = "runs"
 
 
 @dataclasses.dataclass(frozen=True)
-class Training:
-    """What a run does, as pure functions of its seed and hyper-parameters: they may be mapped, compiled and sharded.
+class WholeEpochs:
+    """Training by whole epochs, as pure functions of seed and hyper-parameters: to be mapped, compiled and sharded.
 
     Attributes:
-      trainer: Compiled functions.
-      steps: Full steps of each epoch.
-      has_last: Whether a smaller step follows them.
-      reestimate: Whether each epoch ends with a pass that re-estimates the model's statistics; see `ResidentData`.
+      trainer: Trains and evaluates.
+      count: How many epochs there are.
     """
 
     trainer: Trainer
-    steps: tuple[int, ...]
-    has_last: bool = False
-    reestimate: bool = False
-
-    @classmethod
-    def of(cls, trainer: Trainer, train: PyTree, epochs: int, *, reestimate: bool = False) -> "Training":
-        """That of so many epochs on data like `train`."""
-        steps = tuple(trainer.batches.steps(epoch, train) for epoch in range(epochs))
-        return cls(trainer, steps, trainer.batches.has_last(train), reestimate)
+    count: int
 
     def init(self, seed: jax.Array, hyperparameters: Hyperparameters) -> TrainState:
-        """The state before the first epoch."""
+        """Returns the state before the first epoch."""
         return self.trainer.initial_state(seed, hyperparameters)
 
-    def epoch(
+    def train_epoch(
         self,
         state: TrainState,
         seed: jax.Array,
@@ -57,61 +46,83 @@ class Training:
     ) -> tuple[TrainState, Metrics, jax.Array]:
         """Trains for an epoch and evaluates.
 
+        Args:
+          state: At the start of `epoch`.
+          seed: int32 scalar.
+          hyperparameters: Scalars by name.
+          train: The training set, as the trainer's batches take it.
+          held_out: Sets to evaluate on, by name.
+          epoch: Counted from 0, int32 scalar; an argument too because it stays one number where states are mapped over.
+
         Returns:
-          The new state; metrics as a record's line has them, scalars; the first step of the epoch whose loss was not
-          finite, or -1.
+          The new state; metrics as a record's line has them, scalars; the first step of the epoch whose loss or
+          gradients were not finite, or -1.
         """
-        trainer, steps = self.trainer, jnp.asarray(self.steps, jnp.int32)[epoch]
-        state = trainer.train_steps(state, seed, hyperparameters, train, epoch, 0, steps)
-        if self.has_last:
-            state = trainer.train_last_batch(state, seed, hyperparameters, train)
-        if self.reestimate:
-            state = trainer.reestimate(state, seed, train, steps)
-        nonfinite = state.nonfinite_step
-        state, means = trainer.finish_epoch(state)
+        steps = [self.trainer.batches.steps(epoch, train) for epoch in range(self.count)]
+        full = jnp.asarray(steps, jnp.int32)[epoch]
+        state = self.trainer.train_steps(state, seed, hyperparameters, train, epoch, 0, full)
+        state, means, nonfinite = self.trainer.finish_epoch(state, seed, hyperparameters, train, full)
         metrics = {f"train_{name}": value for name, value in means.items()}
-        for split, data in held_out.items():
-            metrics |= {f"{split}_{name}": value for name, value in trainer.evaluate(state, data).items()}
-        return state, metrics, nonfinite
+        return state, metrics | self.trainer.evaluate_sets(state, held_out), nonfinite
 
-    def steps_before(self, epoch: int) -> int:
-        """Steps of the epochs before `epoch`, counted from 0."""
-        return sum(self.steps[:epoch]) + epoch * int(self.has_last)
-
-    def run(
+    def train(
         self, seed: jax.Array, hyperparameters: Hyperparameters, train: PyTree, held_out: Mapping[str, PyTree]
     ) -> Metrics:
-        """Trains to the end.
+        """Trains to the end, evaluating after each epoch.
+
+        Args:
+          seed: int32 scalar.
+          hyperparameters: Scalars by name.
+          train: The training set, as the trainer's batches take it.
+          held_out: Sets to evaluate on, by name.
 
         Returns:
-          Each metric of `epoch`, (epochs,); and "diverged_step", int32, the first step of the run whose loss was not
-          finite, or -1. Metrics from that epoch on mean nothing.
+          Each metric of `train_epoch`, (epochs,); and "diverged_step", int32, the first step of the run whose loss or
+          gradients were not finite, or -1. Metrics from that epoch on mean nothing.
         """
 
         def body(state: TrainState, epoch: jax.Array) -> tuple[TrainState, tuple[Metrics, jax.Array]]:
-            state, metrics, nonfinite = self.epoch(state, seed, hyperparameters, train, held_out, epoch)
+            state, metrics, nonfinite = self.train_epoch(state, seed, hyperparameters, train, held_out, epoch)
             return state, (metrics, nonfinite)
 
-        epochs = len(self.steps)
-        _, (metrics, nonfinite) = jax.lax.scan(body, self.init(seed, hyperparameters), jnp.arange(epochs))
-        before = jnp.asarray([self.steps_before(epoch) for epoch in range(epochs)], jnp.int32)
+        _, (metrics, nonfinite) = jax.lax.scan(body, self.init(seed, hyperparameters), jnp.arange(self.count))
+        before = jnp.asarray([self.steps_before(epoch, train) for epoch in range(self.count)], jnp.int32)
         first = jnp.argmax(nonfinite >= 0)
         return {**metrics, "diverged_step": jnp.where(jnp.any(nonfinite >= 0), (before + nonfinite)[first], -1)}
+
+    def steps_before(self, epoch: int, train: PyTree) -> int:
+        """Steps of the epochs before `epoch`, counted from 0."""
+        return sum(steps_of(self.trainer.batches, before, train) for before in range(epoch))
+
+
+@dataclasses.dataclass
+class LaneStates:
+    """Where the runs in all lanes stand.
+
+    Attributes:
+      states: State of each lane, one tree whose arrays have one leading axis; each epoch replaces it.
+      seeds: Seed of each lane, (lanes,), int32.
+      hyperparameters: Values of each lane by name, (lanes,) each.
+    """
+
+    states: PyTree
+    seeds: jax.Array
+    hyperparameters: Hyperparameters
 
 
 class Lanes:
     """So many runs at once, an epoch a call. One program serves whatever they are and however many are left.
 
     Args:
-      training: What each does.
-      train: Training data.
+      epochs: What each run does.
+      train: The training set.
       held_out: Sets to evaluate on, by name.
       size: How many lanes there are.
       mode: "vectorized": each operation is done for all lanes at once; lanes that have ended are computed for nothing.
         "mapped": lane after lane within the program; those that have ended take no time. "sharded": each device has an
         equal share of the lanes and does them as `inner` says.
-      inner: Of "sharded".
-      devices: Of "sharded"; all by default.
+      inner: How each device does its share in the mode "sharded".
+      devices: Devices of the mode "sharded"; all by default.
 
     Raises:
       ValueError: If `size` is below 1, or not a multiple of the number of devices.
@@ -119,7 +130,7 @@ class Lanes:
 
     def __init__(
         self,
-        training: Training,
+        epochs: WholeEpochs,
         train: PyTree,
         held_out: Mapping[str, PyTree],
         size: int,
@@ -133,14 +144,14 @@ class Lanes:
             raise ValueError(f"lanes must be a positive multiple of the {len(devices)} devices, got {size}.")
         self.size = size
         self.mode = mode
-        self._training = training
-        self._shares = len(devices)
+        self._epochs = epochs
+        self._devices = len(devices)
         vectorized = (inner if mode == "sharded" else mode) == "vectorized"
-        self._init, self._epoch, everywhere = _programs(training, vectorized, devices)
+        self._init, self._train_epoch, everywhere = _programs(epochs, vectorized, devices)
         self._train, self._held_out = jax.device_put((train, dict(held_out)), everywhere)
 
-    def init(self, seeds: Sequence[int], hyperparameters: Sequence[Mapping[str, float]]) -> "Running":
-        """States before the first epoch, of as many runs as there are lanes or fewer."""
+    def init(self, seeds: Sequence[int], hyperparameters: Sequence[Mapping[str, float]]) -> LaneStates:
+        """States before the first epoch, of as many runs as there are lanes or fewer: the last one fills up."""
         count = len(seeds)
         assert count == len(hyperparameters) <= self.size
         filled = [min(lane, count - 1) for lane in range(self.size)]
@@ -148,81 +159,49 @@ class Lanes:
         values = {
             name: jnp.asarray([hyperparameters[lane][name] for lane in filled], float) for name in hyperparameters[0]
         }
-        return Running(self._init(lane_seeds, values), lane_seeds, values, count)
+        return LaneStates(self._init(lane_seeds, values), lane_seeds, values)
 
-    def epoch(self, running: "Running", epoch: int, active: Sequence[int]) -> tuple[Metrics, np.ndarray]:
-        """Trains the lanes `active` for an epoch and evaluates them; `running.states` is replaced.
+    def epoch(self, lanes: LaneStates, epoch: int, active: Sequence[int]) -> tuple[Metrics, np.ndarray]:
+        """Trains the lanes `active` for an epoch and evaluates them; `lanes.states` is replaced.
 
         Returns:
           Metrics, (lanes,) each, and the first step whose loss or gradients were not finite, or -1, (lanes,).
           Those of other lanes mean nothing.
         """
-        share = self.size // self._shares
-        order = np.zeros((self._shares, share), np.int32)
-        counts = np.zeros(self._shares, np.int32)
+        lanes.states, metrics, nonfinite = self._train_epoch(*self._arguments(lanes, epoch, active))
+        metrics, nonfinite = jax.device_get((metrics, nonfinite))
+        return metrics, np.asarray(nonfinite)
+
+    def _arguments(self, lanes: LaneStates, epoch: int, active: Sequence[int]) -> tuple[Any, ...]:
+        """Arguments of the compiled epoch: for each device, the places of its active lanes and how many they are."""
+        share = self.size // self._devices
+        order = np.zeros((self._devices, share), np.int32)
+        counts = np.zeros(self._devices, np.int32)
         for lane in active:
             device, place = divmod(lane, share)
             order[device, counts[device]] = place
             counts[device] += 1
-        running.states, metrics, nonfinite = self._epoch(
-            running.states,
-            running.seeds,
-            running.hyperparameters,
-            self._train,
-            self._held_out,
-            jnp.int32(epoch),
-            order.reshape(-1),
-            counts,
-        )
-        metrics, nonfinite = jax.device_get((metrics, nonfinite))
-        return metrics, np.asarray(nonfinite)
+        own = (lanes.states, lanes.seeds, lanes.hyperparameters)
+        return *own, self._train, self._held_out, jnp.int32(epoch), order.reshape(-1), counts
 
     def steps_before(self, epoch: int) -> int:
         """Steps of the epochs before `epoch`, counted from 0."""
-        return self._training.steps_before(epoch)
+        return self._epochs.steps_before(epoch, self._train)
 
-    def memory_bytes(self, running: "Running") -> int:
-        """Of the compiled program on each device: arguments, results and what it needs in between."""
-        order = np.zeros(self.size, np.int32)
-        compiled = self._epoch.lower(
-            running.states,
-            running.seeds,
-            running.hyperparameters,
-            self._train,
-            self._held_out,
-            jnp.int32(0),
-            order,
-            np.zeros(self._shares, np.int32),
-        ).compile()
-        analysis = compiled.memory_analysis()
+    def memory_bytes(self, lanes: LaneStates) -> int:
+        """Bytes that the compiled epoch takes on each device: its arguments, and what it needs in between."""
+        analysis = self._train_epoch.lower(*self._arguments(lanes, 0, ())).compile().memory_analysis()
         return 0 if analysis is None else analysis.argument_size_in_bytes + analysis.temp_size_in_bytes
-
-
-@dataclasses.dataclass
-class Running:
-    """Runs under way in lanes.
-
-    Attributes:
-      states: Of all lanes, with one leading axis.
-      seeds: (lanes,).
-      hyperparameters: (lanes,) each.
-      count: How many lanes are runs; the rest fills up.
-    """
-
-    states: PyTree
-    seeds: jax.Array
-    hyperparameters: dict[str, jax.Array]
-    count: int
 
 
 # A program for as many lanes as one likes: kept, so that a later sweep in the same process compiles nothing.
 @functools.lru_cache(maxsize=8)
-def _programs(training: Training, vectorized: bool, devices: tuple[Any, ...]) -> tuple[Any, Any, NamedSharding]:
+def _programs(epochs: WholeEpochs, vectorized: bool, devices: tuple[Any, ...]) -> tuple[Any, Any, NamedSharding]:
     """Compiled functions that begin runs and train an epoch, and the sharding of what all devices need whole."""
     mesh = Mesh(np.asarray(devices), (_AXIS,))
     whole, split = PartitionSpec(), PartitionSpec(_AXIS)
-    init: Callable[..., Any] = jax.vmap(training.init) if vectorized else functools.partial(_init_mapped, training)
-    epoch: Callable[..., Any] = functools.partial(_epoch_vectorized if vectorized else _epoch_mapped, training)
+    init: Callable[..., Any] = jax.vmap(epochs.init) if vectorized else functools.partial(_init_mapped, epochs)
+    epoch: Callable[..., Any] = functools.partial(_epoch_vectorized if vectorized else _epoch_mapped, epochs)
     if len(devices) > 1:
         init = jax.shard_map(init, mesh=mesh, in_specs=split, out_specs=split, check_vma=False)
         epoch = jax.shard_map(
@@ -243,15 +222,15 @@ def _programs(training: Training, vectorized: bool, devices: tuple[Any, ...]) ->
     return jax.jit(init, in_shardings=lanes, out_shardings=lanes), compiled, everywhere
 
 
-def _init_mapped(training: Training, seeds: jax.Array, values: PyTree) -> PyTree:
-    return jax.lax.map(lambda lane: training.init(*lane), (seeds, values))
+def _init_mapped(epochs: WholeEpochs, seeds: jax.Array, hyperparameters: Hyperparameters) -> PyTree:
+    return jax.lax.map(lambda lane: epochs.init(*lane), (seeds, hyperparameters))
 
 
 def _epoch_vectorized(
-    training: Training,
+    epochs: WholeEpochs,
     states: PyTree,
     seeds: jax.Array,
-    values: PyTree,
+    hyperparameters: Hyperparameters,
     train: PyTree,
     held_out: PyTree,
     epoch: jax.Array,
@@ -260,14 +239,15 @@ def _epoch_vectorized(
 ) -> tuple[PyTree, Metrics, jax.Array]:
     """All lanes, whatever `order` and `count` say."""
     del order, count
-    return jax.vmap(training.epoch, (0, 0, 0, None, None, None))(states, seeds, values, train, held_out, epoch)
+    over_lanes = jax.vmap(epochs.train_epoch, (0, 0, 0, None, None, None))
+    return over_lanes(states, seeds, hyperparameters, train, held_out, epoch)
 
 
 def _epoch_mapped(
-    training: Training,
+    epochs: WholeEpochs,
     states: PyTree,
     seeds: jax.Array,
-    values: PyTree,
+    hyperparameters: Hyperparameters,
     train: PyTree,
     held_out: PyTree,
     epoch: jax.Array,
@@ -276,15 +256,15 @@ def _epoch_mapped(
 ) -> tuple[PyTree, Metrics, jax.Array]:
     """The first `count` lanes of `order`, one after another."""
 
-    def of(tree: PyTree, lane: jax.Array) -> PyTree:
+    def take(tree: PyTree, lane: jax.Array) -> PyTree:
         return jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, lane, keepdims=False), tree)
 
     def put(tree: PyTree, lane: jax.Array, one: PyTree) -> PyTree:
         return jax.tree.map(lambda leaf, value: jax.lax.dynamic_update_index_in_dim(leaf, value, lane, 0), tree, one)
 
     def train_lane(lane: jax.Array, states: PyTree) -> tuple[TrainState, Metrics, jax.Array]:
-        state, seed, own = of((states, seeds, values), lane)
-        return training.epoch(state, seed, own, train, held_out, epoch)
+        state, seed, values = take((states, seeds, hyperparameters), lane)
+        return epochs.train_epoch(state, seed, values, train, held_out, epoch)
 
     shapes = jax.eval_shape(train_lane, jnp.int32(0), states)[1:]
     results = jax.tree.map(lambda shape: jnp.zeros((len(seeds), *shape.shape), shape.dtype), shapes)

@@ -32,11 +32,11 @@ class Placement:
 
     @property
     def devices(self) -> int:
-        """How many there are."""
+        """How many devices there are."""
         return 1 if self.mesh is None else self.mesh.size
 
     def split(self, batch: _Tree, axis: int) -> _Tree:
-        """Within a compiled function: has each device compute its part of a batch, cut along `axis` of its arrays.
+        """In a compiled function, has each device compute its part of a batch, cut along `axis` of its arrays.
 
         Arrays without that axis, or with fewer entries along it than devices, stay whole; parts may differ in size.
         """
@@ -51,11 +51,11 @@ class Placement:
         return jax.tree.map(place, batch)
 
     def whole(self, tree: _Tree) -> _Tree:
-        """Within a compiled function: has each device hold all of `tree`."""
+        """In a compiled function, has each device hold all of `tree`."""
         return tree if self.mesh is None else jax.lax.with_sharding_constraint(tree, self._everywhere)
 
     def optimizer_state(self, opt_state: _Tree) -> _Tree:
-        """Within a compiled function: has each device hold what `shard_optimizer` says."""
+        """In a compiled function, has each device hold the optimizer's state as `shard_optimizer` says."""
         if self.mesh is None or not self.shard_optimizer:
             return self.whole(opt_state)
 
@@ -76,7 +76,7 @@ class Placement:
         )
 
     def put_batch(self, tree: PyTree) -> PyTree:
-        """Makes one batch, in parts along the first axis, of the host arrays that each process has of it."""
+        """Makes one batch, in parts along the first axis, from the host arrays of each process: its share of it."""
         if self.mesh is None:
             return jax.tree.map(jnp.asarray, tree)
         return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(self._along(0), np.asarray(leaf)), tree)
@@ -95,10 +95,14 @@ ONE_DEVICE = Placement()
 
 
 def across(devices: int | None = None, *, shard_optimizer: bool = False) -> Placement:
-    """Every device that JAX shows, of all processes, or the first `devices` of each process.
+    """Returns the placement on every device of all processes, or on the first `devices` of each process.
+
+    Args:
+      devices: How many devices of each process; by default all that JAX shows.
+      shard_optimizer: See `Placement`.
 
     Raises:
-      ValueError: If there are not so many.
+      ValueError: If a process has not so many devices.
     """
     found = jax.local_device_count()
     if devices is not None and not 1 <= devices <= found:

@@ -1,4 +1,4 @@
-"""Several processes that run one program, each with devices of its own: who they are, and what they agree on."""
+"""Several processes that run one program, each with devices of its own: how they start and agree with one another."""
 
 import pathlib
 import secrets
@@ -8,21 +8,22 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-# How long a process that says nothing counts as alive, and how long one that ends waits for the others to end.
+# How long a process that gives no sign counts as alive, and how long one that ends waits for the others to end.
 _PATIENCE_SECONDS = 60
-# How long what one process writes may take to be seen by another: a network file system remembers for a minute what was
-# not there.
+# How long one process may wait to see what another has written: a network file system remembers for a minute that
+# something was not there.
 _SIGHT_SECONDS = 60
 
 
 def start(coordinator: str | None = None, process: int | None = None, count: int | None = None) -> None:
     """Joins the other processes. Call it before anything else of JAX.
 
+    Without arguments it does as SLURM, Cloud TPU, Kubernetes or MPI say.
+
     Args:
-      coordinator: Host and port of process 0, such as `10.0.0.1:1234`; by default, as the others, what SLURM, Cloud
-        TPU, Kubernetes or MPI say.
+      coordinator: Host and port of process 0, such as `10.0.0.1:1234`.
       process: Number of this process, from 0.
-      count: How many there are.
+      count: How many processes there are.
     """
     # Not every version's default on CPUs; other devices have their own.
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
@@ -43,14 +44,14 @@ def is_first() -> bool:
 
 
 def agreed(value: int) -> int:
-    """The value of process 0, which all have to ask for."""
+    """Returns the value that process 0 has; every process has to call this."""
     if jax.process_count() == 1:
         return value
     return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
 
 
 def anywhere(flag: bool) -> bool:
-    """Whether the flag is set in any process; all have to ask."""
+    """Returns whether the flag is set in any process; every process has to call this."""
     if jax.process_count() == 1:
         return flag
     return bool(np.any(multihost_utils.process_allgather(np.bool_(flag))))
@@ -63,10 +64,12 @@ def wait_for_all(place: str) -> None:
 
 
 def is_shared(folder: pathlib.Path) -> bool:
-    """Whether every process sees what the first writes in `folder`, which it makes; all have to ask.
+    """Returns whether every process sees what the first one writes in `folder`; every process has to call this.
+
+    The first process makes the folder if need be.
 
     Raises:
-      OSError: If the first cannot write there; the others are told that it is not shared.
+      OSError: In the first process, if it cannot write there; for the others the folder is not shared.
     """
     if jax.process_count() == 1:
         return True

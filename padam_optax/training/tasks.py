@@ -36,7 +36,12 @@ class Task(Protocol):
     ) -> tuple[jax.Array, tuple[PyTree, dict[str, jax.Array]]]:
         """Returns what is minimised on a batch, the new model state, and scalar metrics.
 
-        `updates`: how often the model's statistics see the batch; by default as often as in a training step.
+        Args:
+          params: Parameters.
+          model_state: The rest of the model's state.
+          batch: As the task's batches are.
+          key: For augmentation and dropout.
+          updates: How often the model's statistics see the batch; by default as often as in a training step.
         """
         ...
 
@@ -49,16 +54,16 @@ class Task(Protocol):
         ...
 
 
-def _structure(build: Callable[[nnx.Rngs], nnx.Module]) -> Any:
-    return nnx.graphdef(nnx.eval_shape(lambda: build(nnx.Rngs(0))))
-
-
 class StreamedTask(Task, Protocol):
     """A task that can be evaluated batch by batch."""
 
     def evaluate_examples(self, params: PyTree, model_state: PyTree, batch: PyTree) -> dict[str, jax.Array]:
         """Returns metrics, each with one entry an example."""
         ...
+
+
+def _structure(build: Callable[[nnx.Rngs], nnx.Module]) -> Any:
+    return nnx.graphdef(nnx.eval_shape(lambda: build(nnx.Rngs(0))))
 
 
 def mean_over_examples(
@@ -88,7 +93,7 @@ def mean_over_examples(
 
 
 @dataclasses.dataclass(frozen=True)
-class Classification:
+class Classification(StreamedTask):
     """Cross-entropy and top-1 (and top-5) error of a network that maps images to logits.
 
     Batches are dictionaries of `images` (N, H, W, C), uint8, and `labels` (N,), int32.
@@ -138,7 +143,7 @@ class Classification:
         return model_state
 
     def evaluate(self, params: PyTree, model_state: PyTree, data: PyTree, split: Split) -> dict[str, jax.Array]:
-        """The means over all examples."""
+        """Returns the mean of each metric over all examples."""
         return mean_over_examples(
             lambda batch: self.evaluate_examples(params, model_state, batch), data, self.eval_batch_size, split
         )
@@ -172,7 +177,7 @@ class Classification:
 
 
 @dataclasses.dataclass(frozen=True)
-class LanguageModelling:
+class LanguageModelling(Task):
     """Cross-entropy, in nats a token, of a recurrent network that reads a text in columns.
 
     Batches are as `batches.Windows` makes them. The state after one is where the next begins; it is part of the model's
@@ -183,9 +188,9 @@ class LanguageModelling:
     Attributes:
       build: Builds the network from its keys. It is called `model(tokens, hidden, train=..., key=..., length=...)`,
         gives `logits`, `raw`, `dropped` and `hidden`, and has `initial_hidden(columns)`.
-      columns: Of the training text.
-      activation: See above.
-      temporal: See above.
+      columns: Columns of the training text.
+      activation: Factor of the first regulariser.
+      temporal: Factor of the second one.
       eval_length: Steps of an evaluation's window; the result does not depend on it.
     """
 
@@ -210,7 +215,7 @@ class LanguageModelling:
     def loss(
         self, params: PyTree, model_state: PyTree, batch: PyTree, key: jax.Array, *, updates: int | None = None
     ) -> tuple[jax.Array, tuple[PyTree, dict[str, jax.Array]]]:
-        """As `Task`; "loss" is the cross-entropy alone."""
+        """See `Task`; the metric "loss" is the cross-entropy alone, "objective" what is minimised."""
         del updates
         length = batch["length"]
         out = self._model(params)(batch["inputs"], model_state, train=True, key=key, length=length)

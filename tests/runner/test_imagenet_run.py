@@ -88,7 +88,7 @@ class Reader:
         self.trained.append([picture.tobytes() for picture in batch["images"]])
         return dataclasses.replace(state, step=state.step + 1)
 
-    def finish_epoch(self, state):
+    def next_epoch(self, state):
         return state, {}
 
     def evaluate_batch(self, state, batch, counts):

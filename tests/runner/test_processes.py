@@ -20,6 +20,8 @@ from padam_optax.runner.run import run
 from padam_optax.training import processes
 
 SPEC = find("digits-padam").with_epochs(12)
+# Environment of the other processes, most of whose time is compiling.
+SETTINGS = {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
 
 # Stops within the second epoch or after it.
 ON_EIGHT_DEVICES = """
@@ -42,7 +44,7 @@ from padam_optax.cli.devices import choose_devices, ending_together
 from padam_optax.training import processes
 from padam_optax.training.processes import agreed
 
-processes._PATIENCE_SECONDS = 20
+processes._PATIENCE_SECONDS = 10
 choose_devices(coordinator=sys.argv[1], process=sys.argv[2])
 with ending_together(lambda message: print("lost:", message, file=sys.stderr, flush=True)):
     agreed(0)
@@ -55,8 +57,8 @@ with ending_together(lambda message: print("lost:", message, file=sys.stderr, fl
 def train_together(out: pathlib.Path) -> list[subprocess.Popen]:
     """`padam run` in two processes, once they have recorded an epoch."""
     address = coordinator()
-    options = ["--epochs", SPEC.epochs, "--out", out, "--coordinator", address]
-    both = pair(lambda number: ["-m", "padam_optax", "run", SPEC.name, *options, "--process", f"{number}/2"])
+    arguments = ["-m", "padam_optax", "run", SPEC.name, "--epochs", SPEC.epochs, "--out", out, "--coordinator", address]
+    both = pair(lambda number: [*arguments, "--process", f"{number}/2"], **SETTINGS)
     for line in both[0].stderr:
         if ": epoch" in line:
             break
@@ -77,7 +79,7 @@ def never_stopped(data, tmp_path_factory):
 def on_eight_devices(tmp_path_factory) -> pathlib.Path:
     """Records of a run that was stopped on 8 devices, with a checkpoint whose optimizer is in 8 parts."""
     out = tmp_path_factory.mktemp("eight")
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    environment = os.environ | SETTINGS | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
     subprocess.run([sys.executable, "-c", ON_EIGHT_DEVICES, out], cwd=ROOT, env=environment, check=True)
     record = RunDirectory(out, SPEC.name, 0).read()
     assert 1 <= record.epochs <= 2

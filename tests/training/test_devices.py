@@ -14,7 +14,7 @@ from two_processes import coordinator, pair
 from padam_optax.training.placement import ONE_DEVICE, across
 
 PROGRAM = pathlib.Path(__file__).parents[1] / "support" / "devices_program.py"
-RUNS = [("images", "8"), ("images", "8, optimizer sharded"), ("text", "8")]
+RUNS = [("first steps", "8"), ("images", "8, optimizer sharded"), ("text", "8")]
 # The last compiles faster.
 SETTINGS = {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
 
@@ -50,9 +50,10 @@ def test_numbers_do_not_depend_on_the_processes(results):
     both = pair(lambda number: [PROGRAM, address, number], **SETTINGS)
     (output, errors), _ = (process.communicate() for process in both)
     assert [process.returncode for process in both] == [0, 0], errors
-    for task, found in json.loads(output.splitlines()[-1]).items():
-        assert_agree(found["2 processes"], results[task]["1"])
-        assert found["2 processes"]["stays in place"]
+    found = json.loads(output.splitlines()[-1])
+    for task in ("stream", "text"):
+        assert_agree(found[task]["2 processes"], results[task]["1"])
+        assert found[task]["2 processes"]["stays in place"]
 
 
 @each_run
@@ -64,17 +65,17 @@ def test_state_stays_in_place(results, task, place):
 
 def test_each_device_computes_its_part(results):
     """The compiler's count of operations falls, though not to 1/8: each device computes the whole update."""
-    assert results["images"]["8"]["flops"] < 0.25 * results["images"]["1"]["flops"]
+    assert results["first steps"]["8"]["flops"] < 0.25 * results["first steps"]["1"]["flops"]
 
 
 def test_parameters_are_not_communicated(results):
     """Sums over the devices, and nothing else."""
-    assert results["images"]["8"]["collectives"] == ["all-reduce"]
+    assert results["first steps"]["8"]["collectives"] == ["all-reduce"]
 
 
 def test_optimizer_state_is_divided(results):
     """Each device has an eighth of what has an axis that 8 divides, and the rest whole."""
-    whole, divided = results["images"]["8"], results["images"]["8, optimizer sharded"]
+    whole, divided = results["first steps"]["8"], results["images"]["8, optimizer sharded"]
     sizes = [(int(np.prod(shape)), any(size % 8 == 0 for size in shape)) for shape in whole["sizes"]]
     share = sum(size / 8 if divides else size for size, divides in sizes) / sum(size for size, _ in sizes)
     assert share < 0.2

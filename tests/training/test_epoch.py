@@ -1,6 +1,7 @@
 """Epochs driven from the host: split into calls, stopped and gone on with, last batches, re-estimated statistics."""
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,9 @@ from padam_optax.training.epoch import ResidentData, StreamedData
 from padam_optax.training.loop import Trainer
 from padam_optax.training.tasks import Classification
 
-EXAMPLES, BATCH = 22, 4
+# Enough for the running statistics to forget how they began.
+EXAMPLES, BATCH = 202, 4
+FULL = EXAMPLES // BATCH
 SETTINGS = {"learning_rate": jnp.asarray(0.3)}
 SEED = jnp.asarray(0, jnp.int32)
 
@@ -39,13 +42,17 @@ def task(**options) -> Classification:
     )
 
 
-def trainer(keep_last_batch: bool = False, **options) -> Trainer:
-    return Trainer(
-        task(**options),
-        lambda settings, factor: optax.sgd(settings["learning_rate"] * factor, momentum=0.9),
-        lambda epoch: jnp.where(epoch >= 2, 0.1, 1.0),
-        Shuffled(BATCH, keep_last_batch),
-    )
+TRAINER = Trainer(
+    task(),
+    lambda settings, factor: optax.sgd(settings["learning_rate"] * factor, momentum=0.9),
+    lambda epoch: 0.1 ** (0 + (epoch >= 2)),
+    Shuffled(BATCH),
+)
+
+
+def trainer(keep_last_batch: bool = False, reestimate: bool = False) -> Trainer:
+    """Equal ones share their compiled functions, over all tests."""
+    return dataclasses.replace(TRAINER, batches=Shuffled(BATCH, keep_last_batch), reestimate=reestimate)
 
 
 def data(count: int = EXAMPLES) -> dict[str, np.ndarray]:
@@ -74,18 +81,18 @@ def assert_bit_equal(one, other):
 @pytest.mark.parametrize("keep_last_batch", [False, True])
 @pytest.mark.parametrize("reestimate", [False, True])
 def test_splits_and_stops_change_nothing(monkeypatch, keep_last_batch, reestimate):
-    trainer_ = trainer(keep_last_batch)
-    source = ResidentData(trainer_, data(), {"test": data(7)}, reestimate=reestimate)
+    trainer_ = trainer(keep_last_batch, reestimate)
+    source = ResidentData(trainer_, data(), {"test": data(7)})
     whole = train(source, trainer_)
     monkeypatch.setattr(epoch_module, "_CALL_SECONDS", 0.0)
-    one_by_one = ResidentData(trainer_, data(), {"test": data(7)}, reestimate=reestimate)
-    answers = iter([False, True] * 100)
+    one_by_one = ResidentData(trainer_, data(), {"test": data(7)})
+    answers = itertools.cycle([False, True])
     stopped = train(one_by_one, trainer_, should_stop=lambda: next(answers))
     assert_bit_equal(whole, stopped)
 
 
 def test_steps_of_an_epoch():
-    for keep, steps in ((False, 5), (True, 6)):
+    for keep, steps in ((False, FULL), (True, FULL + 1)):
         source = ResidentData(trainer(keep), data(), {"test": data(7)})
         result = source.train_epoch(source._trainer.init(SEED, SETTINGS), SEED, SETTINGS)
         assert source.steps_before(1) == steps
@@ -93,29 +100,29 @@ def test_steps_of_an_epoch():
 
 
 def test_no_last_batch_where_all_are_full():
-    source = ResidentData(trainer(True), data(5 * BATCH), {"test": data(7)})
-    assert source.steps_before(1) == 5
+    source = ResidentData(trainer(True), data(FULL * BATCH), {"test": data(7)})
+    assert source.steps_before(1) == FULL
 
 
 @pytest.mark.parametrize("updates", [2, 3])
 def test_repeated_statistics(updates):
     """The same batch entering k times equals k training passes that keep the parameters."""
-    params, start = task().init(jax.random.key(0))
+    state = trainer().init(SEED, SETTINGS)
+    params, start = state.params, state.model_state
     batch, key = jax.tree.map(jnp.asarray, data(BATCH)), jax.random.key(1)
+    loss = jax.jit(task().loss)
     expected = start
     for _ in range(updates):
-        _, (expected, _) = task().loss(params, expected, batch, key)
-    _, (found, _) = task(statistics_updates=updates).loss(params, start, batch, key)
+        _, (expected, _) = loss(params, expected, batch, key)
+    _, (found, _) = jax.jit(task(statistics_updates=updates).loss)(params, start, batch, key)
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6)
 
 
 def test_reestimation_keeps_the_parameters_and_measures_with_them():
     """Statistics forget what was before (.9^k); the training metrics are those of the end of the epoch."""
-    many = data(200)
-    without, with_pass = (
-        ResidentData(trainer(), many, {"test": many}, reestimate=reestimate) for reestimate in (False, True)
-    )
+    many = data()
+    without, with_pass = (ResidentData(trainer(False, reestimate), many, {}) for reestimate in (False, True))
     one = without.train_epoch(without._trainer.init(SEED, SETTINGS), SEED, SETTINGS)
     other = with_pass.train_epoch(with_pass._trainer.init(SEED, SETTINGS), SEED, SETTINGS)
     assert_bit_equal(one.state.params, other.state.params)
@@ -132,7 +139,7 @@ class Batches:
         self.next = 0
 
     def __next__(self):
-        epoch, step = divmod(self.next, 5)
+        epoch, step = divmod(self.next, FULL)
         chosen = np.random.default_rng(epoch).permutation(EXAMPLES)[step * BATCH : (step + 1) * BATCH]
         self.next += 1
         return jax.tree.map(lambda array: array[chosen], data())
@@ -150,7 +157,7 @@ def streamed(trainer_: Trainer) -> StreamedData:
         yield jax.tree.map(lambda array: array[:4], test), np.ones(4, bool)
         yield jax.tree.map(lambda array: array[3:], test), np.array([False, True, True, True])
 
-    return StreamedData(trainer_, Batches, batches_of_test, batch_size=BATCH, steps_per_epoch=5, test_examples=7)
+    return StreamedData(trainer_, Batches, batches_of_test, batch_size=BATCH, steps_per_epoch=FULL, test_examples=7)
 
 
 def test_stream_goes_on_from_a_position(monkeypatch):
@@ -179,7 +186,7 @@ def test_stream_evaluates_each_example_once():
 
 @pytest.mark.parametrize("make", [lambda trainer_: ResidentData(trainer_, data(), {"test": data(7)}), streamed])
 def test_a_loss_that_is_not_finite_ends_the_epoch(make):
-    broken = dataclasses.replace(trainer(), rate_factor=lambda epoch: jnp.asarray(jnp.inf))
-    result = make(broken).train_epoch(broken.init(SEED, SETTINGS), SEED, SETTINGS)
+    settings = {"learning_rate": jnp.asarray(jnp.inf)}
+    result = make(trainer()).train_epoch(trainer().init(SEED, settings), SEED, settings)
     assert result.metrics is None
     assert result.nonfinite_step == 1

@@ -13,45 +13,48 @@ from flax import nnx
 from padam_optax.models.layers import BatchNorm, Conv, Linear
 from padam_optax.training.batches import Shuffled
 from padam_optax.training.checkpoint import Checkpoints
-from padam_optax.training.loop import Trainer, TrainState
+from padam_optax.training.loop import Trainer, TrainState, free_programs
 from padam_optax.training.tasks import Classification, mean_over_examples
 
 EXAMPLES, BATCH = 11, 3
 STEPS = EXAMPLES // BATCH
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class Recorder:
     """Fits one weight to 2. The model state keeps the examples and a random number of each step of the last epoch.
 
-    The losses of the steps in `spoilt` are infinite, the gradients of those in `steep` NaN; `traces` counts how often
-    the loss is traced.
+    Where the model state's `spoilt` is true, at a step of the first two epochs, the loss is infinite, and where `steep`
+    is, the gradient NaN. `traces` counts how often the loss is traced.
     """
 
-    spoilt: tuple[int, ...] = ()
-    steep: tuple[int, ...] = ()
     traces: int = 0
     metrics: tuple[str, ...] = ("loss", "first")
     batch_axis: int = 0
     eval_batch_size: int = 4
 
     def init(self, key):
-        state = {"step": jnp.zeros([], jnp.int32), "order": jnp.full((STEPS, BATCH), -1), "draws": jnp.zeros(STEPS)}
+        state = {
+            "step": jnp.zeros([], jnp.int32),
+            "order": jnp.full((STEPS, BATCH), -1),
+            "draws": jnp.zeros(STEPS),
+            "spoilt": jnp.zeros(2 * STEPS, bool),
+            "steep": jnp.zeros(2 * STEPS, bool),
+        }
         return jax.random.normal(key), state
 
     def loss(self, params, model_state, batch, key, *, updates=None):
         self.traces += 1
         step = model_state["step"]
-        spoilt = jnp.any(step == jnp.array(self.spoilt, jnp.int32))
         # The root of 0 is 0, and its slope infinite: times 0, NaN.
-        under = jnp.where(jnp.any(step == jnp.array(self.steep, jnp.int32)), 0.0, 1.0)
+        under = jnp.where(model_state["steep"][step], 0.0, 1.0)
         loss = (
             jnp.sqrt(0 * params + under)
             - under
             + jnp.mean(batch["weight"]) * (params - 2.0) ** 2
-            + jnp.where(spoilt, jnp.inf, 0.0)
+            + jnp.where(model_state["spoilt"][step], jnp.inf, 0.0)
         )
-        state = {
+        state = model_state | {
             "step": step + 1,
             "order": model_state["order"].at[step % STEPS].set(batch["index"]),
             "draws": model_state["draws"].at[step % STEPS].set(jax.random.uniform(key)),
@@ -68,20 +71,10 @@ class Recorder:
         return mean_over_examples(metrics, data, self.eval_batch_size, split)
 
 
-def trainer_of(task: Recorder, *, keep_last_batch: bool = False) -> Trainer:
-    return Trainer(
-        task,
-        lambda settings, factor: optax.sgd(settings["learning_rate"] * factor),
-        lambda epoch: jnp.asarray(1.0),
-        Shuffled(BATCH, keep_last_batch),
-    )
-
-
 def train_epoch(trainer: Trainer, state: TrainState, seed, settings, data):
     """One epoch in one call, with the metrics and the step that was not finite."""
     state = trainer.train_steps(state, seed, settings, data, state.epoch + 0, 0, STEPS)
-    nonfinite = state.nonfinite_step
-    state, means = trainer.finish_epoch(state)
+    state, means, nonfinite = trainer.finish_epoch(state, seed, settings, data, STEPS)
     return state, {**means, "nonfinite_step": nonfinite}
 
 
@@ -95,13 +88,21 @@ def examples(count: int = EXAMPLES) -> dict[str, jax.Array]:
 
 @pytest.fixture(scope="module")
 def trainer() -> Trainer:
-    return trainer_of(Recorder())
+    """One for all tests, which compile its functions once."""
+    return Trainer(
+        Recorder(),
+        lambda settings, factor: optax.sgd(settings["learning_rate"] * factor),
+        lambda epoch: 1.0,
+        Shuffled(BATCH),
+    )
 
 
-def epochs(trainer: Trainer, count: int, seed: int = 0, learning_rate: float = 0.1):
-    """Model states and metrics of so many epochs, and the last state."""
+def epochs(trainer: Trainer, count: int, seed: int = 0, learning_rate: float = 0.1, **faults: tuple[int, ...]):
+    """Model states and metrics of so many epochs, and the last state; `faults` by name with their steps."""
     seed = jnp.asarray(seed, jnp.int32)
     state, seen, metrics = trainer.init(seed, settings(learning_rate)), [], []
+    masks = {name: jnp.asarray(np.isin(np.arange(2 * STEPS), steps)) for name, steps in faults.items()}
+    state = dataclasses.replace(state, model_state=state.model_state | masks)
     for _ in range(count):
         state, means = train_epoch(trainer, state, seed, settings(learning_rate), examples())
         seen.append(jax.tree.map(np.array, state.model_state))
@@ -162,14 +163,21 @@ def test_metrics_are_means_over_the_batches(trainer):
     assert metrics["first"] == pytest.approx(seen["order"][:, 0].mean(), rel=1e-6)
 
 
-def test_settings_and_seeds_are_traced():
-    task = Recorder()
-    trainer = trainer_of(task)
+def test_settings_and_seeds_are_traced(trainer):
+    epochs(trainer, 1)
+    traces = trainer.task.traces
     results = {
         float(epochs(trainer, 2, seed, learning_rate)[2].params) for learning_rate in (0.1, 0.2) for seed in (0, 1)
     }
     assert len(results) == 4
-    assert task.traces == 1
+    assert trainer.task.traces == traces > 0
+
+
+def test_equal_trainers_share_their_programs(trainer):
+    epochs(trainer, 1)
+    traces = trainer.task.traces
+    epochs(dataclasses.replace(trainer), 1)
+    assert trainer.task.traces == traces
 
 
 def test_under_vmap(trainer):
@@ -187,23 +195,24 @@ def test_under_vmap(trainer):
 @pytest.mark.parametrize(
     ("spoilt", "found"), [((), [-1, -1]), ((1,), [1, -1]), ((1, 2), [1, -1]), ((0,), [0, -1]), ((4,), [-1, 1])]
 )
-def test_nonfinite_step(spoilt, found):
-    _, metrics, _ = epochs(trainer_of(Recorder(spoilt)), 2)
+def test_nonfinite_step(trainer, spoilt, found):
+    _, metrics, _ = epochs(trainer, 2, spoilt=spoilt)
     assert [means["nonfinite_step"] for means in metrics] == found
 
 
-def test_a_gradient_that_is_not_finite_is_told_at_its_step():
+def test_a_gradient_that_is_not_finite_is_told_at_its_step(trainer):
     """The loss of that step is finite, and the epoch has no further one that would not be."""
-    _, (means,), state = epochs(trainer_of(Recorder(steep=(STEPS - 1,))), 1)
+    _, (means,), state = epochs(trainer, 1, steep=(STEPS - 1,))
     assert np.isfinite(means["loss"])
     assert np.isnan(state.params)
     assert means["nonfinite_step"] == STEPS - 1
 
 
 @pytest.mark.parametrize(("count", "batch"), [(11, 4), (11, 11), (11, 20), (12, 4), (1, 4)])
-def test_evaluation_counts_each_example_once(count, batch):
-    trainer = trainer_of(Recorder(eval_batch_size=batch))
-    metrics = trainer.evaluate(trainer.init(jnp.int32(0), settings()), {"index": jnp.arange(count)})
+def test_evaluation_counts_each_example_once(trainer, count, batch):
+    state = trainer.init(jnp.int32(0), settings())
+    other = dataclasses.replace(trainer, task=Recorder(eval_batch_size=batch))
+    metrics = other.evaluate(state, {"index": jnp.arange(count)})
     assert metrics["one"] == 1
     assert metrics["index"] == pytest.approx((count - 1) / 2, rel=1e-6)
 
@@ -254,8 +263,13 @@ def trained(model, pictures):
 
 
 def logits_of(model, pictures, train: bool) -> np.ndarray:
-    network = nnx.merge(nnx.graphdef(Network(rngs=nnx.Rngs(0))), *model, copy=True)
-    return np.asarray(network(pictures["images"] / 255.0, train=train), np.float64)
+    @jax.jit
+    def logits(model, images):
+        return nnx.merge(nnx.graphdef(nnx.eval_shape(lambda: Network(rngs=nnx.Rngs(0)))), *model, copy=True)(
+            images / 255.0, train=train
+        )
+
+    return np.asarray(logits(model, pictures["images"]), np.float64)
 
 
 def cross_entropy(logits: np.ndarray, labels: jax.Array) -> np.ndarray:
@@ -273,8 +287,8 @@ def test_classification_gradient(model, trained):
     """Finite, not 0, and of parameters only."""
     _, gradient = trained
     assert jax.tree.structure(gradient) == jax.tree.structure(model[0])
-    for leaf in jax.tree.leaves(gradient):
-        assert jnp.isfinite(leaf).all()
+    for leaf in jax.device_get(jax.tree.leaves(gradient)):
+        assert np.isfinite(leaf).all()
         assert (leaf != 0).any()
 
 
@@ -282,16 +296,20 @@ def test_batch_statistics_move_in_training(model, trained):
     (_, (state, _)), _ = trained
     assert set(nnx.to_pure_dict(state)["norm"]) == {"mean", "var"}
     assert jax.tree.structure(state) == jax.tree.structure(model[1])
-    for before, after in zip(jax.tree.leaves(model[1]), jax.tree.leaves(state), strict=True):
+    for before, after in zip(*jax.device_get((jax.tree.leaves(model[1]), jax.tree.leaves(state))), strict=True):
         assert (before != after).all()
 
 
-def test_batch_statistics_rest_in_evaluation(model, pictures):
+@pytest.fixture(scope="module")
+def evaluate_examples():
+    return jax.jit(classification().evaluate_examples)
+
+
+def test_batch_statistics_rest_in_evaluation(model, pictures, evaluate_examples):
     """The running ones are used: an example's metrics do not depend on its batch, and the state stays."""
     before = jax.tree.map(np.array, model[1])
-    task = classification()
-    whole = jax.jit(task.evaluate_examples)(*model, pictures)
-    part = jax.jit(task.evaluate_examples)(*model, jax.tree.map(lambda array: array[:2], pictures))
+    whole = evaluate_examples(*model, pictures)
+    part = evaluate_examples(*model, jax.tree.map(lambda array: array[:2], pictures))
     jax.tree.map(np.testing.assert_array_equal, before, model[1])
     logits = logits_of(model, pictures, train=False)
     np.testing.assert_allclose(whole["loss"], cross_entropy(logits, pictures["labels"]), rtol=1e-5)
@@ -299,7 +317,7 @@ def test_batch_statistics_rest_in_evaluation(model, pictures):
     np.testing.assert_allclose(part["loss"], whole["loss"][:2], rtol=1e-6)
 
 
-def test_augmentation_is_for_training_only(model, pictures):
+def test_augmentation_is_for_training_only(model, pictures, evaluate_examples):
     """Images made black leave nothing to tell apart in training; evaluation sees them as they are."""
     black = classification(lambda key, images: jnp.zeros_like(images))
     loss, _ = jax.jit(black.loss)(*model, pictures, jax.random.key(0))
@@ -307,13 +325,17 @@ def test_augmentation_is_for_training_only(model, pictures):
     assert loss == jax.jit(classification().loss)(*model, zeros, jax.random.key(0))[0]
     np.testing.assert_array_equal(
         jax.jit(black.evaluate_examples)(*model, pictures)["loss"],
-        jax.jit(classification().evaluate_examples)(*model, pictures)["loss"],
+        evaluate_examples(*model, pictures)["loss"],
     )
 
 
 def state_at(epoch: int) -> TrainState:
     """Leaves of several dtypes, with values that no rounding keeps."""
-    draw = functools.partial(jax.random.normal, jax.random.key(epoch))
+    random = np.random.default_rng(epoch)
+
+    def draw(shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
+        return jnp.asarray(random.standard_normal(shape), dtype)
+
     params = {"w": draw((3, 2)), "b": draw((4,), jnp.bfloat16)}
     state = optax.adam(0.1).init(params)
     state = jax.tree.map(lambda leaf: leaf + draw(leaf.shape).astype(leaf.dtype), state)
@@ -354,3 +376,19 @@ def test_two_checkpoints_are_kept_and_the_newest_is_taken(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.isdigit()) == ["15", "20"]
     with Checkpoints(tmp_path) as checkpoints:
         assert_bit_equal(checkpoints.restore(like())[0], state_at(20))
+
+
+def test_programs_are_freed(trainer, caplog):
+    """Last in this file: from here on the trainer that all tests share compiles anew."""
+    state = trainer.init(jnp.int32(0), settings())
+
+    def compilations() -> int:
+        caplog.clear()
+        with jax.log_compiles(True), caplog.at_level("WARNING"):
+            trainer.evaluate(state, examples())
+        return sum("Finished XLA compilation of jit(evaluate)" in message for message in caplog.messages)
+
+    compilations()
+    assert compilations() == 0
+    free_programs()
+    assert compilations() == 1

@@ -15,38 +15,43 @@ def text(rows: int) -> dict[str, jax.Array]:
     return {"tokens": jnp.arange(rows * COLUMNS).reshape(rows, COLUMNS)}
 
 
-def windows_of(windows: Windows, rows: int, epoch: int = 0) -> list[tuple[dict, float | None]]:
-    """All windows of an epoch, filled up to one shape, and their rates."""
-    data = text(rows)
-    plan = windows.plan(jax.random.key(0), jnp.int32(epoch), data)
+def plan_of(windows: Windows, rows: int, epoch: int = 0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Starts and drawn lengths."""
+    # As `steps` does, so that the draws are compiled once.
+    with jax.ensure_compile_time_eval():
+        return jax.device_get(windows.plan(jax.random.key(seed), epoch, text(rows)))
 
-    def fill(batch, rate):
+
+def windows_of(windows: Windows, rows: int, epoch: int = 0) -> list[tuple[dict, float]]:
+    """All windows of an epoch, filled up to one shape, and their factors of the rate."""
+    data = text(rows)
+    plan = jax.tree.map(jnp.asarray, plan_of(windows, rows, epoch))
+
+    def fill(batch):
         missing = windows.LONGEST - len(batch["inputs"])
         filled = {name: jnp.pad(batch[name], ((0, missing), (0, 0))) for name in ("inputs", "targets")}
-        return {**filled, "length": batch["length"]}, rate
+        return {**filled, "length": batch["length"]}
 
-    one = jax.jit(lambda step: windows.at(plan, step, data, fill))
-    return [one(jnp.int32(step)) for step in range(windows.steps(epoch, data))]
+    one = jax.jit(lambda step: (windows.at(plan, step, data, fill), windows.rate_factor(plan, step)))
+    return jax.device_get([one(jnp.int32(step)) for step in range(windows.steps(epoch, data))])
 
 
 @pytest.mark.parametrize("windows", [Windows(4), Windows(20), Windows(70, random=True), Windows(35, random=True)])
 @pytest.mark.parametrize("rows", [150, 151, 700])
 def test_they_follow_one_another_to_the_end(windows, rows):
     """Every target once and in order, but for the last one if nothing else is left (the public code's `rows - 2`)."""
-    position = 0
+    position, tokens = 0, np.asarray(text(rows)["tokens"])
     for batch, _ in windows_of(windows, rows):
         length = int(batch["length"])
-        np.testing.assert_array_equal(batch["inputs"][:length], text(rows)["tokens"][position : position + length])
-        np.testing.assert_array_equal(
-            batch["targets"][:length], text(rows)["tokens"][position + 1 : position + length + 1]
-        )
+        np.testing.assert_array_equal(batch["inputs"][:length], tokens[position : position + length])
+        np.testing.assert_array_equal(batch["targets"][:length], tokens[position + 1 : position + length + 1])
         position += length
     assert position in (rows - 1, rows - 2)
 
 
 def test_fixed_windows_have_their_length_and_rate():
     for batch, rate in windows_of(Windows(4), 21):
-        assert (batch["length"], rate) == (4, None)
+        assert (batch["length"], rate) == (4, 1)
     assert Windows(4).buckets == (4,)
 
 
@@ -79,8 +84,7 @@ def test_mean_steps():
 
 
 def test_epochs_differ_and_seeds_do_not():
-    windows, data = Windows(70, random=True), text(1_000)
-    plans = [windows.plan(jax.random.key(seed), jnp.int32(epoch), data) for seed in (0, 1) for epoch in (0, 1)]
+    plans = [plan_of(Windows(70, random=True), 1_000, epoch, seed) for seed in (0, 1) for epoch in (0, 1)]
     assert (plans[0][1] != plans[1][1]).any()
     for one, other in ((plans[0], plans[2]), (plans[1], plans[3])):
         jax.tree.map(np.testing.assert_array_equal, one, other)
@@ -89,7 +93,7 @@ def test_epochs_differ_and_seeds_do_not():
 def test_the_rate_is_that_of_the_drawn_length_even_where_the_text_ends():
     windows, rows = Windows(70, random=True), 1_000
     seen = windows_of(windows, rows)
-    _, drawn = windows.windows(0, rows)
+    _, drawn = plan_of(windows, rows)
     for (batch, rate), length in zip(seen, drawn[: len(seen)], strict=True):
         assert rate == pytest.approx(length / 70)
         assert batch["length"] <= length
@@ -111,7 +115,7 @@ def test_nothing_compiles_anew():
 
     @jax.jit
     def checksum(epoch, step):
-        def consume(batch, rate):
+        def consume(batch):
             traces.append(batch["inputs"].shape)
             return jnp.sum(jnp.where(jnp.arange(len(batch["inputs"]))[:, None] < batch["length"], batch["inputs"], 0))
 

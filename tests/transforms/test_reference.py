@@ -8,7 +8,7 @@ import pytest
 import reference
 
 import padam_optax
-from padam_optax.experiments.methods import make_optimizer
+from padam_optax.experiments.methods import MethodContext, make_optimizer
 
 TOLERANCE = 1e-10
 
@@ -63,7 +63,7 @@ def adamw_baseline(case):
     """PyTorch's decay is multiplied by the rate; the normalised one is not, but by 1/sqrt(updates)."""
     updates = len(reference.gradients()["w"])
     settings = {**adam_settings(case), "normalized_weight_decay": case["lr"] * case["weight_decay"] * updates**0.5}
-    return make_optimizer("adamw", settings, total_updates=updates)
+    return make_optimizer("adamw", settings, MethodContext(total_updates=updates))
 
 
 def yogi_baseline(case):
