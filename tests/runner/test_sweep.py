@@ -65,10 +65,11 @@ def test_records_are_those_of_runs_one_by_one(mapped, data, tmp_path):
         settings = record.experiment.hyperparameters
         assert name == f"digits-padam@learning_rate={settings['learning_rate']:g},p={settings['p']:g}"
         assert record.sweep == SharedProgram("mapped", 2)
-    name, seed = "digits-padam@learning_rate=0.1,p=0.5", 1
-    own = dataclasses.replace(trial_of(SPEC, {"learning_rate": 0.1, "p": 0.5}), seeds=(seed,))
+    # It trains; where a rate is too large, as 0.1 is for p = 1/2, a last bit soon becomes more.
+    name, seed = "digits-padam@learning_rate=1,p=0.25", 1
+    own = dataclasses.replace(trial_of(SPEC, {"learning_rate": 1.0, "p": 0.25}), seeds=(seed,))
     alone = run(own, seed, data, tmp_path, checkpoint_every=0)
-    assert_close(mapped[name, seed], alone, 2)
+    assert_close(mapped[name, seed], alone)
     assert mapped[name, seed].experiment == alone.experiment == own
     assert [set(line) for line in mapped[name, seed].metrics] == [set(line) for line in alone.metrics]
 
