@@ -124,7 +124,7 @@ def text(placement: Placement) -> tuple[Trainer, ResidentData]:
     """10 columns, which 8 devices cannot divide evenly; the test text has one."""
     tokens = np.random.default_rng(0).integers(0, 23, 600).astype(np.int32)
     task = LanguageModelling(
-        in_float64(lambda rngs: AwdLstm(vocabulary=23, embedding=6, hidden=16, layers=1, rngs=rngs)),
+        in_float64(lambda rngs: AwdLstm(vocabulary=23, embedding=6, hidden=16, layers=2, rngs=rngs)),
         columns=10,
         activation=2.0,
         temporal=1.0,
