@@ -95,7 +95,7 @@ def test_equals_authors_in_float32(network, quantity):
     """Relative to the largest entry, or to 1.
 
     What equals in float64 differs here by rounding, whose size depends on the order in which a processor sums: 3e-4 in
-    an entry of a gradient on one without AVX-512, below 1e-4 on one with.
+    an entry of a gradient on an AMD EPYC without AVX-512; on the machine before it, below 1e-4.
     """
     wanted = expected(network, quantity)
     tolerance = 1e-3 if quantity in LOGITS + ENTRIES else 1e-4
