@@ -156,7 +156,7 @@ def moment_options(context: MethodContext) -> dict[str, Any]:
         "bias_correction": context.bias_correction,
         "mu_dtype": dtype,
         "nu_dtype": dtype,
-        "nu_rounding": "nearest" if context.moment_dtype == "bfloat16-nearest" else "stochastic",
+        "nu_rounding": "nearest" if context.moment_dtype == "bfloat16-nearest" else None,
         "allow_unproven_p": context.allow_unproven_p,
     }
 

@@ -14,6 +14,7 @@ epochs; the records of that search and of the runs are in benchmarks/records.
     padam run ptb-mini-padam --data-dir DIR
 """
 
+import dataclasses
 import itertools
 from collections.abc import Iterator
 
@@ -111,4 +112,26 @@ MINI = tuple(
     for optimizer in PAPER_METHODS
 )
 
-EXPERIMENTS = (*TABLE_3, *MINI)
+TRANSFORMER = tuple(
+    dataclasses.replace(
+        spec,
+        name=f"ptb-transformer-mini-{spec.optimizer}",
+        suite="ptb-transformer-mini",
+        model="transformer",
+        epochs=10,
+        milestones=(5, 8),
+        task=LanguageModelling(
+            vocabulary=2_000,
+            window=70,
+            random_window=False,
+            eval_columns=(10, 10),
+            activation_regularization=0.0,
+            temporal_regularization=0.0,
+            gradient_clip=1.0,
+        ),
+        model_options={"features": 64, "heads": 4, "layers": 2, "context": 70, "dropout": 0.1},
+    )
+    for spec in MINI
+)
+
+EXPERIMENTS = (*TABLE_3, *MINI, *TRANSFORMER)

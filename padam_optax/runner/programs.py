@@ -16,6 +16,7 @@ from padam_optax.experiments.spec import Experiment, ImageClassification, Langua
 from padam_optax.models.awd_lstm import awd_lstm
 from padam_optax.models.resnet import imagenet_resnet18, resnet10_mini, resnet18
 from padam_optax.models.small_cnn import SmallCNN
+from padam_optax.models.transformer import Transformer
 from padam_optax.models.vgg import imagenet_vgg16_bn, vgg16
 from padam_optax.models.wide_resnet import wrn16_4
 from padam_optax.runner.datasets import image_dataset
@@ -36,6 +37,7 @@ MODELS: dict[str, Callable[..., nnx.Module]] = {
     "imagenet-resnet18": imagenet_resnet18,
     "imagenet-vgg16-bn": imagenet_vgg16_bn,
     "awd-lstm": awd_lstm,
+    "transformer": Transformer,
 }
 AUGMENTATIONS: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {"crop": random_crop, "flip": random_flip}
 

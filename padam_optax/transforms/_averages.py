@@ -73,10 +73,12 @@ def weight_so_far(decay: jax.typing.ArrayLike, t: jax.Array) -> jax.Array:
 
     Without the cancellation of `1 - b2` in float32.
     """
+    # 0 is taken for the smallest number above it, which gives the same 1 without an infinite logarithm.
+    tiny = float(jnp.finfo(t.dtype).tiny)
     if isinstance(decay, numbers.Real):
-        log_decay = math.log(float(decay)) if float(decay) > 0 else -math.inf
+        log_decay = math.log(max(float(decay), tiny))
     else:
-        log_decay = jnp.log(jnp.asarray(decay, t.dtype))
+        log_decay = jnp.log(jnp.maximum(jnp.asarray(decay, t.dtype), tiny))
     return -jnp.expm1(t * log_decay)
 
 

@@ -23,9 +23,23 @@ def compute_dtype(*dtypes: jax.typing.DTypeLike) -> jnp.dtype:
 
 
 def widened(gradient: jax.Array, *moments: jax.Array) -> jax.Array:
-    """The gradient in float32 or wider, and complex if a moment is: a real gradient must not make that one real."""
+    """The gradient as moments are computed from it.
+
+    In float32 or wider; complex if a moment is, as a real gradient must not make that one real; and no larger than what
+    has a finite square, so that momentum and root are of the same gradient. Infinity and NaN stay.
+    """
     dtypes = [gradient.dtype, *(moment.dtype for moment in moments)]
-    return gradient.astype(common_dtype(compute_dtype(*dtypes), *dtypes))
+    wide = gradient.astype(common_dtype(compute_dtype(*dtypes), *dtypes))
+    if jnp.iscomplexobj(wide):
+        return jax.lax.complex(*(_with_finite_square(part, parts=2) for part in (wide.real, wide.imag)))
+    return _with_finite_square(wide)
+
+
+def _with_finite_square(value: jax.Array, parts: int = 1) -> jax.Array:
+    """The real `value`, but bounded so that the squares of so many parts add up to half the dtype's maximum at most."""
+    highest = float(jnp.finfo(value.dtype).max)
+    bound = (highest / 2 / parts) ** 0.5
+    return jnp.where(jnp.abs(value) <= highest, jnp.clip(value, -bound, bound), value)
 
 
 def cast_update(update: jax.Array, param: jax.Array | None, otherwise: jax.Array) -> jax.Array:

@@ -2,7 +2,8 @@
 
 A transformation says three things: the type of its state, how each moment in it begins, and the step that makes the
 update and the new moments of one array from its gradient and the old moments. Mapping over the leaves of the trees,
-counting updates and following a schedule of p are done here, once.
+counting updates, following a schedule of p, and the factor of a learning rate in the units of another p are done here,
+once.
 """
 
 import functools
@@ -13,24 +14,34 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from padam_optax.transforms import _checks
+from padam_optax.transforms._reference import Reference, after
+
 Init = Callable[[Any], jax.Array]
 Step = Callable[..., tuple[jax.Array, ...]]
+Roots = Callable[..., tuple[jax.Array, jax.Array]]
 
 
 class Now(NamedTuple):
-    """What a step knows beside its arrays; it is the same for all of them.
+    """What a step knows beside its arrays.
 
     Attributes:
       count: Updates before this one, int32 scalar.
       p: The value of p at this update, a Python number or a scalar array; None where the transformation has no p.
+      factor: What the update is to be multiplied by, before it is cast; None for nothing.
     """
 
     count: jax.Array
     p: Any
+    factor: jax.Array | None = None
 
     def t(self, dtype: jax.typing.DTypeLike) -> jax.Array:
         """The step t of the formulas, which is 1 at the first update."""
         return jnp.asarray(optax.safe_increment(self.count), dtype)
+
+    def scaled(self, update: jax.Array) -> jax.Array:
+        """The update times the factor, in its dtype."""
+        return update if self.factor is None else update * self.factor.astype(update.dtype)
 
 
 def elementwise(
@@ -38,6 +49,9 @@ def elementwise(
     moments: Mapping[str, Init],
     step: Step,
     p: optax.ScalarOrSchedule | None = None,
+    *,
+    reference: Reference | None = None,
+    roots: Roots | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """A transformation that treats every array of a tree alike, coordinate by coordinate.
 
@@ -47,26 +61,51 @@ def elementwise(
         parameter, which may be abstract or a placeholder.
       step: Called once an array as `step(now, gradient, param, *moments)`, with its moments in the order of `moments`
         and with `param` None where `update` got no parameters. Returns the update and the new moments, in the same
-        order and in their old dtypes.
+        order and in their old dtypes. It multiplies by `now.factor` (`now.scaled`) if it takes a reference.
       p: The partially adaptive parameter, or a schedule of it: `now.p` is its value.
+      reference: In whose units the learning rate is given; needs `roots` and a field `reference_root` of the state.
+      roots: Called as `roots(now, gradient, *moments)`: what this step divides by the power 2p of, without the bias of
+        its average, and where that has moved.
 
     Returns:
-      A :class:`optax.GradientTransformationExtraArgs` with states of `state_type`. Extra arguments are ignored.
+      A :class:`optax.GradientTransformationExtraArgs` with states of `state_type`. Extra arguments are ignored. None
+      in the place of a gradient gives the update None and leaves the moments as they are.
     """
 
     def init_fn(params: optax.Params) -> Any:
+        _checks.check_leaves("Parameters", params)
         arrays = {name: jax.tree.map(init, params) for name, init in moments.items()}
+        if reference is not None:
+            arrays["reference_root"] = reference.init(params)
         return state_type(count=jnp.zeros([], jnp.int32), **arrays)
 
     def update_fn(
         updates: optax.Updates, state: Any, params: optax.Params | None = None, **extra_args: Any
     ) -> tuple[optax.Updates, Any]:
         del extra_args
-        step_now = functools.partial(step, Now(state.count, value_at(p, state.count)))
+        _checks.check_leaves("Gradients", updates)
+        places = Places(updates)
         old = [getattr(state, name) for name in moments]
-        updates, *new = _map_leaves(step_now, updates, params, old)
-        count = jnp.asarray(optax.safe_increment(state.count))
-        return updates, state._replace(count=count, **dict(zip(moments, new, strict=True)))
+        for tree in old:
+            _checks.check_shapes(updates, tree)
+        gradients = [jnp.asarray(gradient) for gradient in places.of(updates)]
+        of_params = [None] * len(gradients) if params is None else places.of(params)
+        columns = [places.of(tree) for tree in old]
+        now = Now(state.count, value_at(p, state.count))
+        nows, new = [now] * len(gradients), {"count": jnp.asarray(optax.safe_increment(state.count))}
+        if reference is not None and roots is not None:
+            rows = [functools.partial(_roots_after, roots, now, *row) for row in zip(gradients, *columns, strict=True)]
+            root = reference.measure(state.reference_root, state.count, dict(zip(places.held, rows, strict=True)))
+            factor = reference.factor(root, now.p)
+            nows = [now._replace(factor=factor[i] if factor.ndim else factor) for i in places.held]
+            # The moments are new only after R is measured from the old ones: XLA need not copy those.
+            gradients = [after(root, gradient) for gradient in gradients]
+            new["reference_root"] = root
+        results = [step(*row) for row in zip(nows, gradients, of_params, *columns, strict=True)]
+        updates, *arrays = (
+            places.put(tree, [result[i] for result in results]) for i, tree in enumerate([updates, *old])
+        )
+        return updates, state._replace(**new, **dict(zip(moments, arrays, strict=True)))
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
@@ -76,10 +115,33 @@ def value_at(argument: Any, count: jax.Array) -> Any:
     return argument(count) if callable(argument) else argument
 
 
-def _map_leaves(step: Step, updates: optax.Updates, params: optax.Params | None, moments: list[optax.Updates]) -> Any:
-    """The trees of what `step(gradient, param, *moments)` returns for each leaf of `updates`."""
-    gradients, structure = jax.tree.flatten(updates)
-    columns = [structure.flatten_up_to(tree) for tree in moments]
-    of_params = [None] * len(gradients) if params is None else structure.flatten_up_to(params)
-    rows = [step(jnp.asarray(gradient), *row) for gradient, *row in zip(gradients, of_params, *columns, strict=True)]
-    return [structure.unflatten(row[i] for row in rows) for i in range(1 + len(moments))]
+def _roots_after(roots: Roots, now: Now, gradient: jax.Array, *rest: Any) -> tuple[jax.Array, jax.Array]:
+    *moments, number = rest
+    return roots(now, after(number, gradient), *moments)
+
+
+class Places:
+    """The places of a tree of gradients that hold one; None is a place that does not.
+
+    Args:
+      gradients: A tree of arrays, with None where a parameter has no gradient.
+
+    Attributes:
+      held: The numbers of these places among all leaves.
+    """
+
+    def __init__(self, gradients: optax.Updates) -> None:
+        leaves, self._structure = jax.tree.flatten(gradients, is_leaf=lambda leaf: leaf is None)
+        self.held = [i for i, leaf in enumerate(leaves) if leaf is not None]
+
+    def of(self, tree: Any) -> list[Any]:
+        """What a tree of the same structure has at these places."""
+        leaves = self._structure.flatten_up_to(tree)
+        return [leaves[i] for i in self.held]
+
+    def put(self, tree: Any, values: list[Any]) -> Any:
+        """The tree with `values` at these places; what it has at the others stays."""
+        leaves = self._structure.flatten_up_to(tree)
+        for i, value in zip(self.held, values, strict=True):
+            leaves[i] = value
+        return self._structure.unflatten(leaves)

@@ -49,7 +49,20 @@ _SQRT_HALF_BITS = 0x3F3504F3
 def root(square: jax.Array, eps: jax.typing.ArrayLike, *, eps_in_sqrt: bool = False) -> jax.Array:
     """`sqrt(square) + eps`, or `sqrt(square + eps)`: the base of which the power 2p is taken."""
     added = jnp.asarray(eps, square.dtype)
-    return jnp.sqrt(square + added) if eps_in_sqrt else jnp.sqrt(square) + added
+    return _square_root(square + added) if eps_in_sqrt else _square_root(square) + added
+
+
+@jax.custom_jvp
+def _square_root(square: jax.Array) -> jax.Array:
+    """The square root, with the derivative 0 at 0: a coordinate without gradients must not make a derivative NaN."""
+    return jnp.sqrt(square)
+
+
+@_square_root.defjvp
+def _square_root_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    result = _square_root(*primals)
+    positive = result > 0
+    return result, jnp.where(positive, tangents[0] / (2 * jnp.where(positive, result, 1)), 0)
 
 
 def divide_by_power(
@@ -128,7 +141,9 @@ def _inverse_power(base: jax.Array, exponent: jax.Array) -> jax.Array:
     f = power - k
     bits = jax.lax.bitcast_convert_type(1 + f * _polynomial(_EXP2, f), jnp.int32)
     result = jax.lax.bitcast_convert_type(bits + (k.astype(jnp.int32) << _MANTISSA_BITS), jnp.float32)
-    return jnp.where(base < jnp.inf, result, jnp.where(base == jnp.inf, 0, jnp.nan))
+    # What is not finite is taken from `base`: a constant NaN or infinity would be a false alarm under jax_debug_nans.
+    highest = jnp.finfo(base.dtype).max
+    return jnp.where(base <= highest, result, jnp.where(base > highest, 0, base))
 
 
 @_inverse_power.defjvp

@@ -7,6 +7,8 @@ rounding to nearest leaves it where it is. Two other roundings, both of float32'
 - upward: never below the exact value, for a maximum that must not fall.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -17,14 +19,28 @@ _UPPER_HALF = 0xFFFF0000
 _NAN = 0x7FFF0000
 
 
+@jax.custom_jvp
 def average_and_maximum(average: jax.Array, maximum: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The new average, in float32 or wider, and the largest so far, both rounded to bfloat16 as they are kept."""
+    """The new average, in float32 or wider, and the largest so far, both rounded to bfloat16 as they are kept.
+
+    Rounding, which is piecewise constant, is taken for the identity in derivatives (straight through).
+    """
     # Rounded as float32: XLA's CPU backend takes twice as long over 16-bit integers.
     average = _averages.cast_average(average, jnp.float32)
     highest = jnp.maximum(maximum.astype(jnp.float32), upward(average)).astype(jnp.bfloat16)
     rounded = stochastically(average, count)
     # It never is above: this tells XLA that the average is written last, in place.
     return jnp.where(rounded > highest.astype(jnp.float32), highest, rounded.astype(jnp.bfloat16)), highest
+
+
+@average_and_maximum.defjvp
+def _average_and_maximum_jvp(
+    primals: tuple[Any, ...], tangents: tuple[Any, ...]
+) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
+    average, maximum, _ = primals
+    average_dot, maximum_dot = (tangent.astype(jnp.bfloat16) for tangent in tangents[:2])
+    highest_dot = jnp.where(average.astype(jnp.float32) >= maximum.astype(jnp.float32), average_dot, maximum_dot)
+    return average_and_maximum(*primals), (average_dot, highest_dot)
 
 
 def stochastically(value: jax.Array, count: jax.Array) -> jax.Array:

@@ -6,6 +6,7 @@ import jax
 import optax
 
 from padam_optax.transforms import _checks
+from padam_optax.transforms._elementwise import Places
 
 
 def weight_decay_stage(
@@ -15,13 +16,46 @@ def weight_decay_stage(
     is_zero = _checks.is_python_zero(weight_decay)
     decay = optax.identity() if is_zero else optax.add_decayed_weights(weight_decay)
     if mask is not None:
-        decay = optax.masked(decay, mask)
+        decay = _masked(decay, mask)
     return keeping_dtype(decay) if keep_dtype else decay
 
 
 def learning_rate_stage(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformationExtraArgs:
-    """Multiplies updates by minus the learning rate and keeps their dtypes."""
+    """Multiplies updates by minus the learning rate, a finite number or a schedule, and keeps their dtypes."""
+    _checks.check_finite("learning_rate", learning_rate)
     return keeping_dtype(optax.scale_by_learning_rate(learning_rate))
+
+
+def momentum_stage(momentum: jax.typing.ArrayLike, nesterov: bool) -> optax.GradientTransformationExtraArgs:
+    """:func:`optax.trace`, which keeps dtypes, and the trace of what has no update."""
+    trace = optax.trace(momentum, nesterov)
+
+    def update_fn(
+        updates: optax.Updates, state: Any, params: optax.Params | None = None, **extra_args: Any
+    ) -> tuple[optax.Updates, optax.OptState]:
+        del extra_args
+        places = Places(updates)
+        held = optax.TraceState(trace=places.of(state.trace))
+        new, after = trace.update(places.of(updates), held, params)
+        momenta = optax.tree.get(after, "trace")
+        return places.put(updates, jax.tree.leaves(new)), state._replace(trace=places.put(state.trace, momenta))
+
+    return keeping_dtype(optax.GradientTransformationExtraArgs(trace.init, update_fn))
+
+
+def _masked(inner: optax.GradientTransformation, mask: Any) -> optax.GradientTransformation:
+    """:func:`optax.masked`, a function of the parameters being asked about those: gradients may have None in them."""
+    masked = optax.with_extra_args_support(optax.masked(inner, mask))
+
+    def update_fn(
+        updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None, **extra_args: Any
+    ) -> tuple[optax.Updates, optax.OptState]:
+        if callable(mask) and params is not None:
+            now = optax.with_extra_args_support(optax.masked(inner, mask(params)))
+            return now.update(updates, state, params, **extra_args)
+        return masked.update(updates, state, params, **extra_args)
+
+    return optax.GradientTransformationExtraArgs(masked.init, update_fn)
 
 
 def keeping_dtype(inner: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:

@@ -1,6 +1,6 @@
 """AdaBound and AMSBound (Luo et al., ICLR 2019), which the paper compares with and Optax does not have."""
 
-import numbers
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -99,15 +99,18 @@ def scale_by_adabound(
         t = now.t(dtype)
         ratio = jnp.asarray(final_ratio, dtype)
         time = jnp.asarray(gamma, dtype) * t
+        # Infinite values stand as the largest finite one: they would be false alarms under jax_debug_infs.
+        infinite = jnp.finfo(dtype).max
         factor = jnp.sqrt(_averages.weight_so_far(b2, t)) / _averages.weight_so_far(b1, t)
-        factor = factor / _powers.root(second_moments[-1].astype(dtype), eps)
+        root = _powers.root(second_moments[-1].astype(dtype), eps)
+        factor = jnp.where(root > 0, factor / jnp.where(root > 0, root, 1), infinite)
         # Where time is 0 (gamma = 0) the bounds are 0 and infinity: nothing is clipped.
-        upper = jnp.where(time > 0, ratio * (1 + 1 / jnp.where(time > 0, time, 1)), jnp.inf)
+        upper = jnp.where(time > 0, ratio * (1 + 1 / jnp.where(time > 0, time, 1)), infinite)
         # 1 - 1/(time + 1), without its cancellation.
         scale = jnp.clip(factor, ratio * (time / (time + 1)), upper)
         # eps = 0 and no gradient so far, or none whose square can be told from 0, give an infinite factor.
-        unbounded = jnp.logical_or(new_mu == 0, jnp.isinf(scale))
-        update = jnp.where(unbounded, 0, scale.astype(new_mu.dtype) * new_mu)
+        unbounded = jnp.logical_or(new_mu == 0, scale >= infinite)
+        update = jnp.where(unbounded, 0, jnp.where(unbounded, 0, scale).astype(new_mu.dtype) * new_mu)
         return _dtypes.cast_update(update, param, mu), new_mu.astype(mu.dtype), *second_moments
 
     moments = {"mu": _averages.init_mu, "nu": _averages.init_nu}
@@ -137,8 +140,8 @@ def adabound(
       learning_rate: Adam's learning rate, a number or a schedule of the update count, which starts at 0.
       b1, b2, eps, gamma, amsbound: As in :func:`padam_optax.scale_by_adabound`.
       final_learning_rate: The (SGD) learning rate on which the bounds close, before any decay.
-      base_learning_rate: The undecayed learning rate; by default `learning_rate`, or a schedule's value at 0.
-        Required where that is traced or 0.
+      base_learning_rate: The undecayed learning rate; by default the largest one so far, kept in the state: for a
+        constant rate, or one that only decays, the first. So it may be traced, injected, or begin at 0.
       weight_decay: Coupled (L2) decay. A Python 0 leaves it out, and then `update` needs no parameters; any other
         value, traced ones included, and schedules always keep it.
 
@@ -146,8 +149,8 @@ def adabound(
       The :class:`optax.GradientTransformationExtraArgs`; its updates are to be added to the parameters.
 
     Raises:
-      ValueError: As :func:`padam_optax.scale_by_adabound`; if a Python number `weight_decay` is negative; or if
-        `base_learning_rate` is not given and the learning rate at step 0 is traced, or not above 0.
+      ValueError: As :func:`padam_optax.scale_by_adabound`; also if a Python number `weight_decay` is negative, or
+        `base_learning_rate` is not above 0.
 
     Examples:
       >>> import jax, jax.numpy as jnp, optax, padam_optax
@@ -170,27 +173,50 @@ def adabound(
     """
     _checks.check_non_negative("final_learning_rate", final_learning_rate)
     _checks.check_non_negative("weight_decay", weight_decay)
+    options: dict[str, Any] = {"b1": b1, "b2": b2, "eps": eps, "gamma": gamma, "amsbound": amsbound}
     if base_learning_rate is None:
-        base_learning_rate = _initial_rate(learning_rate)
-    elif isinstance(base_learning_rate, numbers.Real) and not float(base_learning_rate) > 0:
-        raise ValueError(f"base_learning_rate must be above 0, got {base_learning_rate}.")
-    return optax.chain(
-        _stages.weight_decay_stage(weight_decay),
-        scale_by_adabound(
-            b1, b2, eps, final_ratio=final_learning_rate / base_learning_rate, gamma=gamma, amsbound=amsbound
-        ),
-        _stages.learning_rate_stage(learning_rate),
-    )
+        scale = _scale_by_adabound_from(learning_rate, final_learning_rate, options)
+    else:
+        _checks.check_positive("base_learning_rate", base_learning_rate)
+        scale = scale_by_adabound(**options, final_ratio=final_learning_rate / base_learning_rate)
+    return optax.chain(_stages.weight_decay_stage(weight_decay), scale, _stages.learning_rate_stage(learning_rate))
 
 
-def _initial_rate(learning_rate: optax.ScalarOrSchedule) -> float:
-    """The learning rate at step 0 as a Python number."""
-    with jax.ensure_compile_time_eval():
-        rate = value_at(learning_rate, jnp.zeros([], jnp.int32))
-    try:
-        rate = float(rate)
-    except jax.errors.ConcretizationTypeError:
-        raise ValueError("base_learning_rate must be given where the learning rate is traced.") from None
-    if not rate > 0:
-        raise ValueError(f"base_learning_rate must be given where the learning rate at step 0 is not above 0: {rate}.")
-    return rate
+class ScaleByAdaboundFromState(NamedTuple):
+    """State of AdaBound without a given base rate.
+
+    Attributes:
+      base_learning_rate: The largest learning rate so far, float32 scalar; 0 before the first update.
+      scale: A :class:`ScaleByAdaboundState`.
+    """
+
+    base_learning_rate: jax.Array
+    scale: Any
+
+
+def _scale_by_adabound_from(
+    learning_rate: optax.ScalarOrSchedule, final_learning_rate: jax.typing.ArrayLike, options: Mapping[str, Any]
+) -> optax.GradientTransformationExtraArgs:
+    """`scale_by_adabound` with the ratio of the final rate to the largest so far."""
+
+    with_any_ratio = scale_by_adabound(**options, final_ratio=1.0)
+
+    def init_fn(params: optax.Params) -> ScaleByAdaboundFromState:
+        return ScaleByAdaboundFromState(jnp.zeros([]), with_any_ratio.init(params))
+
+    def update_fn(
+        updates: optax.Updates,
+        state: Any,
+        params: optax.Params | None = None,
+        **extra_args: Any,
+    ) -> tuple[optax.Updates, ScaleByAdaboundFromState]:
+        rate = jnp.asarray(value_at(learning_rate, state.scale.count)).astype(state.base_learning_rate.dtype)
+        base = jnp.maximum(state.base_learning_rate, rate)
+        # While every rate was 0 nothing moves, whatever the bounds are.
+        final = jnp.asarray(final_learning_rate).astype(base.dtype)
+        ratio = jnp.where(base > 0, final / jnp.where(base > 0, base, 1), 0)
+        scale = scale_by_adabound(**options, final_ratio=ratio)
+        updates, inner = scale.update(updates, state.scale, params, **extra_args)
+        return updates, ScaleByAdaboundFromState(base, inner)
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)

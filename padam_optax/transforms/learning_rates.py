@@ -7,6 +7,7 @@ import optax
 
 from padam_optax.transforms import _checks
 from padam_optax.transforms._elementwise import value_at
+from padam_optax.transforms._reference import convert
 
 
 def convert_learning_rate(
@@ -58,13 +59,9 @@ def convert_learning_rate(
     _checks.check_positive("root", root)
     arguments = (learning_rate, p, new_p, root)
     if not any(map(callable, arguments)):
-        return _convert(*arguments)
+        return convert(*arguments)
 
     def converted(count: jax.Array) -> jax.Array:
-        return _convert(*(value_at(argument, count) for argument in arguments))
+        return convert(*(value_at(argument, count) for argument in arguments))
 
     return converted
-
-
-def _convert(learning_rate: Any, p: Any, new_p: Any, root: Any) -> Any:
-    return learning_rate * root ** (2 * (new_p - p))

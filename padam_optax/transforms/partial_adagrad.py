@@ -1,7 +1,7 @@
 """Partially adaptive Adagrad: Optax's `adagrad` with the power 2p in the place of its root."""
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ import optax
 
 from padam_optax.transforms import _averages, _checks, _dtypes, _powers, _stages
 from padam_optax.transforms._elementwise import Now, elementwise
+from padam_optax.transforms._reference import ReferenceScope, checked_reference
 
 
 class ScaleByPartialRssState(NamedTuple):
@@ -17,10 +18,12 @@ class ScaleByPartialRssState(NamedTuple):
     Attributes:
       count: Updates seen so far, int32 scalar.
       sum_of_squares: Sum of the squared gradients, real, shaped like the parameters, in float32 at least.
+      reference_root: R of `reference_p`, see :class:`padam_optax.ScaleByPartialAmsgradState`; None without it.
     """
 
     count: jax.Array
     sum_of_squares: optax.Updates
+    reference_root: Any = None
 
 
 def scale_by_partial_rss(
@@ -28,6 +31,9 @@ def scale_by_partial_rss(
     eps: jax.typing.ArrayLike = 1e-7,
     *,
     p: optax.ScalarOrSchedule = 0.125,
+    reference_p: jax.typing.ArrayLike | None = None,
+    calibration_steps: jax.typing.ArrayLike = 100,
+    reference_scope: ReferenceScope = "leaf",
 ) -> optax.GradientTransformationExtraArgs:
     r"""Rescales updates by a power of the sum of all squared gradients to date (partially adaptive Adagrad).
 
@@ -42,6 +48,8 @@ def scale_by_partial_rss(
       eps: Added to the sum; at least 0. A coordinate whose sum is 0 gets the update 0 (its gradient at p = 0).
       p: The partially adaptive parameter, in [0, 1/2]: a Python number, a scalar array, traced or not, or a schedule
         of the update count, which starts at 0.
+      reference_p, calibration_steps, reference_scope: As in :func:`padam_optax.scale_by_partial_amsgrad`: the p in
+        whose units the learning rate is given, and how that is measured.
 
     Returns:
       A :class:`optax.GradientTransformationExtraArgs`. The updates have the shapes of the gradients and the dtypes of
@@ -70,18 +78,28 @@ def scale_by_partial_rss(
     _checks.check_non_negative("eps", eps)
     _checks.check_p(p)
 
-    def step(now: Now, gradient: jax.Array, param: jax.Array | None, total: jax.Array) -> tuple[jax.Array, ...]:
+    reference = checked_reference(reference_p, calibration_steps, reference_scope)
+
+    def new_sum(gradient: jax.Array, total: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The gradient as it is computed with, and the sum in its real dtype."""
         wide = _dtypes.widened(gradient, total)
-        dtype = _dtypes.real_dtype(wide.dtype)
-        new_total = total.astype(dtype) + _averages.squared_magnitude(wide)
-        new_total = _averages.saturating_cast(new_total, total.dtype)
+        added = total.astype(_dtypes.real_dtype(wide.dtype)) + _averages.squared_magnitude(wide)
+        return wide, _averages.saturating_cast(added, total.dtype).astype(added.dtype)
+
+    def roots(now: Now, gradient: jax.Array, total: jax.Array) -> tuple[jax.Array, jax.Array]:
+        del now
+        _, new_total = new_sum(gradient, total)
+        return _powers.root(new_total, eps, eps_in_sqrt=True), new_total > initial_accumulator_value
+
+    def step(now: Now, gradient: jax.Array, param: jax.Array | None, total: jax.Array) -> tuple[jax.Array, ...]:
+        wide, new_total = new_sum(gradient, total)
         # As in Optax, eps does not move a coordinate whose squares all underflowed.
-        root = jnp.where(new_total > 0, _powers.root(new_total.astype(dtype), eps, eps_in_sqrt=True), 0)
+        root = jnp.where(new_total > 0, _powers.root(new_total, eps, eps_in_sqrt=True), 0)
         update = _powers.divide_by_power(wide, root, now.p)
-        return _dtypes.cast_update(update, param, gradient), new_total
+        return _dtypes.cast_update(now.scaled(update), param, gradient), new_total.astype(total.dtype)
 
     moments = {"sum_of_squares": functools.partial(_averages.init_nu, value=initial_accumulator_value)}
-    return elementwise(ScaleByPartialRssState, moments, step, p)
+    return elementwise(ScaleByPartialRssState, moments, step, p, reference=reference, roots=roots)
 
 
 def partial_adagrad(
@@ -90,6 +108,9 @@ def partial_adagrad(
     eps: jax.typing.ArrayLike = 1e-7,
     *,
     p: optax.ScalarOrSchedule = 0.125,
+    reference_p: jax.typing.ArrayLike | None = None,
+    calibration_steps: jax.typing.ArrayLike = 100,
+    reference_scope: ReferenceScope = "leaf",
 ) -> optax.GradientTransformationExtraArgs:
     r"""Partially adaptive Adagrad: :func:`optax.adagrad` at p = 1/2, SGD at p = 0.
 
@@ -99,7 +120,8 @@ def partial_adagrad(
 
     Args:
       learning_rate: :math:`\alpha_t`, a number or a schedule of the update count, which starts at 0.
-      initial_accumulator_value, eps, p: As in :func:`padam_optax.scale_by_partial_rss`.
+      initial_accumulator_value, eps, p, reference_p, calibration_steps, reference_scope: As in
+        :func:`padam_optax.scale_by_partial_rss`.
 
     Returns:
       The :class:`optax.GradientTransformationExtraArgs`; its updates are to be added to the parameters.
@@ -127,6 +149,13 @@ def partial_adagrad(
     .. seealso:: :func:`padam_optax.scale_by_partial_rss`, :func:`optax.adagrad`
     """
     return optax.chain(
-        scale_by_partial_rss(initial_accumulator_value, eps, p=p),
+        scale_by_partial_rss(
+            initial_accumulator_value,
+            eps,
+            p=p,
+            reference_p=reference_p,
+            calibration_steps=calibration_steps,
+            reference_scope=reference_scope,
+        ),
         _stages.learning_rate_stage(learning_rate),
     )

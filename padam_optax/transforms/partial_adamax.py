@@ -1,6 +1,6 @@
 """Partially adaptive AdaMax: Optax's `adamax` with the power 2p of its infinity moment."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +8,7 @@ import optax
 
 from padam_optax.transforms import _averages, _checks, _dtypes, _powers, _stages
 from padam_optax.transforms._elementwise import Now, elementwise
+from padam_optax.transforms._reference import ReferenceScope, checked_reference
 
 
 class ScaleByPartialAdamaxState(NamedTuple):
@@ -17,11 +18,13 @@ class ScaleByPartialAdamaxState(NamedTuple):
       count: Updates seen so far, int32 scalar.
       mu: First moment, shaped and typed like the parameters.
       nu: Infinity moment, an unsquared magnitude: real, shaped like the parameters, in float32 at least.
+      reference_root: R of `reference_p`, see :class:`padam_optax.ScaleByPartialAmsgradState`; None without it.
     """
 
     count: jax.Array
     mu: optax.Updates
     nu: optax.Updates
+    reference_root: Any = None
 
 
 def scale_by_partial_adamax(
@@ -30,6 +33,9 @@ def scale_by_partial_adamax(
     eps: jax.typing.ArrayLike = 1e-8,
     *,
     p: optax.ScalarOrSchedule = 0.125,
+    reference_p: jax.typing.ArrayLike | None = None,
+    calibration_steps: jax.typing.ArrayLike = 100,
+    reference_scope: ReferenceScope = "leaf",
 ) -> optax.GradientTransformationExtraArgs:
     r"""Rescales updates by momentum over a power of AdaMax's infinity moment.
 
@@ -52,6 +58,8 @@ def scale_by_partial_adamax(
         0.
       p: The partially adaptive parameter, in [0, 1/2]: a Python number, a scalar array, traced or not, or a schedule
         of the update count, which starts at 0.
+      reference_p, calibration_steps, reference_scope: As in :func:`padam_optax.scale_by_partial_amsgrad`: the p in
+        whose units the learning rate is given, and how that is measured.
 
     Returns:
       A :class:`optax.GradientTransformationExtraArgs`; dtypes as for :func:`padam_optax.scale_by_partial_amsgrad`.
@@ -79,21 +87,31 @@ def scale_by_partial_adamax(
     _checks.check_non_negative("eps", eps)
     _checks.check_p(p)
 
+    reference = checked_reference(reference_p, calibration_steps, reference_scope)
+
+    def new_magnitude(wide: jax.Array, nu: jax.Array) -> jax.Array:
+        dtype = _dtypes.real_dtype(wide.dtype)
+        decayed = jnp.asarray(b2, dtype) * nu.astype(dtype)
+        return _averages.saturating_cast(jnp.maximum(decayed, jnp.abs(wide) + jnp.asarray(eps, dtype)), nu.dtype)
+
+    def roots(now: Now, gradient: jax.Array, mu: jax.Array, nu: jax.Array) -> tuple[jax.Array, jax.Array]:
+        del now
+        magnitude = new_magnitude(_dtypes.widened(gradient, mu, nu), nu)
+        return magnitude, magnitude > jnp.asarray(eps, magnitude.dtype)
+
     def step(
         now: Now, gradient: jax.Array, param: jax.Array | None, mu: jax.Array, nu: jax.Array
     ) -> tuple[jax.Array, ...]:
         wide = _dtypes.widened(gradient, mu, nu)
         dtype = _dtypes.real_dtype(wide.dtype)
         new_mu = _averages.decay_average(mu, wide, b1)
-        decayed = jnp.asarray(b2, dtype) * nu.astype(dtype)
-        new_nu = jnp.maximum(decayed, jnp.abs(wide) + jnp.asarray(eps, dtype))
-        new_nu = _averages.saturating_cast(new_nu, nu.dtype)
+        new_nu = new_magnitude(wide, nu)
         momentum = _averages.debias(new_mu, b1, now.t(dtype))
         update = _powers.divide_by_power(momentum, new_nu.astype(dtype), now.p)
-        return _dtypes.cast_update(update, param, mu), new_mu.astype(mu.dtype), new_nu
+        return _dtypes.cast_update(now.scaled(update), param, mu), new_mu.astype(mu.dtype), new_nu
 
     moments = {"mu": _averages.init_mu, "nu": _averages.init_nu}
-    return elementwise(ScaleByPartialAdamaxState, moments, step, p)
+    return elementwise(ScaleByPartialAdamaxState, moments, step, p, reference=reference, roots=roots)
 
 
 def partial_adamax(
@@ -103,6 +121,9 @@ def partial_adamax(
     eps: jax.typing.ArrayLike = 1e-8,
     *,
     p: optax.ScalarOrSchedule = 0.125,
+    reference_p: jax.typing.ArrayLike | None = None,
+    calibration_steps: jax.typing.ArrayLike = 100,
+    reference_scope: ReferenceScope = "leaf",
 ) -> optax.GradientTransformationExtraArgs:
     r"""Partially adaptive AdaMax: :func:`optax.adamax` at p = 1/2, SGD with debiased momentum at p = 0.
 
@@ -114,7 +135,8 @@ def partial_adamax(
 
     Args:
       learning_rate: :math:`\alpha_t`, a number or a schedule of the update count, which starts at 0.
-      b1, b2, eps, p: As in :func:`padam_optax.scale_by_partial_adamax`.
+      b1, b2, eps, p, reference_p, calibration_steps, reference_scope: As in
+        :func:`padam_optax.scale_by_partial_adamax`.
 
     Returns:
       The :class:`optax.GradientTransformationExtraArgs`; its updates are to be added to the parameters.
@@ -142,6 +164,14 @@ def partial_adamax(
     .. seealso:: :func:`padam_optax.scale_by_partial_adamax`, :func:`optax.adamax`
     """
     return optax.chain(
-        scale_by_partial_adamax(b1, b2, eps, p=p),
+        scale_by_partial_adamax(
+            b1,
+            b2,
+            eps,
+            p=p,
+            reference_p=reference_p,
+            calibration_steps=calibration_steps,
+            reference_scope=reference_scope,
+        ),
         _stages.learning_rate_stage(learning_rate),
     )

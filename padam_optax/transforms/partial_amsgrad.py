@@ -1,6 +1,8 @@
 """Padam, the partially adaptive momentum estimation method of Chen et al. (IJCAI 2020)."""
 
 import functools
+import numbers
+import warnings
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
@@ -10,9 +12,13 @@ import optax
 
 from padam_optax.transforms import _averages, _checks, _dtypes, _powers, _rounding, _stages
 from padam_optax.transforms._elementwise import Now, elementwise
+from padam_optax.transforms._reference import ReferenceScope, checked_reference
 
 BiasCorrection: TypeAlias = Literal["none", "official", "debiased"]
 Rounding: TypeAlias = Literal["stochastic", "nearest"]
+
+# An object of its own, by which an alias knows that no p was given.
+_DEFAULT_P = 0.125
 
 
 class ScaleByPartialAmsgradState(NamedTuple):
@@ -23,12 +29,15 @@ class ScaleByPartialAmsgradState(NamedTuple):
       mu: First moment, shaped like the parameters, in their dtype or `mu_dtype`.
       nu: Second moment, real, shaped like the parameters, in float32 at least or in `nu_dtype`.
       nu_max: Elementwise maximum of every `nu` so far (the paper's v-hat), as `nu`.
+      reference_root: R of `reference_p`, float32 at least: (leaves of the parameters,), or a scalar with the scope
+        "all"; 0 until a coordinate has moved. None without `reference_p`.
     """
 
     count: jax.Array
     mu: optax.Updates
     nu: optax.Updates
     nu_max: optax.Updates
+    reference_root: Any = None
 
 
 def scale_by_partial_amsgrad(
@@ -37,11 +46,14 @@ def scale_by_partial_amsgrad(
     eps: jax.typing.ArrayLike = 1e-8,
     *,
     p: optax.ScalarOrSchedule = 0.125,
-    bias_correction: BiasCorrection = "none",
+    reference_p: jax.typing.ArrayLike | None = None,
+    bias_correction: BiasCorrection | None = None,
     mu_dtype: jax.typing.DTypeLike | None = None,
     nu_dtype: jax.typing.DTypeLike | None = None,
-    nu_rounding: Rounding = "stochastic",
+    nu_rounding: Rounding | None = None,
     allow_unproven_p: bool = False,
+    calibration_steps: jax.typing.ArrayLike = 100,
+    reference_scope: ReferenceScope = "leaf",
 ) -> optax.GradientTransformationExtraArgs:
     r"""Rescales updates by momentum over a power of AMSGrad's second moment.
 
@@ -64,30 +76,52 @@ def scale_by_partial_amsgrad(
         the update 0 (at p = 0, where nothing is divided by, its momentum).
       p: The partially adaptive parameter, in [0, 1/2]: a Python number (1/2, 1/4, 1/8, 1/16, ... cost square roots
         only), a scalar array, traced or not, or a schedule of the update count, which starts at 0.
+      reference_p: q, the p in whose units the learning rate is given, in [0, 1/2]: a number or a scalar array, traced
+        or not. The update is multiplied by :math:`R^{2(p-q)}`, R the geometric mean of the roots
+        :math:`\sqrt{\hat{v}/(1-\beta_2^t)} + \varepsilon` of the coordinates that have moved. With 1/2 the learning
+        rate is Adam's for every p; with 0 it is that of momentum SGD with the factor :math:`1-\beta_1`. None leaves
+        the update as in Algorithm 1.
       bias_correction: What multiplies the update at step t = 1, 2, ... "none": 1, as in Algorithm 1. "official":
         :math:`\sqrt{1-\beta_2^t} / (1-\beta_1^t)`, as in the authors' code whatever p is; a warm-up. "debiased":
-        :math:`(1-\beta_2^t)^p / (1-\beta_1^t)`, which undoes the bias of both moments.
+        :math:`(1-\beta_2^t)^p / (1-\beta_1^t)`, which undoes the bias of both moments. None, the default: "none"
+        without a `reference_p`, "debiased", as Adam's own, with one.
       mu_dtype: Dtype of the first moment; by default each parameter's. Complex parameters keep their own.
-      nu_dtype: Dtype of `nu` and `nu_max`, real; by default the parameter's real one, and float32 for 16-bit
-        parameters.
-      nu_rounding: How moments are rounded to a `nu_dtype` of bfloat16 (any other dtype is rounded to nearest).
-        "stochastic": `nu` up or down at random, exact in expectation, and `nu_max` up, so that it never falls; a
+      nu_dtype: Dtype of `nu` and `nu_max`: bfloat16, float32 or float64; by default the parameter's real one, and
+        float32 for 16-bit parameters.
+      nu_rounding: How moments are rounded to a `nu_dtype` of bfloat16, and only given with it. "stochastic", the
+        default: `nu` up or down at random, exact in expectation, and `nu_max` up, so that it never falls; a
         function of the values and of the step, so that runs repeat. "nearest": a bfloat16 average at b2 = 0.999 stops
         short of its value.
       allow_unproven_p: Whether p may be up to 1, where the paper proves nothing: 1 divides by :math:`\hat{v}_t`
         itself, without the root (Lin et al., 2024). A p that is no Python number then costs a second power.
+      calibration_steps: R follows the roots over so many updates, and longer where nothing has moved, and is then held,
+        in the state: Algorithm 1 with a constant factor. Above 0; a number larger than the training follows to its end.
+      reference_scope: "leaf": an R for each array of the parameters; "all": one for all coordinates together.
 
     Returns:
       A :class:`optax.GradientTransformationExtraArgs`. The updates have the shapes of the gradients and the dtypes of
       the parameters; where `update` is called without parameters, of the first moment (of the gradients, if
       `mu_dtype` is given). Moments and denominator are computed in float32 at least, and the update from the moments
-      as they are kept; a squared gradient that overflows saturates at the dtype's maximum. Works element by element, so
-      that the state takes any sharding.
+      as they are kept; a gradient whose square would overflow counts as the largest whose square does not. Works
+      element by element but for R, so that the state takes any sharding; None for a gradient passes through.
+
+      An injected hyper-parameter takes the dtype of the first parameter: in bfloat16 a b2 of 0.999 is 1, and updates
+      are 40 times too large, or 0. Give `optax.inject_hyperparams` a `hyperparam_dtype` of float32 there, and
+      `static_args=("mask",)` where a mask is a function, which it takes for a schedule. Derivatives through an update
+      take the root's derivative at 0 for 0, and rounding for the identity.
+
+      The maximum never forgets: one gradient of 1e4 among gradients of 1 divides all later steps of its coordinate by
+      :math:`10^{5p}` (b2 = 0.999). With eps = 0 a gradient below 1e-20 in float32 moves nothing. A run repeats bit by
+      bit in one compiled program, not across programs.
 
     Raises:
-      ValueError: If a Python number b1 or b2 is outside [0, 1), eps is negative or not finite, p is outside [0, 1/2]
-        ([0, 1] with `allow_unproven_p`), `bias_correction` or `nu_rounding` is none of its names, or `nu_dtype` is not
-        a real floating dtype. Traced values and schedules are not checked.
+      ValueError: If a Python number b1 or b2 is outside [0, 1), eps is negative or not finite, p or `reference_p` is
+        outside [0, 1/2] ([0, 1] with `allow_unproven_p`), `bias_correction`, `nu_rounding` or `reference_scope` is none
+        of its names, `nu_rounding` is given without a `nu_dtype` of bfloat16, or `mu_dtype` or `nu_dtype` cannot hold
+        its moment; by `update`, if a gradient has another shape than its parameter. Traced values and schedules are not
+        checked.
+      TypeError: By `init` and `update`, naming the leaf, if one is neither float16, bfloat16, float32 or float64 nor
+        complex.
 
     Examples:
       Padam with the paper's schedule for CIFAR-10: the rate is divided by 10 after epochs 100 and 150.
@@ -112,6 +146,14 @@ def scale_by_partial_amsgrad(
       >>> np.testing.assert_allclose([schedule(end) for end in ends], [0.1, 0.01], rtol=1e-6)
       >>> np.testing.assert_allclose([schedule(end + 1) for end in ends], [0.01, 0.001], rtol=1e-6)
 
+      Adam's learning rate at p = 1/8:
+
+      >>> import optax, padam_optax
+      >>> optimizer = optax.chain(
+      ...     optax.clip_by_global_norm(1.0),
+      ...     padam_optax.scale_by_partial_amsgrad(p=1/8, reference_p=1/2),
+      ...     optax.scale_by_learning_rate(optax.cosine_decay_schedule(1e-3, 10_000)))
+
     References:
       Chen et al., `Closing the Generalization Gap of Adaptive Gradient Methods in Training Deep Neural Networks
       <https://arxiv.org/abs/1806.06763>`_, IJCAI 2020, Algorithm 1.
@@ -127,9 +169,29 @@ def scale_by_partial_amsgrad(
     _checks.check_p(
         p, highest=1 if allow_unproven_p else 0.5, hint=" allow_unproven_p=True takes p up to 1 nevertheless."
     )
+    if bias_correction is None:
+        bias_correction = "none" if reference_p is None else "debiased"
     _checks.check_one_of("bias_correction", bias_correction, get_args(BiasCorrection))
-    _checks.check_one_of("nu_rounding", nu_rounding, get_args(Rounding))
-    _checks.check_real_dtype("nu_dtype", nu_dtype)
+    _checks.check_moment_dtypes(mu_dtype=mu_dtype, nu_dtype=nu_dtype)
+    nu_rounding = _checked_rounding(nu_rounding, nu_dtype)
+    reference = checked_reference(
+        reference_p, calibration_steps, reference_scope, highest=1 if allow_unproven_p else 0.5
+    )
+
+    def second_moments(now: Now, wide: jax.Array, nu: jax.Array, nu_max: jax.Array) -> tuple[jax.Array, jax.Array]:
+        if nu_rounding == "stochastic" and nu.dtype == jnp.bfloat16:
+            exact = _averages.decay_average(nu, _averages.squared_magnitude(wide), b2)
+            return _rounding.average_and_maximum(exact, nu_max, now.count)
+        new_nu = _averages.decay_squares(nu, wide, b2)
+        return new_nu, jnp.maximum(nu_max, new_nu)
+
+    def roots(
+        now: Now, gradient: jax.Array, mu: jax.Array, nu: jax.Array, nu_max: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        wide = _dtypes.widened(gradient, mu, nu)
+        dtype = _dtypes.real_dtype(wide.dtype)
+        _, new_nu_max = second_moments(now, wide, nu, nu_max)
+        return _powers.root(_averages.debias(new_nu_max.astype(dtype), b2, now.t(dtype)), eps), new_nu_max > 0
 
     def step(
         now: Now, gradient: jax.Array, param: jax.Array | None, mu: jax.Array, nu: jax.Array, nu_max: jax.Array
@@ -138,12 +200,7 @@ def scale_by_partial_amsgrad(
         dtype = _dtypes.real_dtype(wide.dtype)
         # The update is made from the moments as kept: wider ones XLA computes again, from copies of the old.
         new_mu = _averages.decay_average(mu, wide, b1).astype(mu.dtype)
-        if nu_rounding == "stochastic" and nu.dtype == jnp.bfloat16:
-            exact = _averages.decay_average(nu, _averages.squared_magnitude(wide), b2)
-            new_nu, new_nu_max = _rounding.average_and_maximum(exact, nu_max, now.count)
-        else:
-            new_nu = _averages.decay_squares(nu, wide, b2)
-            new_nu_max = jnp.maximum(nu_max, new_nu)
+        new_nu, new_nu_max = second_moments(now, wide, nu, nu_max)
         root = _powers.root(new_nu_max.astype(dtype), eps)
         update = _powers.divide_by_power(
             new_mu.astype(wide.dtype),
@@ -158,14 +215,35 @@ def scale_by_partial_amsgrad(
             correction = _averages.weight_so_far(b2, t) ** power / _averages.weight_so_far(b1, t)
             update = correction.astype(update.dtype) * update
         follows_mu = mu_dtype is None or jnp.iscomplexobj(mu)
-        return _dtypes.cast_update(update, param, mu if follows_mu else gradient), new_mu, new_nu, new_nu_max
+        update = _dtypes.cast_update(now.scaled(update), param, mu if follows_mu else gradient)
+        return update, new_mu, new_nu, new_nu_max
 
     moments = {
         "mu": functools.partial(_averages.init_mu, mu_dtype=mu_dtype),
         "nu": functools.partial(_averages.init_nu, nu_dtype=nu_dtype),
         "nu_max": functools.partial(_averages.init_nu, nu_dtype=nu_dtype),
     }
-    return elementwise(ScaleByPartialAmsgradState, moments, step, p)
+    return elementwise(ScaleByPartialAmsgradState, moments, step, p, reference=reference, roots=roots)
+
+
+def _warn_of_b1_for_p(b1: Any, p: Any) -> None:
+    """Warns, once a place, where a b1 of another optimizer's size of p is given and no p."""
+    if isinstance(b1, numbers.Real) and 0 < float(b1) < 0.5 and p is _DEFAULT_P:
+        warnings.warn(
+            f"b1 is {b1} and p is its default, 1/8. If {b1} was meant for p, write p={b1}: the second argument by"
+            " position is b1.",
+            stacklevel=3,
+        )
+
+
+def _checked_rounding(nu_rounding: Rounding | None, nu_dtype: jax.typing.DTypeLike | None) -> Rounding:
+    """How `nu` is rounded; raises ValueError where a rounding is asked for that the dtype does not have."""
+    if nu_rounding is None:
+        return "stochastic"
+    _checks.check_one_of("nu_rounding", nu_rounding, get_args(Rounding))
+    if nu_dtype is None or jnp.dtype(nu_dtype) != jnp.bfloat16:
+        raise ValueError(f"nu_rounding is for a nu_dtype of bfloat16; got {nu_rounding!r} with {nu_dtype!r}.")
+    return nu_rounding
 
 
 def padam(
@@ -174,14 +252,17 @@ def padam(
     b2: jax.typing.ArrayLike = 0.999,
     eps: jax.typing.ArrayLike = 1e-8,
     *,
-    p: optax.ScalarOrSchedule = 0.125,
+    p: optax.ScalarOrSchedule = _DEFAULT_P,
+    reference_p: jax.typing.ArrayLike | None = None,
     weight_decay: optax.ScalarOrSchedule = 0.0,
     mask: Any | Callable[[optax.Params], Any] | None = None,
-    bias_correction: BiasCorrection = "none",
+    bias_correction: BiasCorrection | None = None,
     mu_dtype: jax.typing.DTypeLike | None = None,
     nu_dtype: jax.typing.DTypeLike | None = None,
-    nu_rounding: Rounding = "stochastic",
+    nu_rounding: Rounding | None = None,
     allow_unproven_p: bool = False,
+    calibration_steps: jax.typing.ArrayLike = 100,
+    reference_scope: ReferenceScope = "leaf",
 ) -> optax.GradientTransformationExtraArgs:
     r"""Padam with coupled (L2) weight decay, as in the paper's experiments.
 
@@ -192,14 +273,16 @@ def padam(
     where :math:`u_t` is the update of :func:`padam_optax.scale_by_partial_amsgrad` and the decay :math:`\lambda x_t`
     is added before the moments.
 
+    The second argument by position is b1: `padam(0.1, 1/8)` sets b1 to 1/8 and leaves p at its default. Name p.
+
     Args:
       learning_rate: :math:`\alpha_t`, a number or a schedule of the update count, which starts at 0. The paper uses
         0.1 with p = 1/8, as large as for SGD with momentum.
-      b1, b2, eps, p: As in :func:`padam_optax.scale_by_partial_amsgrad`.
+      b1, b2, eps, p, reference_p: As in :func:`padam_optax.scale_by_partial_amsgrad`.
       weight_decay: :math:`\lambda`. A Python 0 leaves decay out, and then `update` needs no parameters; any other
         value, traced ones included, and schedules always keep it.
       mask: Tree of booleans, a prefix of the parameters, or a function of them that returns one: what decays.
-      bias_correction, mu_dtype, nu_dtype, nu_rounding, allow_unproven_p: As in
+      bias_correction, mu_dtype, nu_dtype, nu_rounding, allow_unproven_p, calibration_steps, reference_scope: As in
         :func:`padam_optax.scale_by_partial_amsgrad`.
 
     Returns:
@@ -231,6 +314,7 @@ def padam(
     .. seealso:: :func:`padam_optax.padamw` (decoupled decay), :func:`padam_optax.scale_by_partial_amsgrad`
     """
     _checks.check_non_negative("weight_decay", weight_decay)
+    _warn_of_b1_for_p(b1, p)
     return optax.chain(
         _stages.weight_decay_stage(weight_decay, mask),
         scale_by_partial_amsgrad(
@@ -238,11 +322,14 @@ def padam(
             b2,
             eps,
             p=p,
+            reference_p=reference_p,
             bias_correction=bias_correction,
             mu_dtype=mu_dtype,
             nu_dtype=nu_dtype,
             nu_rounding=nu_rounding,
             allow_unproven_p=allow_unproven_p,
+            calibration_steps=calibration_steps,
+            reference_scope=reference_scope,
         ),
         _stages.learning_rate_stage(learning_rate),
     )
@@ -254,14 +341,17 @@ def padamw(
     b2: jax.typing.ArrayLike = 0.999,
     eps: jax.typing.ArrayLike = 1e-8,
     *,
-    p: optax.ScalarOrSchedule = 0.125,
+    p: optax.ScalarOrSchedule = _DEFAULT_P,
+    reference_p: jax.typing.ArrayLike | None = None,
     weight_decay: optax.ScalarOrSchedule = 1e-4,
     mask: Any | Callable[[optax.Params], Any] | None = None,
-    bias_correction: BiasCorrection = "none",
+    bias_correction: BiasCorrection | None = None,
     mu_dtype: jax.typing.DTypeLike | None = None,
     nu_dtype: jax.typing.DTypeLike | None = None,
-    nu_rounding: Rounding = "stochastic",
+    nu_rounding: Rounding | None = None,
     allow_unproven_p: bool = False,
+    calibration_steps: jax.typing.ArrayLike = 100,
+    reference_scope: ReferenceScope = "leaf",
 ) -> optax.GradientTransformationExtraArgs:
     r"""Padam with decoupled weight decay, as AdamW is to Adam.
 
@@ -270,16 +360,17 @@ def padamw(
       x_{t+1} = x_t - \alpha_t (u_t + \lambda x_t)
 
     where :math:`u_t` is the update of :func:`padam_optax.scale_by_partial_amsgrad`. As in :func:`optax.adamw`, the
-    decay is multiplied by the learning rate; at Padam's rates, around 0.1, it acts a hundred times as strongly as at
-    AdamW's 1e-3.
+    decay is multiplied by the learning rate; at Padam's own rates, around 0.1, it acts a hundred times as strongly as
+    at AdamW's 1e-3. With a `reference_p` of 1/2 rate and decay are AdamW's own: `padamw(1e-3, p=1/8, reference_p=1/2)`
+    stands where `optax.adamw(1e-3)` stood.
 
     Args:
       learning_rate: :math:`\alpha_t`, a number or a schedule of the update count, which starts at 0.
-      b1, b2, eps, p: As in :func:`padam_optax.scale_by_partial_amsgrad`.
+      b1, b2, eps, p, reference_p: As in :func:`padam_optax.scale_by_partial_amsgrad`.
       weight_decay: :math:`\lambda`. A Python 0 leaves decay out, and then `update` needs no parameters; any other
         value, traced ones included, and schedules always keep it.
       mask: Tree of booleans, a prefix of the parameters, or a function of them that returns one: what decays.
-      bias_correction, mu_dtype, nu_dtype, nu_rounding, allow_unproven_p: As in
+      bias_correction, mu_dtype, nu_dtype, nu_rounding, allow_unproven_p, calibration_steps, reference_scope: As in
         :func:`padam_optax.scale_by_partial_amsgrad`.
 
     Returns:
@@ -313,17 +404,21 @@ def padamw(
     .. seealso:: :func:`padam_optax.padam` (coupled decay), :func:`optax.adamw`
     """
     _checks.check_non_negative("weight_decay", weight_decay)
+    _warn_of_b1_for_p(b1, p)
     return optax.chain(
         scale_by_partial_amsgrad(
             b1,
             b2,
             eps,
             p=p,
+            reference_p=reference_p,
             bias_correction=bias_correction,
             mu_dtype=mu_dtype,
             nu_dtype=nu_dtype,
             nu_rounding=nu_rounding,
             allow_unproven_p=allow_unproven_p,
+            calibration_steps=calibration_steps,
+            reference_scope=reference_scope,
         ),
         _stages.weight_decay_stage(weight_decay, mask, keep_dtype=True),
         _stages.learning_rate_stage(learning_rate),

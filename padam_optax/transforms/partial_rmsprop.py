@@ -9,6 +9,7 @@ import optax
 
 from padam_optax.transforms import _averages, _checks, _dtypes, _powers, _stages
 from padam_optax.transforms._elementwise import Now, elementwise
+from padam_optax.transforms._reference import ReferenceScope, checked_reference
 
 
 class ScaleByPartialRmsState(NamedTuple):
@@ -17,10 +18,12 @@ class ScaleByPartialRmsState(NamedTuple):
     Attributes:
       count: Updates seen so far, int32 scalar.
       nu: Second moment, real, shaped like the parameters, in float32 at least.
+      reference_root: R of `reference_p`, see :class:`padam_optax.ScaleByPartialAmsgradState`; None without it.
     """
 
     count: jax.Array
     nu: optax.Updates
+    reference_root: Any = None
 
 
 class ScaleByPartialStddevState(NamedTuple):
@@ -30,11 +33,13 @@ class ScaleByPartialStddevState(NamedTuple):
       count: Updates seen so far, int32 scalar.
       mu: First moment, shaped like the parameters, in float32 at least.
       nu: Second moment, real, shaped like the parameters, in float32 at least.
+      reference_root: R of `reference_p`, see :class:`padam_optax.ScaleByPartialAmsgradState`; None without it.
     """
 
     count: jax.Array
     mu: optax.Updates
     nu: optax.Updates
+    reference_root: Any = None
 
 
 def scale_by_partial_rms(
@@ -45,6 +50,9 @@ def scale_by_partial_rms(
     bias_correction: bool = False,
     *,
     p: optax.ScalarOrSchedule = 0.125,
+    reference_p: jax.typing.ArrayLike | None = None,
+    calibration_steps: jax.typing.ArrayLike = 100,
+    reference_scope: ReferenceScope = "leaf",
 ) -> optax.GradientTransformationExtraArgs:
     r"""Rescales updates by a power of the average of the squared gradients (partially adaptive RMSprop).
 
@@ -64,6 +72,8 @@ def scale_by_partial_rms(
       bias_correction: Whether :math:`v_t` is divided by :math:`1-\rho^t`.
       p: The partially adaptive parameter, in [0, 1/2]: a Python number, a scalar array, traced or not, or a schedule
         of the update count, which starts at 0.
+      reference_p, calibration_steps, reference_scope: As in :func:`padam_optax.scale_by_partial_amsgrad`: the p in
+        whose units the learning rate is given, and how that is measured.
 
     Returns:
       A :class:`optax.GradientTransformationExtraArgs`; dtypes as for :func:`padam_optax.scale_by_partial_rss`.
@@ -88,6 +98,14 @@ def scale_by_partial_rms(
     .. seealso:: :func:`padam_optax.partial_rmsprop`, :func:`padam_optax.scale_by_partial_stddev`
     """
     _check_rms(decay, eps, initial_scale, p)
+    reference = checked_reference(reference_p, calibration_steps, reference_scope)
+
+    def roots(now: Now, gradient: jax.Array, nu: jax.Array) -> tuple[jax.Array, jax.Array]:
+        wide = _dtypes.widened(gradient, nu)
+        dtype = _dtypes.real_dtype(wide.dtype)
+        new_nu = _averages.decay_squares(nu, wide, decay)
+        square = _averages.debias(new_nu.astype(dtype), decay, now.t(dtype))
+        return _powers.root(square, eps, eps_in_sqrt=eps_in_sqrt), new_nu > 0
 
     def step(now: Now, gradient: jax.Array, param: jax.Array | None, nu: jax.Array) -> tuple[jax.Array, ...]:
         wide = _dtypes.widened(gradient, nu)
@@ -97,10 +115,10 @@ def scale_by_partial_rms(
         if bias_correction:
             square = _averages.debias(square, decay, now.t(dtype))
         update = _powers.divide_by_power(wide, _powers.root(square, eps, eps_in_sqrt=eps_in_sqrt), now.p)
-        return _dtypes.cast_update(update, param, gradient), new_nu
+        return _dtypes.cast_update(now.scaled(update), param, gradient), new_nu
 
     moments = {"nu": functools.partial(_averages.init_nu, value=initial_scale)}
-    return elementwise(ScaleByPartialRmsState, moments, step, p)
+    return elementwise(ScaleByPartialRmsState, moments, step, p, reference=reference, roots=roots)
 
 
 def scale_by_partial_stddev(
@@ -111,6 +129,9 @@ def scale_by_partial_stddev(
     bias_correction: bool = False,
     *,
     p: optax.ScalarOrSchedule = 0.125,
+    reference_p: jax.typing.ArrayLike | None = None,
+    calibration_steps: jax.typing.ArrayLike = 100,
+    reference_scope: ReferenceScope = "leaf",
 ) -> optax.GradientTransformationExtraArgs:
     r"""Rescales updates by a power of the average variance of the gradients (partially adaptive, centered RMSprop).
 
@@ -130,6 +151,8 @@ def scale_by_partial_stddev(
       bias_correction: Whether both moments are divided by :math:`1-\rho^t`.
       p: The partially adaptive parameter, in [0, 1/2]: a Python number, a scalar array, traced or not, or a schedule
         of the update count, which starts at 0.
+      reference_p, calibration_steps, reference_scope: As in :func:`padam_optax.scale_by_partial_amsgrad`: the p in
+        whose units the learning rate is given, and how that is measured.
 
     Returns:
       A :class:`optax.GradientTransformationExtraArgs`; dtypes as for :func:`padam_optax.scale_by_partial_rss`.
@@ -152,6 +175,19 @@ def scale_by_partial_stddev(
     .. seealso:: :func:`padam_optax.partial_rmsprop`, which takes it with `centered=True`
     """
     _check_rms(decay, eps, initial_scale, p)
+    reference = checked_reference(reference_p, calibration_steps, reference_scope)
+
+    def variance_of(now: Now, mean: jax.Array, square: jax.Array, *, debiased: bool) -> jax.Array:
+        if debiased:
+            mean, square = (_averages.debias(moment, decay, now.t(square.dtype)) for moment in (mean, square))
+        return jnp.maximum(square - _averages.squared_magnitude(mean), 0)
+
+    def roots(now: Now, gradient: jax.Array, mu: jax.Array, nu: jax.Array) -> tuple[jax.Array, jax.Array]:
+        wide = _dtypes.widened(gradient, mu, nu)
+        new_mu = _averages.decay_average(mu, wide, decay)
+        square = _averages.decay_squares(nu, wide, decay).astype(_dtypes.real_dtype(wide.dtype))
+        variance = variance_of(now, new_mu, square, debiased=True)
+        return _powers.root(variance, eps, eps_in_sqrt=eps_in_sqrt), variance > 0
 
     def step(
         now: Now, gradient: jax.Array, param: jax.Array | None, mu: jax.Array, nu: jax.Array
@@ -160,15 +196,12 @@ def scale_by_partial_stddev(
         dtype = _dtypes.real_dtype(wide.dtype)
         new_mu = _averages.decay_average(mu, wide, decay)
         new_nu = _averages.decay_squares(nu, wide, decay)
-        mean, square = new_mu, new_nu.astype(dtype)
-        if bias_correction:
-            mean, square = (_averages.debias(moment, decay, now.t(dtype)) for moment in (mean, square))
-        variance = jnp.maximum(square - _averages.squared_magnitude(mean), 0)
+        variance = variance_of(now, new_mu, new_nu.astype(dtype), debiased=bias_correction)
         update = _powers.divide_by_power(wide, _powers.root(variance, eps, eps_in_sqrt=eps_in_sqrt), now.p)
-        return _dtypes.cast_update(update, param, gradient), new_mu.astype(mu.dtype), new_nu
+        return _dtypes.cast_update(now.scaled(update), param, gradient), new_mu.astype(mu.dtype), new_nu
 
     moments = {"mu": _averages.init_wide_mu, "nu": functools.partial(_averages.init_nu, value=initial_scale)}
-    return elementwise(ScaleByPartialStddevState, moments, step, p)
+    return elementwise(ScaleByPartialStddevState, moments, step, p, reference=reference, roots=roots)
 
 
 def partial_rmsprop(
@@ -183,6 +216,9 @@ def partial_rmsprop(
     bias_correction: bool = False,
     *,
     p: optax.ScalarOrSchedule = 0.125,
+    reference_p: jax.typing.ArrayLike | None = None,
+    calibration_steps: jax.typing.ArrayLike = 100,
+    reference_scope: ReferenceScope = "leaf",
 ) -> optax.GradientTransformationExtraArgs:
     r"""Partially adaptive RMSprop: :func:`optax.rmsprop` at p = 1/2, SGD at p = 0, with momentum if that is given.
 
@@ -192,7 +228,8 @@ def partial_rmsprop(
 
     Args:
       learning_rate: :math:`\alpha_t`, a number or a schedule of the update count, which starts at 0.
-      decay, eps, initial_scale, eps_in_sqrt, bias_correction, p: As in :func:`padam_optax.scale_by_partial_rms`.
+      decay, eps, initial_scale, eps_in_sqrt, bias_correction, p, reference_p, calibration_steps, reference_scope: As in
+        :func:`padam_optax.scale_by_partial_rms`.
       centered: Whether the variance of the gradients stands in the second moment's place
         (:func:`padam_optax.scale_by_partial_stddev`).
       momentum: Decay rate of a trace of the updates, learning rate included, in [0, 1); None for none.
@@ -227,9 +264,19 @@ def partial_rmsprop(
         _checks.check_decay("momentum", momentum)
     scale = scale_by_partial_stddev if centered else scale_by_partial_rms
     return optax.chain(
-        scale(decay, eps, initial_scale, eps_in_sqrt, bias_correction, p=p),
+        scale(
+            decay,
+            eps,
+            initial_scale,
+            eps_in_sqrt,
+            bias_correction,
+            p=p,
+            reference_p=reference_p,
+            calibration_steps=calibration_steps,
+            reference_scope=reference_scope,
+        ),
         _stages.learning_rate_stage(learning_rate),
-        optax.identity() if momentum is None else _stages.keeping_dtype(optax.trace(momentum, nesterov)),
+        optax.identity() if momentum is None else _stages.momentum_stage(momentum, nesterov),
     )
 
 

@@ -19,6 +19,8 @@ FACTORIES = {
     "padam-1/5": functools.partial(padam_optax.padam, p=1 / 5),
     "padam-official": functools.partial(padam_optax.padam, bias_correction="official"),
     "padam-bfloat16": functools.partial(padam_optax.padam, nu_dtype="bfloat16"),
+    "padam-reference": functools.partial(padam_optax.padam, reference_p=1 / 2),
+    "padam-reference-all": functools.partial(padam_optax.padam, p=1 / 5, reference_p=1 / 2, reference_scope="all"),
     "padamw": padam_optax.padamw,
     "adabound": functools.partial(padam_optax.adabound, final_learning_rate=RATE, base_learning_rate=RATE),
     "amsbound": functools.partial(
@@ -63,12 +65,15 @@ def make(
 
 
 def moments(state: optax.OptState) -> list[tuple[str, jax.Array]]:
-    """What a state holds of the parameters' shapes, beside the name of the parameter's leaf; not counts and keys."""
+    """What a state holds of the parameters' shapes, beside the name of the parameter's leaf.
+
+    Not counts and keys, nor the vector of reference roots.
+    """
     leaves = jax.tree_util.tree_leaves_with_path(state)
     return [
         (jax.tree_util.keystr(path[-1:], simple=True), leaf)
         for path, leaf in leaves
-        if leaf.ndim and jnp.issubdtype(leaf.dtype, jnp.inexact)
+        if leaf.ndim and "reference_root" not in jax.tree_util.keystr(path) and jnp.issubdtype(leaf.dtype, jnp.inexact)
     ]
 
 

@@ -74,31 +74,41 @@ def test_bad_final_rate_or_decay(make, name, value):
 
 @pytest.mark.parametrize("value", [0, -0.1, math.nan])
 def test_bad_base_learning_rate(value):
-    with pytest.raises(ValueError, match=rf"^base_learning_rate must be above 0, got {value}"):
+    with pytest.raises(ValueError, match=rf"^base_learning_rate must be finite and above 0, got {value}"):
         adabound(0.1, base_learning_rate=value)
 
 
-RATES_OF_0 = {"number": 0.0, "schedule": optax.linear_schedule(0.0, 0.1, 10), "array": jnp.array(0.0)}
+@pytest.mark.parametrize("amsbound", [False, True])
+def test_injected_and_traced_rates_equal_numbers(amsbound):
+    """The base is kept in the state: the bounds of an injected schedule decay with it, and jit and vmap work."""
+    settings = {"final_learning_rate": 0.1, "gamma": 0.1, "amsbound": amsbound}
+    with jax.enable_x64(True):
+        gradients = random_gradients(40)
+        schedule = optax.piecewise_constant_schedule(0.03, {20: 0.1})
+        expected = trajectory(adabound(schedule, base_learning_rate=0.03, **settings), gradients)[0]
+        injected = optax.inject_hyperparams(adabound, static_args=("amsbound",))(schedule, **settings)
+        for optimizer in (adabound(schedule, **settings), injected):
+            np.testing.assert_allclose(trajectory(optimizer, gradients)[0], expected, rtol=1e-6)
+    gradients = gradients.astype(np.float32)
+
+    def constant(rate):
+        return trajectory(adabound(rate, **settings), gradients)[0]
+
+    rates = jnp.array([0.001, 0.03])
+    for rate, found in zip((0.001, 0.03), jax.vmap(constant)(rates), strict=True):
+        np.testing.assert_allclose(found, constant(rate), rtol=1e-5)
 
 
-@pytest.mark.parametrize("rate", RATES_OF_0.values(), ids=RATES_OF_0)
-def test_rate_of_0_needs_a_base(rate):
-    with pytest.raises(ValueError, match="base_learning_rate must be given"):
-        adabound(rate)
-    adabound(rate, base_learning_rate=0.1)
-
-
-def test_traced_rate_needs_a_base():
-    gradient = jnp.ones(2)
-
-    def update(rate, **settings):
-        optimizer = adabound(rate, **settings)
-        return optimizer.update(gradient, optimizer.init(gradient))[0]
-
-    with pytest.raises(ValueError, match="base_learning_rate must be given"):
-        jax.jit(update)(0.1)
-    given = jax.jit(lambda rate: update(rate, base_learning_rate=0.1))(0.1)
-    np.testing.assert_allclose(given, update(0.1), rtol=1e-6)
+def test_rates_of_0():
+    """Nothing moves at a rate of 0; a warm-up from 0 has the highest rate so far for its base."""
+    gradients = random_gradients(30).astype(np.float32)
+    for rate in (0.0, jnp.array(0.0)):
+        np.testing.assert_array_equal(trajectory(adabound(rate), gradients)[0], 0 * gradients)
+    warm_up = optax.linear_schedule(0.0, 0.1, 10)
+    updates = trajectory(adabound(warm_up, gamma=1.0), gradients)[0]
+    assert (updates[0] == 0).all()
+    expected = trajectory(adabound(0.1, gamma=1.0), gradients)[0]
+    np.testing.assert_allclose(updates[10:], expected[10:], rtol=1e-5)
 
 
 def test_schedule_needs_no_base_inside_jit():

@@ -20,9 +20,9 @@ def test_state_of_padam(dtype):
     params = jnp.ones(2, dtype)
     state = scale_by_partial_amsgrad().init(params)
     assert (state.mu.dtype, state.nu.dtype, state.nu_max.dtype) == (dtype, jnp.float32, jnp.float32)
-    state = scale_by_partial_amsgrad(mu_dtype="bfloat16", nu_dtype="float16").init(params)
+    state = scale_by_partial_amsgrad(mu_dtype="bfloat16", nu_dtype="bfloat16").init(params)
     mu_dtype = dtype if dtype == "complex64" else "bfloat16"
-    assert (state.mu.dtype, state.nu.dtype, state.nu_max.dtype) == (mu_dtype, jnp.float16, jnp.float16)
+    assert (state.mu.dtype, state.nu.dtype, state.nu_max.dtype) == (mu_dtype, jnp.bfloat16, jnp.bfloat16)
 
 
 # Fields of states that are real and 32 bits wide at least, and those that follow the parameter's dtype.

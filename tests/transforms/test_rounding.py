@@ -157,8 +157,8 @@ def test_huge_gradients_saturate():
     ("settings", "message"),
     [
         ({"nu_rounding": "up"}, "nu_rounding must be one of stochastic, nearest; got 'up'"),
-        ({"nu_dtype": "int8"}, "nu_dtype must be a real floating dtype, such as bfloat16; got 'int8'"),
-        ({"nu_dtype": jnp.complex64}, "nu_dtype must be a real floating dtype"),
+        ({"nu_dtype": "int8"}, "nu_dtype must be None or one of bfloat16, float32, float64; got 'int8'"),
+        ({"nu_dtype": jnp.complex64}, "nu_dtype must be None or one of bfloat16"),
     ],
 )
 def test_refuses(settings, message):

@@ -1,0 +1,187 @@
+"""One learning rate for every p: maps of rate x p with and without `reference_p`, and the choices behind it.
+
+    python benchmarks/studies/reference_p.py train TASK [PART...] --data-dir DIR --out DIR [--data-label NAME]
+    python benchmarks/studies/reference_p.py report RECORDS [--out FILE] [--picture FILE]
+
+TASK is digits, cifar10, lstm or transformer: recipes for a CPU core, shortened. PART is what is trained, by default
+everything in this order; a run that is recorded whole is not run again:
+
+- adam: Adam, at the rates of the maps with a reference.
+- leaf: Padam with `reference_p=1/2`, R of each array's own coordinates, every p x every rate.
+- all: the same with one R of all coordinates.
+- plain: Padam without a reference, every p x its own, wider range of rates.
+- what else R could be, at p = 1/8: one of all arrays that follows the roots ("follow-all"), or one of each array that
+  follows ("follow"), is held after 20 or 500 updates instead of 100 ("early", "late"), is a median instead of the
+  geometric mean ("median"), or is used without or with the official correction of bias instead of the debiased
+  moments ("none", "official").
+
+Scores are the error on a held-out fifth of the training images and the validation perplexity; seed 0, n = 1 each. All
+of it was written down before the first run.
+"""
+
+import argparse
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+import padam_optax
+from padam_optax.experiments import find
+from padam_optax.experiments.methods import METHODS, Method, MethodContext, coupled, rate_of, register
+from padam_optax.experiments.spec import Experiment, ImageClassification
+from padam_optax.runner.datasets import load_data
+from padam_optax.runner.sweep import Sweeper
+
+TASKS = {
+    "digits": ("digits-padam", 40),
+    "cifar10": ("cifar10-mini-padam", 10),
+    "lstm": ("ptb-mini-padam", 8),
+    "transformer": ("ptb-transformer-mini-padam", 8),
+}
+P = (1 / 16, 1 / 8, 1 / 4, 2 / 5, 1 / 2)
+RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+PLAIN_RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0, 10.0)
+CHOICES = ("follow", "follow-all", "early", "late", "median", "none", "official")
+NEVER = 10**9
+
+
+class _MedianState(NamedTuple):
+    root: Any
+    inner: Any
+
+
+def _scale_by_median(inner: optax.GradientTransformation, p: Any, b2: Any) -> optax.GradientTransformation:
+    """`inner`'s updates, those of an array times `median^(2p - 1)` of its roots, held after 100 updates."""
+
+    def init(params: Any) -> _MedianState:
+        return _MedianState(jax.tree.map(lambda leaf: jnp.zeros([]), params), inner.init(params))
+
+    def update(updates: Any, state: Any, params: Any = None, **extra_args: Any) -> tuple[Any, Any]:
+        del extra_args
+        updates, after = inner.update(updates, state.inner, params)
+        assert isinstance(after, padam_optax.ScaleByPartialAmsgradState)
+        weight = 1 - b2**after.count
+
+        def median(nu_max: jax.Array, held: jax.Array) -> jax.Array:
+            moved = nu_max > 0
+            found = jnp.nanmedian(jnp.where(moved, jnp.sqrt(nu_max / weight), jnp.nan))
+            return jnp.where((after.count <= 100) | (held == 0), jnp.where(jnp.any(moved), found, 0), held)
+
+        root = jax.lax.cond(
+            after.count <= 100,
+            lambda: jax.tree.map(median, after.nu_max, state.root),
+            lambda: state.root,
+        )
+        factors = jax.tree.map(lambda each: jnp.where(each > 0, each, 1) ** (2 * p - 1), root)
+        return jax.tree.map(jnp.multiply, updates, factors), _MedianState(root, after)
+
+    return optax.GradientTransformation(init, update)
+
+
+def _variant(values: Any, context: MethodContext, **options: Any) -> optax.GradientTransformation:
+    moments = {name: values[name] for name in ("b1", "b2", "eps")}
+    correction = context.bias_correction
+    if options.pop("median", False):
+        inner = padam_optax.scale_by_partial_amsgrad(**moments, p=values["p"], bias_correction=correction)
+        scaled = _scale_by_median(inner, values["p"], values["b2"])
+    else:
+        scaled = padam_optax.scale_by_partial_amsgrad(
+            **moments, p=values["p"], reference_p=0.5, bias_correction=correction, **options
+        )
+    return coupled(values, context, optax.chain(scaled, optax.scale_by_learning_rate(rate_of(values, context))))
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "leaf": {"reference_scope": "leaf"},
+    "all": {"reference_scope": "all"},
+    "follow": {"reference_scope": "leaf", "calibration_steps": NEVER},
+    "follow-all": {"reference_scope": "all", "calibration_steps": NEVER},
+    "early": {"reference_scope": "leaf", "calibration_steps": 20},
+    "late": {"reference_scope": "leaf", "calibration_steps": 500},
+    "median": {"median": True},
+    "none": {"reference_scope": "leaf"},
+    "official": {"reference_scope": "leaf"},
+}
+for _name, _options in OPTIONS.items():
+    register(
+        Method(
+            f"padam-{_name}",
+            f"Padam, reference, {_name}",
+            METHODS["padam"].color,
+            {**METHODS["padam"].settings, "learning_rate": 1e-3},
+            functools.partial(_variant, **_options),
+            keeps_moments=True,
+        )
+    )
+
+
+def experiment(task: str, part: str) -> Experiment:
+    """What is trained for a part of a task, by default at the recipe's own rate."""
+    base, epochs = TASKS[task]
+    spec = find(base).with_epochs(epochs)
+    shared = {name: spec.hyperparameters[name] for name in ("b1", "eps", "weight_decay")} | {"b2": 0.999}
+    optimizer = {"adam": "adam", "plain": "padam"}.get(part, f"padam-{part}")
+    own = {"learning_rate": 1e-3} if part == "adam" else {"learning_rate": 1e-3, "p": 1 / 8}
+    spec = dataclasses.replace(
+        spec,
+        name=f"reference-{task}-{part}",
+        suite=f"reference-{task}",
+        optimizer=optimizer,
+        hyperparameters={**shared, **own},
+        bias_correction={"plain": "none", "none": "none", "official": "official"}.get(part, "debiased"),
+        seeds=(0,),
+    )
+    return spec.with_task(held_out=0.2) if isinstance(spec.task, ImageClassification) else spec
+
+
+def configurations(part: str) -> list[dict[str, float]]:
+    """The settings that are tried for a part."""
+    if part == "adam":
+        return [{"learning_rate": rate} for rate in RATES]
+    rates = PLAIN_RATES if part == "plain" else RATES
+    return [{"learning_rate": rate, "p": p} for p in ((1 / 8,) if part in CHOICES else P) for rate in rates]
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Trains the parts that were asked for."""
+    for part in arguments.parts or ("adam", "leaf", "plain", "all", *CHOICES):
+        spec = experiment(arguments.task, part)
+        data = load_data(spec, arguments.data_dir, arguments.data_label)
+
+        def on_epoch(run: Experiment, seed: int, line: dict[str, Any], metric: str = spec.score_metric) -> None:
+            if line["epoch"] == run.epochs or "diverged_step" in line:
+                print(run.name, line.get(metric, "diverged"), flush=True)
+
+        chosen = [
+            each
+            for each in configurations(part)
+            if (arguments.rates is None or each["learning_rate"] in arguments.rates)
+            and (arguments.p is None or each.get("p", arguments.p[0]) in arguments.p)
+        ]
+        Sweeper(spec, data, arguments.out, on_epoch=on_epoch, batch_configs=1).train(chosen, (0,))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Maps of rate x p with and without a reference.")
+    commands = parser.add_subparsers(required=True)
+    training = commands.add_parser("train")
+    training.add_argument("task", choices=TASKS)
+    training.add_argument("parts", nargs="*")
+    training.add_argument("--rates", type=float, nargs="+", help="only these, of every part")
+    training.add_argument("--p", type=float, nargs="+", help="only these")
+    training.add_argument("--data-dir", type=pathlib.Path)
+    training.add_argument("--data-label", default="")
+    training.add_argument("--out", type=pathlib.Path, required=True)
+    training.set_defaults(run=train)
+    arguments = parser.parse_args()
+    run: Callable[[argparse.Namespace], None] = arguments.run
+    run(arguments)
+
+
+if __name__ == "__main__":
+    main()
