@@ -1,7 +1,7 @@
 """One learning rate for every p: maps of rate x p with and without `reference_p`, and the choices behind it.
 
     python benchmarks/studies/reference_p.py train TASK [PART...] --data-dir DIR --out DIR [--data-label NAME]
-    python benchmarks/studies/reference_p.py report RECORDS [--out FILE] [--picture FILE]
+    python benchmarks/studies/reference_p.py report RECORDS... [--picture FILE]
 
 TASK is digits, cifar10, lstm or transformer: recipes for a CPU core, shortened. PART is what is trained, by default
 everything in this order; a run that is recorded whole is not run again:
@@ -21,7 +21,9 @@ of it was written down before the first run.
 
 import argparse
 import dataclasses
+import fractions
 import functools
+import math
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -34,6 +36,8 @@ import padam_optax
 from padam_optax.experiments import find
 from padam_optax.experiments.methods import METHODS, Method, MethodContext, coupled, rate_of, register
 from padam_optax.experiments.spec import Experiment, ImageClassification
+from padam_optax.records.record import Record
+from padam_optax.records.store import read_all
 from padam_optax.runner.datasets import load_data
 from padam_optax.runner.sweep import Sweeper
 
@@ -42,6 +46,12 @@ TASKS = {
     "cifar10": ("cifar10-mini-padam", 10),
     "lstm": ("ptb-mini-padam", 8),
     "transformer": ("ptb-transformer-mini-padam", 8),
+}
+TITLES = {
+    "digits": "Digits, small CNN, held-out error (%)",
+    "cifar10": "CIFAR-10 (lossless copy), 5,000 images, ResNet-10, held-out error (%)",
+    "lstm": "Penn Treebank, 100,000 tokens, LSTM, validation perplexity",
+    "transformer": "Penn Treebank, 100,000 tokens, transformer, validation perplexity",
 }
 P = (1 / 16, 1 / 8, 1 / 4, 2 / 5, 1 / 2)
 RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
@@ -166,6 +176,89 @@ def train(arguments: argparse.Namespace) -> None:
         Sweeper(spec, data, arguments.out, on_epoch=on_epoch, batch_configs=1).train(chosen, (0,))
 
 
+Score = dict[tuple[float, float], float]
+
+
+def scores(records: list[Record]) -> dict[str, dict[str, Score]]:
+    """By task and part: the last score of each (p, rate), infinite where a run diverged; p is 0 for Adam."""
+    found: dict[str, dict[str, Score]] = {}
+    for record in records:
+        spec, metric = record.experiment, record.experiment.score_metric
+        _, task, part = (spec.variant_of or spec.name).split("-", 2)
+        scale = 100 if metric == "test_error" else 1
+        value = scale * record.metrics[-1][metric] if record.whole else math.inf
+        place = (spec.hyperparameters.get("p", 0.0), spec.hyperparameters["learning_rate"])
+        found.setdefault(task, {}).setdefault(part, {})[place] = value
+    return {task: found[task] for task in TASKS if task in found}
+
+
+def common_rate(score: Score) -> tuple[float, dict[float, float]]:
+    """The rate whose worst loss against each p's own best is smallest, and that loss by p, as a share."""
+    ps, rates = (sorted({place[axis] for place in score}) for axis in (0, 1))
+    best = {p: min(score.get((p, rate), math.inf) for rate in rates) for p in ps}
+    losses = {rate: {p: score.get((p, rate), math.inf) / best[p] - 1 for p in ps} for rate in rates}
+    rate = min(rates, key=lambda rate: max(losses[rate].values()))
+    return rate, losses[rate]
+
+
+def table(score: Score) -> list[str]:
+    """A Markdown table of rates over p."""
+    ps, rates = (sorted({place[axis] for place in score}) for axis in (0, 1))
+    lines = ["| p | " + " | ".join(f"{rate:g}" for rate in rates) + " |", "|---" * (1 + len(rates)) + "|"]
+    for p in ps:
+        cells = [f"{score[p, rate]:.1f}" if (p, rate) in score else "" for rate in rates]
+        name = str(fractions.Fraction(p).limit_denominator(16)) if p else "Adam"
+        lines.append(f"| {name} | " + " | ".join(cell.replace("inf", "diverged") for cell in cells) + " |")
+    return lines
+
+
+def draw(found: dict[str, dict[str, Score]], path: pathlib.Path) -> None:
+    """For each task two maps side by side, in the colours of one scale: without and with a reference."""
+    import matplotlib.pyplot as plt
+    import numpy as np
+
+    tasks = [task for task in found if {"plain", "leaf"} <= found[task].keys()]
+    figure, axes = plt.subplots(
+        len(tasks), 2, figsize=(11, 2.5 * len(tasks)), squeeze=False, layout="constrained", width_ratios=(3, 2)
+    )
+    for row, task in zip(axes, tasks, strict=True):
+        low = min(value for part in ("plain", "leaf") for value in found[task][part].values())
+        for axis, part in zip(row, ("plain", "leaf"), strict=True):
+            score = found[task][part]
+            ps, rates = (sorted({place[k] for place in score}) for k in (0, 1))
+            values = np.array([[score.get((p, rate), np.nan) for rate in rates] for p in ps])
+            axis.imshow(np.clip(values, low, 2.5 * low), aspect="auto", origin="lower", cmap="viridis_r")
+            for (i, k), value in np.ndenumerate(values):
+                if np.isnan(value):
+                    continue
+                text = "diverged" if math.isinf(value) else f"{value:.1f}" if value < 1000 else f"{value:.0e}"
+                color = "white" if value > 1.6 * low else "black"
+                axis.text(k, i, text, ha="center", va="center", color=color, fontsize="small")
+            axis.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
+            axis.set_yticks(range(len(ps)), [str(fractions.Fraction(p).limit_denominator(16)) for p in ps])
+            axis.set(xlabel="Learning rate", ylabel="p")
+            how = "without a reference" if part == "plain" else "reference_p = 1/2"
+            axis.set_title(f"{TITLES[task]}, {how}", fontsize="medium")
+    figure.savefig(path, dpi=100)
+
+
+def report(arguments: argparse.Namespace) -> None:
+    """Prints the tables and what they show, and draws the maps."""
+    found = scores([record for path in arguments.records for record in read_all(path)])
+    for task, parts in found.items():
+        print(f"## {TITLES[task]}\n")
+        for part in sorted(parts, key=[*OPTIONS, "adam", "plain"].index):
+            print(f"{part}:\n", *table(parts[part]), "", sep="\n")
+            if part in ("leaf", "all", "plain"):
+                rate, losses = common_rate(parts[part])
+                text = ", ".join(
+                    f"{fractions.Fraction(p).limit_denominator(16)}: {100 * x:.1f}%" for p, x in losses.items()
+                )
+                print(f"Best common rate {rate:g}; above the best score of each p by {text}.\n")
+    if arguments.picture is not None:
+        draw(found, arguments.picture)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Maps of rate x p with and without a reference.")
     commands = parser.add_subparsers(required=True)
@@ -178,6 +271,10 @@ def main() -> None:
     training.add_argument("--data-label", default="")
     training.add_argument("--out", type=pathlib.Path, required=True)
     training.set_defaults(run=train)
+    reporting = commands.add_parser("report")
+    reporting.add_argument("records", type=pathlib.Path, nargs="+")
+    reporting.add_argument("--picture", type=pathlib.Path)
+    reporting.set_defaults(run=report)
     arguments = parser.parse_args()
     run: Callable[[argparse.Namespace], None] = arguments.run
     run(arguments)
