@@ -7,9 +7,9 @@ from padam_optax.experiments.spec import Experiment
 from padam_optax.records.record import Record
 from padam_optax.report.conditions import differences
 from padam_optax.report.grid import Cell, Grid, Line
-from padam_optax.report.metrics import METRICS, last, quality
+from padam_optax.report.metrics import METRICS, diverged, last, quality
 from padam_optax.report.results import Results, RunGroup
-from padam_optax.report.summary import final, paired_interval
+from padam_optax.report.summary import final, number_text, paired_interval
 
 
 def variant_grids(results: Results) -> list[Grid]:
@@ -72,7 +72,9 @@ def _by_seed(records: Sequence[Record], metric: str) -> dict[int, float]:
 
 def _text(records: Sequence[Record], metric: str) -> str:
     value = final(records, metric)
-    return "-" if value is None else value.format(METRICS[metric].digits)
+    if value is None:
+        return "diverged" if any(map(diverged, records)) else "-"
+    return value.format(METRICS[metric].digits)
 
 
 def _difference(differences: Sequence[float], digits: int) -> str:
@@ -80,4 +82,5 @@ def _difference(differences: Sequence[float], digits: int) -> str:
     if interval is None:
         return "-"
     low, high = interval
-    return f"{statistics.mean(differences):+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})"
+    mean, low, high = (number_text(value, digits, "+") for value in (statistics.mean(differences), low, high))
+    return f"{mean} ({low} to {high})"

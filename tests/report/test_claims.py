@@ -379,7 +379,7 @@ GRID = """\
 |---|---|---|---|---|---|---|
 | small on cifar10 | Adam | 3 | +10.00 | +10.00 to +10.00 | > 0 | shown |
 | small on cifar10 | AMSGrad | 0 | - | - | > 0 | cannot tell |
-| small on cifar10 | AdamW | 1 | +5.00 | - | > 0 | cannot tell |
+| small on cifar10 | AdamW | 1 | +5.00 | - | > 0 | one seed |
 | small on cifar10 | Yogi | 3 | -5.00 | -5.00 to -5.00 | > 0 | not shown |
 | small on cifar10 | AdaBound | 0 | - | - | > 0 | cannot tell |
 | small on cifar10 | all | | | | | **not shown** |
