@@ -9,6 +9,8 @@ from typing import Any
 _DEEPEST = 32
 _LONGEST = 1000
 _INTEGERS = range(-(2**63), 2**63)
+# float32, in which runs compute, ends at 3.4e38; the squares of what a report adds up must be numbers too.
+_LARGEST = 1e100
 # Strict JSON has no such numbers: they are written as these texts.
 _NOT_FINITE = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
 # Unicode's categories of what a terminal obeys, what hides or turns text, what breaks a line, and half characters.
@@ -108,6 +110,8 @@ def number(value: Any, field: str, where: str, *, finite: bool = True) -> float:
         raise RecordError(f"{where}: {field} must be float, got {shown(value)}.")
     if finite and not math.isfinite(value):
         raise RecordError(f"{where}: {field} must be finite, got {value}.")
+    if math.isfinite(value) and abs(value) > _LARGEST:
+        raise RecordError(f"{where}: {field} must be a number of a size that a run can have, got {value}.")
     return value
 
 

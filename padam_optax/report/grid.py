@@ -59,7 +59,8 @@ class Grid:
         """For a terminal of 80 columns or more. The best cells are bold; heads that repeat are left out."""
         caption = "\n".join((self.caption, *(f"- {note}" for note in self.notes)))
         table = Table(caption=escape(caption.strip()) or None, padding=(0, 0), collapse_padding=True)
-        table.add_column(escape("\n".join(filter(None, self.heads))))
+        # Folded: names that are cut short look alike.
+        table.add_column(escape("\n".join(filter(None, self.heads))), overflow="fold")
         for name in self.columns:
             table.add_column(escape(name.replace("-", "-\n")), justify="right", no_wrap=True)
         before: tuple[str, ...] = ()

@@ -38,11 +38,11 @@ def _grid(base: Experiment, variants: Sequence[Experiment], group: RunGroup) -> 
         by_seed = _by_seed(finished, metric)
         paired = [] if spec is base else [by_seed[seed] - own[seed] for seed in sorted(by_seed.keys() & own.keys())]
         cells = (
-            str(len(by_seed)),
-            *(_text(finished, each) for each in (metric, "train_loss")),
+            (str(len(by_seed)),),
+            *((_text(finished, each),) for each in (metric, "train_loss")),
             _difference(paired, METRICS[metric].digits),
         )
-        lines.append(Line((spec.name, changes(base, spec)), tuple(Cell((cell,)) for cell in cells)))
+        lines.append(Line((spec.name, changes(base, spec)), tuple(map(Cell, cells))))
     names = {name: name for name in group.finished}
     better = "higher" if METRICS[metric].higher_is_better else "lower"
     return Grid(
@@ -77,10 +77,10 @@ def _text(records: Sequence[Record], metric: str) -> str:
     return value.format(METRICS[metric].digits)
 
 
-def _difference(differences: Sequence[float], digits: int) -> str:
+def _difference(differences: Sequence[float], digits: int) -> tuple[str, ...]:
     interval = paired_interval(differences)
     if interval is None:
-        return "-"
+        return ("-",)
     low, high = interval
     mean, low, high = (number_text(value, digits, "+") for value in (statistics.mean(differences), low, high))
-    return f"{mean} ({low} to {high})"
+    return mean, f"({low} to {high})"
