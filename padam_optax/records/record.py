@@ -12,8 +12,6 @@ from padam_optax.records.checks import RecordError, anything, check_nesting, int
 from padam_optax.records.metrics import END, check_metrics
 from padam_optax.records.upgrade import upgrade
 
-__all__ = ["FORMAT", "DataSource", "Device", "Record", "RecordError", "SharedProgram", "from_json"]
-
 # Of what `Record.config` writes. Records without a format are those from before it was written down.
 FORMAT = 2
 _TASKS = {"image_classification": ImageClassification, "language_modelling": LanguageModelling}

@@ -252,15 +252,17 @@ def test_output_falls_back_to_what_the_terminal_can_show(runs, tmp_path, encodin
         "LC_ALL": "C",
         "PYTHONCOERCECLOCALE": "0",
     }
-    for arguments in (["report", str(runs), "--out", str(tmp_path / "out")], ["check", str(runs)]):
+    written = ["--out", str(tmp_path / "out")] if encoding == "ascii" else []
+    for arguments in (["report", str(runs), *written], ["check", str(runs)]):
         command = [sys.executable, "-m", "padam_optax", *arguments]
         result = subprocess.run(command, capture_output=True, encoding=encoding, env=environment)
         assert (result.returncode, result.stderr) == (0, "")
         table = arguments[0] == "report"
         assert ("+-1.00" if encoding == "ascii" else "±1.00") in result.stdout or not table
         assert ">= -0.25" in result.stdout or table
-    assert "±" in (tmp_path / "out" / "results.md").read_text(encoding="utf-8")
-    assert not list((tmp_path / "out").glob("*.part"))
+    if written:
+        assert "±" in (tmp_path / "out" / "results.md").read_text(encoding="utf-8")
+        assert not list((tmp_path / "out").glob("*.part"))
 
 
 def test_a_picture_that_cannot_be_written(runs, tmp_path):
@@ -280,7 +282,7 @@ def test_malformed_records_are_refused_in_one_line_or_reported(tmp_path):
         try:
             packed.read(file)
         except RecordError:
-            if place % 50:
+            if place % 200:
                 continue
         code, _, errors = padam("report" if place % 3 else "check", file)
         assert code == 0 or (code == 2 and str(file) in words(errors).replace(" ", "")), what

@@ -208,6 +208,29 @@ def test_order_of_kinds(tmp_path):
     assert found == ["cifar10, 1 of 3 epochs", "a", "a, 2 of 3 epochs", "zoo"]
 
 
+def test_a_lossless_copy_in_bfloat16(tmp_path):
+    """The data in words, the dtype in the caption; beside runs in float32 on the same data, in the line."""
+    cell = SMALL.experiments["small-padam"]
+    found = records(tmp_path / "16", dataclasses.replace(cell, compute_dtype="bfloat16"), [0.1], label="cifar10-png")
+    grid = tables.paper_table(1, Results(SMALL, found))
+    assert [line.heads[1] for line in grid.lines] == [
+        "paper",
+        "measured on cifar10",
+        "measured on CIFAR-10 (lossless copy)",
+        "difference",
+    ]
+    assert grid.caption.endswith(" Activations in bfloat16: Net on CIFAR-10 (lossless copy).")
+    assert (
+        grid.notes[0] == "CIFAR-10 (lossless copy), cifar10-png, has the paper's images bit by bit, in another order."
+    )
+    found += records(tmp_path / "32", cell, [0.1], label="cifar10-png")
+    names = [line.heads[1] for line in tables.paper_table(1, Results(SMALL, found)).lines]
+    assert names[2::2] == [
+        "measured on CIFAR-10 (lossless copy)",
+        "measured on CIFAR-10 (lossless copy), activations in bfloat16",
+    ]
+
+
 class TestDistinct:
     CELL = SMALL.experiments["small-padam"]
 
