@@ -15,7 +15,9 @@ def main() -> None:
             ' pip install "padam_optax[experiments]"'
         )
     from padam_optax.cli import app
+    from padam_optax.cli.console import fall_back
 
+    fall_back()
     app()
 
 

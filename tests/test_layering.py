@@ -81,6 +81,21 @@ def test_length(path):
 
 
 @each_file
+def test_files_of_text_name_their_encoding(path):
+    """The locale's own is another one on another machine."""
+    for node in (node for node in ast.walk(tree(path)) if isinstance(node, ast.Call)):
+        called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        # What `read_text` is in the data's own modules takes no file.
+        if called not in ("open", "read_text", "write_text") or (called, type(node.func)) == ("read_text", ast.Name):
+            continue
+        opener = ast.unparse(node.func).removesuffix(".open")
+        modes = [each.value for each in node.args if isinstance(each, ast.Constant) and isinstance(each.value, str)]
+        binary = called == "open" and any("b" in mode or ":" in mode or "|" in mode for mode in modes)
+        named = any(each.arg in ("encoding", "fileobj") for each in node.keywords)
+        assert binary or named or opener in ("gzip", "Image", "tarfile"), f"{path}:{node.lineno}"
+
+
+@each_file
 def test_core_needs_jax_and_optax_only(path):
     if room(module_name(path)) in CORE:
         assert {name.split(".")[0] for name in imports(path)} <= {*CORE_DEPENDENCIES, "padam_optax"}

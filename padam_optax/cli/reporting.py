@@ -72,6 +72,8 @@ def check(records: _Records) -> None:
     """Say if each claim holds on the paper's own tables; then if recorded runs show it, do not, or cannot tell.
 
     A verdict on runs needs 3 pairs of them with the same seed; it is that of the 95% interval of their mean difference.
+    What a single pair says is shown as "one seed".
+
     The exit code is 0 whatever the verdicts are.
     """
     with errors_in_one_line():

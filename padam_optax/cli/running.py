@@ -157,7 +157,7 @@ def run(
                 placement=placement,
             )
     for record in outcome.records:
-        STDOUT.print(_summary(record), highlight=False, soft_wrap=True)
+        STDOUT.print(_summary(record), emoji=False, highlight=False, markup=False, soft_wrap=True)
     if outcome.left:
         other = "the deadline" if budget.seconds is not None else "another process"
         STDOUT.print(f"Stopped by {budget.reason or other}. Left, for the same command:", highlight=False)

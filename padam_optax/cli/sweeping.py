@@ -10,6 +10,7 @@ from padam_optax.cli.console import STDERR, STDOUT, errors_in_one_line, progress
 from padam_optax.experiments import find
 from padam_optax.experiments.spec import Experiment, ImageClassification
 from padam_optax.report import sweeps
+from padam_optax.report.naming import file_name
 from padam_optax.runner.search_space import parse_space, parse_values, product
 
 
@@ -114,8 +115,9 @@ def sweep(
             progress.update(task, completed=total)
     found = sweeps.Sweep.of(records, spec.score_metric)
     STDOUT.print(found.grid(20).rich_table())
-    write(out / f"{spec.name}.md", found.grid().markdown())
-    for path in (found.heat_map(out / f"{spec.name}-map.png"), found.curves(out / f"{spec.name}-p.png")):
+    name = file_name(spec.name)
+    write(out / f"{name}.md", found.grid().markdown())
+    for path in (found.heat_map(out / f"{name}-map.png"), found.curves(out / f"{name}-p.png")):
         if path is not None:
             STDOUT.print(f"Written: {path}", highlight=False, markup=False, soft_wrap=True)
     if not all(record.finished for record in records) or len(records) < count * seeds:

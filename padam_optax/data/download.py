@@ -202,7 +202,7 @@ def _is_intact(name: str, source: Source, folder: pathlib.Path) -> bool:
 @contextlib.contextmanager
 def _locked(path: pathlib.Path, name: str) -> Generator[None]:
     """Keeps other processes from fetching the same data set; where the system has no such lock, it does not."""
-    with path.open("a") as file:
+    with path.open("a", encoding="utf-8") as file:
         try:
             import fcntl
         except ImportError:

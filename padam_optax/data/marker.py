@@ -33,7 +33,7 @@ class Marker:
 
     def write(self, folder: pathlib.Path) -> None:
         """Writes the marker into `folder`."""
-        (folder / FILE).write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n")
+        (folder / FILE).write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n", encoding="utf-8")
 
     def verify(self, folder: pathlib.Path) -> None:
         """Compares the files in `folder` with their checksums.
@@ -68,7 +68,7 @@ def read(folder: pathlib.Path) -> Marker | None:
     if not path.exists():
         return None
     try:
-        fields: Any = json.loads(path.read_text())
+        fields: Any = json.loads(path.read_text(encoding="utf-8"))
         marker = Marker(str(fields["name"]), str(fields["url"]), str(fields["archive"]), dict(fields["files"]))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise DataError(f"{path} is not the marker that `padam data fetch` writes: {error!r}.") from error

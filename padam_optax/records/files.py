@@ -7,11 +7,29 @@ import pathlib
 from collections.abc import Generator
 from typing import Any
 
-from padam_optax.records.record import RecordError
+from padam_optax.records.checks import RecordError, printable, strict
 
 
 class StoreError(OSError):
     """A record that cannot be written, as on a full disk; the message says what is intact."""
+
+
+def folder_in(folder: pathlib.Path, name: str) -> pathlib.Path:
+    """The folder of this name below another, which may have folders between: `a/b`.
+
+    Raises:
+      ValueError: If the name leads elsewhere, or no folder can have it.
+    """
+    parts = name.split("/")
+    # What is no name leads elsewhere too: on Windows "C:", or a part with a backslash.
+    if not all(part not in ("", "..") and part == pathlib.Path(part).name == printable(part) for part in parts):
+        raise ValueError(f"{name!r} names no folder within another.")
+    return folder.joinpath(*parts)
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """Strict JSON, which has no infinity: see `checks.strict`; ends with a line break."""
+    return json.dumps(strict(value), indent=indent, allow_nan=False) + "\n"
 
 
 def read_run(path: pathlib.Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:

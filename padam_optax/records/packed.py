@@ -2,18 +2,27 @@
 
 import json
 import pathlib
+import re
 import shutil
+import warnings
+from collections.abc import Sequence
 from typing import Any
 
-from padam_optax.records.files import StoreError, json_object, read_run, write_whole, writing
-from padam_optax.records.record import Record, RecordError, from_json
+from padam_optax.records.checks import RecordError, RecordWarning
+from padam_optax.records.files import StoreError, folder_in, json_object, read_run, to_json, write_whole, writing
+from padam_optax.records.record import Record, from_json
+
+_RUN = re.compile("seed-(0|[1-9][0-9]*)")
+_MEMBERS = ("run", "config", "metrics")
 
 
 def pack(folder: str | pathlib.Path, file: str | pathlib.Path) -> int:
     """Writes every run below a folder to one file, whole or not at all; checkpoints and event files stay behind.
 
     Each line holds `run`, the run's folder below `folder`, `config`, what its `config.json` holds, and `metrics`, the
-    lines of its `metrics.jsonl`, so that `unpack` gives the same files, to the byte where `padam run` wrote them.
+    lines of its `metrics.jsonl`, so that `unpack` gives the same files, to the byte where this version of `padam run`
+    wrote them; an infinity of an earlier one becomes a text, as in strict JSON. What is no run is skipped, with a
+    `RecordWarning`.
 
     Args:
       folder: Where the recorded runs lie.
@@ -28,11 +37,14 @@ def pack(folder: str | pathlib.Path, file: str | pathlib.Path) -> int:
     """
     folder, file = pathlib.Path(folder), pathlib.Path(file)
     lines: list[str] = []
-    for path in sorted(config.parent for config in folder.rglob("seed-*/config.json")):
+    found, skipped = run_folders(folder)
+    for path in found:
         config, metrics = read_run(path)
-        from_json(config, metrics, str(path / "config.json"))
+        from_json(config, metrics, str(path / "config.json"), str(path / "metrics.jsonl"))
         run = path.relative_to(folder).as_posix()
-        lines.append(json.dumps({"run": run, "config": config, "metrics": metrics}) + "\n")
+        lines.append(to_json({"run": run, "config": config, "metrics": metrics}))
+    if skipped:
+        warnings.warn(skipping(skipped), RecordWarning, stacklevel=2)
     if lines:
         with writing(file.parent):
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -72,8 +84,8 @@ def unpack(file: str | pathlib.Path, folder: str | pathlib.Path) -> int:
             with writing(path):
                 path.mkdir(parents=True)
             made.append(path)
-            write_whole(path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in row["metrics"]))
-            write_whole(path / "config.json", json.dumps(row["config"], indent=2) + "\n")
+            write_whole(path / "metrics.jsonl", "".join(map(to_json, row["metrics"])))
+            write_whole(path / "config.json", to_json(row["config"], indent=2))
     except StoreError:
         for path in made:
             shutil.rmtree(path)
@@ -95,7 +107,7 @@ def _rows(file: str | pathlib.Path) -> list[tuple[str, dict[str, Any]]]:
     found: list[tuple[str, dict[str, Any]]] = []
     for number, line in enumerate(pathlib.Path(file).read_bytes().splitlines(), 1):
         where = f"{file}, line {number}"
-        row = json_object(line, where, "run", "config", "metrics")
+        row = json_object(line, where, *_MEMBERS)
         if len(row) != 3 or not isinstance(row["run"], str) or not isinstance(row["metrics"], list):
             raise RecordError(f"{where} is no packed run: {line[:80]!r}.")
         found.append((where, row))
@@ -103,13 +115,42 @@ def _rows(file: str | pathlib.Path) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _inside(folder: pathlib.Path, run: str, where: str) -> pathlib.Path:
-    """The run's folder, which must lie in `folder` and be called as a run's."""
-    parts = run.split("/")
-    # What is no name leads elsewhere too: on Windows "C:", or a part with a backslash.
-    named = all(part not in ("", "..") and part == pathlib.Path(part).name for part in parts)
-    if not named or not parts[-1].startswith("seed-"):
-        raise RecordError(
-            f"{where} names the folder {run!r}; expected one within the folder to unpack to, such as"
-            " cifar10-mini-padam/seed-0."
-        )
-    return folder.joinpath(*parts)
+    """The run's folder, which must lie in `folder`, past all links, and be called as a run's."""
+    try:
+        path = folder_in(folder, run)
+        if _RUN.fullmatch(path.name) and path.resolve().is_relative_to(folder.resolve()):
+            return path
+    except ValueError:
+        pass
+    raise RecordError(
+        f"{where} names the folder {run!r}; expected one within the folder to unpack to, such as"
+        " cifar10-mini-padam/seed-0."
+    )
+
+
+def run_folders(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
+    """The folders of runs below a folder, and those that are called nearly so, as a copy is: `seed-0 (copy)`."""
+    found = sorted(config.parent for config in folder.rglob("seed-*/config.json") if config.is_file())
+    return [path for path in found if _RUN.fullmatch(path.name)], [
+        path for path in found if not _RUN.fullmatch(path.name)
+    ]
+
+
+def is_packed(file: pathlib.Path) -> bool:
+    """Whether a file is one of `pack`, perhaps a damaged one; other programs write lines of JSON too."""
+    with file.open("rb") as lines:
+        first = lines.readline()
+    try:
+        row = json.loads(first)
+    except (ValueError, RecursionError):
+        return True
+    return isinstance(row, dict) and not row.keys().isdisjoint(_MEMBERS)
+
+
+def skipping(paths: Sequence[pathlib.Path]) -> str:
+    """What to say of paths that are no runs."""
+    named = ", ".join(map(str, paths[:3]))
+    more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+    return (
+        f"Skipped, for they are no runs: {named}{more}." if len(paths) > 1 else f"Skipped, for it is no run: {named}."
+    )

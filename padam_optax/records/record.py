@@ -8,17 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from padam_optax.experiments.spec import Experiment, ImageClassification, LanguageModelling
+from padam_optax.records.checks import RecordError, anything, check_nesting, integer, number, shown, text
+from padam_optax.records.metrics import END, check_metrics
 from padam_optax.records.upgrade import upgrade
 
 # Of what `Record.config` writes. Records without a format are those from before it was written down.
 FORMAT = 2
 _TASKS = {"image_classification": ImageClassification, "language_modelling": LanguageModelling}
-# What a line has that ends a run early.
-_END = {"diverged_step", "given_up"}
-
-
-class RecordError(ValueError):
-    """A record that is damaged or is none; the message names the file and what is wrong in it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +81,8 @@ class Record:
         are shares of 1; text has `train_objective`, `valid_perplexity`, `test_perplexity` and others instead, see
         `training.tasks`), `learning_rate`, `seconds`, `examples_per_second` (text: tokens). A run that met a NaN or an
         infinity in its loss or gradients ends with `{"epoch", "diverged_step"}` (steps counted from 0 over the whole
-        run), one that a sweep gave up with `{"epoch", "given_up"}`.
+        run), one that a sweep gave up with `{"epoch", "given_up"}`. On disk they are strict JSON: a perplexity that is
+        infinite is the text "Infinity" there, and infinite here.
     """
 
     experiment: Experiment
@@ -99,7 +96,7 @@ class Record:
     @property
     def epochs(self) -> int:
         """Epochs completed."""
-        return max((line["epoch"] for line in self.metrics if not _END & line.keys()), default=0)
+        return max((line["epoch"] for line in self.metrics if not END & line.keys()), default=0)
 
     @property
     def diverged(self) -> bool:
@@ -142,47 +139,65 @@ class Record:
         return config if self.sweep is None else config | {"sweep": dataclasses.asdict(self.sweep)}
 
 
-def from_json(config: Any, metrics: list[Any], where: str = "a record") -> Record:
-    """The record that JSON says, in today's form or an earlier one.
+def from_json(config: Any, metrics: list[Any], where: str = "a record", lines: str = "") -> Record:
+    """The record that JSON says, in today's form or an earlier one: the one place where what is read is checked.
+
+    Control characters in texts become U+FFFD.
 
     Args:
       config: As `Record.config` writes it, or as earlier versions did.
       metrics: The lines.
       where: The file, for messages.
+      lines: The file of the lines, if they have one of their own.
 
     Raises:
-      RecordError: If something is missing, not known, or not of its type; the message names the field.
+      RecordError: If something is missing, not known, or not of its type, or an epoch is missing or doubled; the
+        message names the field, and the line of the metrics.
     """
     if not isinstance(config, dict):
-        raise RecordError(f"{where} is damaged: expected a JSON object, got {_shown(config)}.")
+        raise RecordError(f"{where} is damaged: expected a JSON object, got {shown(config)}.")
+    check_nesting(config, where)
     if "format" not in config:
         try:
             config = upgrade(config)
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise RecordError(f"{where} is no whole record: {_reason(error)}.") from error
     elif config["format"] != FORMAT:
-        raise RecordError(f"{where} has the format {_shown(config['format'])}; this version reads {FORMAT}.")
-    for number, line in enumerate(metrics, 1):
-        if not isinstance(line, dict) or type(line.get("epoch")) is not int:
-            raise RecordError(f"{where}: line {number} of the metrics has no whole number as its epoch.")
+        raise RecordError(f"{where} has the format {shown(config['format'])}; this version reads {FORMAT}.")
     fields = {name: value for name, value in config.items() if name != "format"}
-    return dataclasses.replace(_convert(fields, Record, "", where), metrics=metrics)
+    record: Record = _convert(fields, Record, "", where)
+    spec = record.experiment
+    for name, value, least in (
+        ("seed", record.seed, 0),
+        ("experiment.epochs", spec.epochs, 1),
+        ("experiment.batch_size", spec.batch_size, 1),
+    ):
+        integer(value, name, where, least)
+    for name in spec.trial:
+        if name not in spec.hyperparameters:
+            raise RecordError(f"{where}: experiment.trial names {name!r}, which experiment.hyperparameters lacks.")
+
+    def place(number: int) -> str:
+        return f"{lines}, line {number}" if lines else f"{where}: line {number} of the metrics"
+
+    return dataclasses.replace(record, metrics=check_metrics(metrics, spec.epochs, lines or where, place))
 
 
 def _reason(error: Exception) -> str:
-    return f"it has no {error}" if isinstance(error, KeyError) else str(error)
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return f"it has no {shown(error.args[0])}" if isinstance(error, KeyError) else str(error)[:200]
 
 
 def _convert(value: Any, kind: Any, field: str, where: str) -> Any:
     """A value of JSON as `kind`, a type as the dataclasses above are annotated with."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
-        return value
+        return anything(value, field, where)
+    if kind is str:
+        return text(value, field, where)
+    if kind is int:
+        return integer(value, field, where)
+    if kind is float:
+        return number(value, field, where)
     if origin in (types.UnionType, typing.Union):
         if value is None and type(None) in arguments:
             return None
@@ -190,19 +205,22 @@ def _convert(value: Any, kind: Any, field: str, where: str) -> Any:
         return _convert(value, options[0], field, where) if len(options) == 1 else _task(value, field, where)
     if dataclasses.is_dataclass(kind):
         return _object(value, kind, field, where)
-    if origin is tuple and isinstance(value, list):
+    if origin is tuple and isinstance(value, list | tuple):
         each = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
         if len(each) == len(value):
             return tuple(_convert(entry, each[i], f"{field}[{i}]", where) for i, entry in enumerate(value))
     if origin is not None and _is_mapping(origin) and isinstance(value, dict):
-        return {name: _convert(entry, arguments[1], f"{field}.{name}", where) for name, entry in value.items()}
+        return {
+            text(name, f"{field}'s name", where): _convert(entry, arguments[1], f"{field}.{name}", where)
+            for name, entry in value.items()
+        }
+    # What earlier or later versions know beside today's values is for whoever trains with it to refuse.
     if origin is typing.Literal and isinstance(value, str):
-        return value
-    # A bool is an int to Python, and an int is as good as a float.
-    if isinstance(kind, type) and (type(value) is kind or (kind is float and type(value) is int)):
+        return text(value, field, where)
+    if kind is bool and type(value) is bool:
         return value
     expected = getattr(kind, "__name__", str(kind)) if origin is None else str(kind)
-    raise RecordError(f"{where}: {field} must be {expected}, got {_shown(value)}.")
+    raise RecordError(f"{where}: {field} must be {expected}, got {shown(value)}.")
 
 
 def _is_mapping(origin: Any) -> bool:
@@ -217,14 +235,14 @@ def _hints(kind: Any) -> dict[str, Any]:
 
 def _object(value: Any, kind: Any, field: str, where: str) -> Any:
     if not isinstance(value, dict):
-        raise RecordError(f"{where}: {field or 'the record'} must be a JSON object, got {_shown(value)}.")
+        raise RecordError(f"{where}: {field or 'the record'} must be a JSON object, got {shown(value)}.")
     hints = _hints(kind)
     known = {each.name: each for each in dataclasses.fields(kind) if not (kind is Record and each.name == "metrics")}
     inside = f"{field}." if field else ""
     for name in value:
         if name not in known:
             raise RecordError(
-                f"{where}: {inside}{_shown(name)} is not known; {field or 'a record'} has {', '.join(known)}."
+                f"{where}: {inside}{shown(name)} is not known; {field or 'a record'} has {', '.join(known)}."
             )
     for name, each in known.items():
         required = each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
@@ -241,5 +259,5 @@ def _object(value: Any, kind: Any, field: str, where: str) -> Any:
 def _task(value: Any, field: str, where: str) -> Any:
     kind = value.get("kind") if isinstance(value, dict) else None
     if not isinstance(kind, str) or kind not in _TASKS:
-        raise RecordError(f"{where}: {field}.kind must be one of {', '.join(_TASKS)}; got {_shown(kind)}.")
+        raise RecordError(f"{where}: {field}.kind must be one of {', '.join(_TASKS)}; got {shown(kind)}.")
     return _object({name: entry for name, entry in value.items() if name != "kind"}, _TASKS[kind], field, where)

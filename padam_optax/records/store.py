@@ -1,21 +1,26 @@
 """A run's folder while it runs, `<out>/<experiment>/seed-<seed>/`, and every record below a folder."""
 
-import json
 import pathlib
 import shutil
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 from padam_optax.records import packed
-from padam_optax.records.files import append, read_run, write_whole, writing
+from padam_optax.records.checks import RecordWarning
+from padam_optax.records.files import append, folder_in, read_run, to_json, write_whole, writing
 from padam_optax.records.record import Record, from_json
 
 
 class RunDirectory:
-    """Writes and reads one run's records: `config.json` and `metrics.jsonl`."""
+    """Writes and reads one run's records: `config.json` and `metrics.jsonl`.
+
+    Raises:
+      ValueError: If the experiment's name is that of no folder within `out`.
+    """
 
     def __init__(self, out: str | pathlib.Path, experiment: str, seed: int):
-        self.path = pathlib.Path(out) / experiment / f"seed-{seed}"
+        self.path = folder_in(pathlib.Path(out), experiment) / f"seed-{seed}"
         self.checkpoints = self.path / "checkpoints"
         self._config = self.path / "config.json"
         self._metrics = self.path / "metrics.jsonl"
@@ -28,7 +33,7 @@ class RunDirectory:
         """
         if not self._config.is_file():
             return None
-        return from_json(*read_run(self.path), where=str(self._config))
+        return _read(self.path)
 
     def start(self, record: Record, epochs_done: int) -> None:
         """Writes what a record says beside its metrics, and keeps the metrics of the first `epochs_done` epochs.
@@ -36,12 +41,13 @@ class RunDirectory:
         Raises:
           StoreError: If they cannot be written; those before are then intact.
         """
-        before = self.read()
+        # What is replaced as a whole may be damaged.
+        before = self.read() if epochs_done else None
         kept = [] if before is None else [line for line in before.metrics if line["epoch"] <= epochs_done]
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-        write_whole(self._metrics, "".join(json.dumps(line) + "\n" for line in kept))
-        write_whole(self._config, json.dumps(record.config(), indent=2) + "\n")
+        write_whole(self._metrics, "".join(map(to_json, kept)))
+        write_whole(self._config, to_json(record.config(), indent=2))
 
     def has_checkpoints(self) -> bool:
         """Whether there is a checkpoint, or what is left of one."""
@@ -58,11 +64,14 @@ class RunDirectory:
         Raises:
           StoreError: If it cannot be written, as on a full disk. The lines before it are intact.
         """
-        append(self._metrics, json.dumps(line) + "\n")
+        append(self._metrics, to_json(line))
 
 
 def read_all(path: str | pathlib.Path) -> list[Record]:
     """Every record of a packed file, or below a folder: those of runs, then those of packed files, by their paths.
+
+    What is no run is skipped, with one `RecordWarning` that names it: a folder that is called `seed-` and something
+    else than a number, as a copy is, and a file of JSON lines that are no runs.
 
     Raises:
       RecordError: If a file is damaged.
@@ -70,12 +79,18 @@ def read_all(path: str | pathlib.Path) -> list[Record]:
     path = pathlib.Path(path)
     if path.is_file():
         return packed.read(path)
-    directories = sorted(found.parent for found in path.rglob("seed-*/config.json"))
-    runs = (RunDirectory(found.parent.parent, found.parent.name, _seed(found)) for found in directories)
-    records = [record for run in runs if (record := run.read()) is not None]
-    files = sorted(found for found in path.rglob("*.jsonl") if found.name != "metrics.jsonl")
-    return [*records, *(record for found in files for record in packed.read(found))]
+    folders, skipped = packed.run_folders(path)
+    records = [_read(folder) for folder in folders]
+    files = sorted(found for found in path.rglob("*.jsonl") if found.name != "metrics.jsonl" and found.is_file())
+    for file in files:
+        if packed.is_packed(file):
+            records += packed.read(file)
+        else:
+            skipped.append(file)
+    if skipped:
+        warnings.warn(packed.skipping(skipped), RecordWarning, stacklevel=2)
+    return records
 
 
-def _seed(path: pathlib.Path) -> int:
-    return int(path.name.removeprefix("seed-"))
+def _read(folder: pathlib.Path) -> Record:
+    return from_json(*read_run(folder), where=str(folder / "config.json"), lines=str(folder / "metrics.jsonl"))

@@ -1,24 +1,26 @@
 """The paper's claims about Padam: what its own tables say to them, and what recorded runs do.
 
 On the tables a claim holds or does not, one number a cell. On records it is shown, not shown, or cannot be told, by the
-95% interval of the mean difference between runs that share a seed; less than three such pairs tell nothing.
+95% interval of the mean difference between runs that share a seed; less than three such pairs tell nothing. What a
+single pair says is shown as that of one seed.
 """
 
 import dataclasses
 import enum
 import itertools
+import math
 import statistics
 from collections.abc import Iterable, Iterator
 
 from padam_optax.experiments.spec import Experiment
 from padam_optax.records.record import Record
-from padam_optax.report.conditions import Conditions
+from padam_optax.report.conditions import Conditions, in_bfloat16, line_names
 from padam_optax.report.grid import Cell, Grid, Line
-from padam_optax.report.metrics import METRICS, last, quality
+from padam_optax.report.metrics import METRICS, diverged, last, quality
 from padam_optax.report.naming import method_title, p_text
 from padam_optax.report.results import Paper, Results, RunGroup
 from padam_optax.report.series import PADAM, chosen_p
-from padam_optax.report.summary import paired_interval
+from padam_optax.report.summary import number_text, paired_interval
 
 # Pairs of runs below which there is no verdict.
 MINIMUM = 3
@@ -31,6 +33,8 @@ class Verdict(enum.Enum):
     SHOWN = "shown"
     NOT_SHOWN = "not shown"
     CANNOT_TELL = "cannot tell"
+    ONE_SEED = "one seed"
+    ONE_SEED_AGAINST = "one seed against"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +150,8 @@ class Evidence:
     Attributes:
       claim: A key of `CLAIMS`.
       experiment: What was run, such as `cifar10-vgg16`.
-      conditions: On what data, and how it differs from the experiment.
+      conditions: On what data, and how it differs from the experiment; bfloat16 only where no line is without it.
+      bfloat16: Whether activations were in bfloat16, which the experiment does not say.
       of_paper: Whether it is the paper's experiment, on its data, at its length and settings.
       metric: A key of `METRICS`.
       rival: The method, or the p, that Padam is compared with.
@@ -161,6 +166,7 @@ class Evidence:
     claim: str
     experiment: str
     conditions: str
+    bfloat16: bool
     of_paper: bool
     metric: str
     rival: str
@@ -172,11 +178,22 @@ class Evidence:
     verdict: Verdict
 
 
-def verdict(claim: Claim, n: int, interval: tuple[float, float] | None, diverged: tuple[int, int] = (0, 0)) -> Verdict:
-    """Whether the whole interval, or nothing of it, fulfils the claim.
+def verdict(
+    claim: Claim,
+    n: int,
+    interval: tuple[float, float] | None,
+    diverged: tuple[int, int] = (0, 0),
+    difference: float | None = None,
+) -> Verdict:
+    """Whether the whole interval, or nothing of it, fulfils the claim; of one pair, whether its difference does.
 
-    No verdict below three pairs, nor in favour of a side with a run that diverged: that run is in no interval.
+    No verdict on two pairs, nor in favour of a side with a run that diverged: that run is in no interval.
     """
+    if n == 1 and difference is not None:
+        fulfilled = claim.holds(difference)
+        if diverged[0 if fulfilled else 1]:
+            return Verdict.CANNOT_TELL
+        return Verdict.ONE_SEED if fulfilled else Verdict.ONE_SEED_AGAINST
     if interval is None or n < MINIMUM:
         return Verdict.CANNOT_TELL
     low, high = interval
@@ -190,9 +207,12 @@ def verdict(claim: Claim, n: int, interval: tuple[float, float] | None, diverged
 def together(verdicts: Iterable[Verdict]) -> Verdict:
     """The verdict on a claim that must hold in each of several comparisons; cannot tell if there are none."""
     found = set(verdicts)
-    if Verdict.NOT_SHOWN in found:
-        return Verdict.NOT_SHOWN
-    return Verdict.SHOWN if found == {Verdict.SHOWN} else Verdict.CANNOT_TELL
+    for against in (Verdict.NOT_SHOWN, Verdict.ONE_SEED_AGAINST):
+        if against in found:
+            return against
+    if not found or Verdict.CANNOT_TELL in found:
+        return Verdict.CANNOT_TELL
+    return Verdict.SHOWN if found == {Verdict.SHOWN} else Verdict.ONE_SEED
 
 
 def on_records(results: Results) -> list[Evidence]:
@@ -214,6 +234,7 @@ class _Comparison:
     ours: str | None
     rival: str | None
     rival_title: str
+    conditions: str
     of_paper: bool
 
 
@@ -221,22 +242,28 @@ def _between_methods(key: str, results: Results) -> Iterator[tuple[_Comparison, 
     for suite, metric in _subjects(CLAIMS[key], results):
         theirs, cells = suite in results.paper.suites, results.cells(suite)
         names = {method: spec.name for method, spec in cells.items()}
-        for group in _groups(cells.values(), results, always=theirs):
+        groups = _groups(cells.values(), results, always=theirs)
+        called = line_names(group.conditions for group in groups)
+        for group in groups:
+            where = called[group.conditions]
             of_paper = theirs and group.conditions.faithful
             for rival in CLAIMS[key].rivals:
                 ours, other = names.get(PADAM), names.get(rival)
-                yield _Comparison(key, suite, metric, ours, other, method_title(rival), of_paper), group
+                yield _Comparison(key, suite, metric, ours, other, method_title(rival), where, of_paper), group
 
 
 def _between_p(key: str, results: Results) -> Iterator[tuple[_Comparison, RunGroup]]:
     for sweep in results.paper.sweeps:
         chosen = chosen_p(sweep)
         ours = sweep[chosen]
-        for group in _groups(sweep.values(), results, always=True):
+        groups = _groups(sweep.values(), results, always=True)
+        called = line_names(group.conditions for group in groups)
+        for group in groups:
+            where = called[group.conditions]
             for metric, (p, rival) in itertools.product(CLAIMS[key].metrics, sweep.items()):
                 if p != chosen:
                     of_paper = group.conditions.faithful
-                    yield _Comparison(key, ours.suite, metric, ours.name, rival.name, p_text(p), of_paper), group
+                    yield _Comparison(key, ours.suite, metric, ours.name, rival.name, p_text(p), where, of_paper), group
 
 
 def _subjects(claim: Claim, results: Results) -> list[tuple[str, str]]:
@@ -274,20 +301,22 @@ def _compare(comparison: _Comparison, group: RunGroup) -> Evidence:
     )
     differences = [metric.advantage(ours[seed], theirs[seed]) for seed in sorted(ours.keys() & theirs.keys())]
     interval = paired_interval(differences)
-    diverged = (group.diverged(comparison.ours), group.diverged(comparison.rival))
+    counts = (group.diverged(comparison.ours), group.diverged(comparison.rival))
+    difference = statistics.mean(differences) if differences else None
     return Evidence(
         claim=comparison.claim,
         experiment=comparison.experiment,
-        conditions=group.conditions.text,
+        conditions=comparison.conditions,
+        bfloat16=group.conditions.bfloat16,
         of_paper=comparison.of_paper,
         metric=comparison.metric,
         rival=comparison.rival_title,
         n=len(differences),
-        difference=statistics.mean(differences) if differences else None,
+        difference=difference,
         interval=interval,
         runs=(len(sides[0]), len(sides[1])),
-        diverged=diverged,
-        verdict=verdict(claim, len(differences), interval, diverged),
+        diverged=counts,
+        verdict=verdict(claim, len(differences), interval, counts, difference),
     )
 
 
@@ -295,7 +324,8 @@ def _start(record: Record, metric: str) -> float | None:
     """The mean of the recorded values over the first tenth of the epochs, the first one at least."""
     epochs = max(1, record.experiment.epochs // 10)
     values = [line[metric] for line in record.metrics if metric in line and line["epoch"] <= epochs]
-    return statistics.mean(values) if len(values) == epochs and not record.diverged else None
+    known = len(values) == epochs and all(map(math.isfinite, values))
+    return statistics.mean(values) if known and not diverged(record) else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -325,9 +355,11 @@ class Finding:
         """What the recorded runs of the paper's experiments say, in words."""
         theirs = [evidence for evidence in self.evidence if evidence.of_paper]
         enough = sum(evidence.n >= MINIMUM for evidence in theirs)
+        single = sum(evidence.n == 1 for evidence in theirs)
+        more = f", {single} have one" if single else ""
         return (
             f"Of the paper's experiments: {self.verdict.value}"
-            f" ({enough} of {len(theirs)} comparisons have {MINIMUM} pairs of runs or more)."
+            f" ({enough} of {len(theirs)} comparisons have {MINIMUM} pairs of runs or more{more})."
         )
 
     def tables_grid(self) -> Grid | None:
@@ -351,6 +383,7 @@ class Finding:
             groups.setdefault(where, []).append(evidence)
         lines: list[Line] = []
         notes: list[str] = []
+        bfloat16: list[str] = []
         for where, members in groups.items():
             if not any(all(evidence.runs) for evidence in members):
                 continue
@@ -358,13 +391,15 @@ class Finding:
                 lines.append(Line((where, evidence.rival), _cells(evidence, self.claim)))
                 if all(evidence.runs) and (remark := _remark(evidence)):
                     notes.append(f"{where}, {evidence.rival}: {remark}.")
+            if members[0].bfloat16:
+                bfloat16.append(where)
             if len(members) > 1:
                 verdict = together(evidence.verdict for evidence in members)
                 lines.append(Line((where, "all"), (*(Cell(("",)),) * 4, Cell((verdict.value,), best=True))))
         if not lines:
             return None
         columns = ("n", "Padam's advantage", "95% interval", "Threshold", "Verdict")
-        return Grid("", ("Runs", "Against"), columns, tuple(lines), tuple(notes))
+        return Grid(in_bfloat16(bfloat16), ("Runs", "Against"), columns, tuple(lines), tuple(notes))
 
 
 def findings(results: Results) -> list[Finding]:
@@ -382,8 +417,10 @@ def findings(results: Results) -> list[Finding]:
 
 def _cells(evidence: Evidence, claim: Claim) -> tuple[Cell, ...]:
     digits = METRICS[evidence.metric].digits
-    difference = "-" if evidence.difference is None else f"{evidence.difference:+.{digits}f}"
-    interval = "-" if evidence.interval is None else " to ".join(f"{end:+.{digits}f}" for end in evidence.interval)
+    difference = "-" if evidence.difference is None else number_text(evidence.difference, digits, "+")
+    interval = (
+        "-" if evidence.interval is None else " to ".join(number_text(end, digits, "+") for end in evidence.interval)
+    )
     texts = (str(evidence.n), difference, interval, claim.condition, evidence.verdict.value)
     return tuple(Cell((text,)) for text in texts)
 

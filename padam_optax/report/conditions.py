@@ -1,11 +1,12 @@
 """What tells some runs of an experiment from its other runs: data, length and settings."""
 
 import dataclasses
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from padam_optax.experiments.spec import Experiment, Role
 from padam_optax.records.record import Record
+from padam_optax.report.naming import BFLOAT16, data_title, setting_title
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +28,12 @@ class Conditions:
     @property
     def text(self) -> str:
         """Such as `cifar10-jpeg, 15 of 200 epochs`."""
-        return ", ".join((self.label, *self.departures))
+        return ", ".join((data_title(self.label), *map(setting_title, self.departures)))
+
+    @property
+    def bfloat16(self) -> bool:
+        """Whether it is said that activations were in bfloat16, which the experiment does not say."""
+        return BFLOAT16 in self.departures
 
     @property
     def faithful(self) -> bool:
@@ -38,6 +44,26 @@ class Conditions:
     def key(self) -> tuple[bool, str, bool, tuple[str, ...]]:
         """What to sort by, the data set's own label first, then whole runs first."""
         return not self.own, self.label, not self.full, self.departures
+
+
+def line_names(found: Iterable[Conditions]) -> dict[Conditions, str]:
+    """What lines of a table call the conditions of theirs: their text, but for bfloat16, which its caption says.
+
+    Where another one differs in that alone, both have their whole text.
+    """
+    whole = {each: each.text for each in found}
+    short = {
+        each: dataclasses.replace(each, departures=tuple(name for name in each.departures if name != BFLOAT16)).text
+        for each in whole
+    }
+    texts = list(short.values())
+    return {each: short[each] if texts.count(short[each]) == 1 else text for each, text in whole.items()}
+
+
+def in_bfloat16(names: Iterable[str]) -> str:
+    """A sentence for a caption, which names the runs whose activations were in bfloat16; empty without any."""
+    some = ", ".join(dict.fromkeys(names))
+    return f"Activations in bfloat16: {some}." if some else ""
 
 
 def conditions_of(record: Record, spec: Experiment) -> Conditions:

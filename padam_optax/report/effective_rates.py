@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from padam_optax.records.record import Record
+from padam_optax.report.escaping import plain_label
 from padam_optax.report.figures import new_figure, save
-from padam_optax.report.naming import method_color, p_text
+from padam_optax.report.naming import data_title, method_color, p_text
 from padam_optax.report.series import PADAM
 
 # Pairs of quantiles with a band between them, from the widest to the narrowest, its share and opacity.
@@ -73,8 +74,10 @@ def effective_rate_curves(records: Sequence[Record], path: str | pathlib.Path) -
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     first = runs[0]
     seeds = ", ".join(sorted({str(run.seed) for run in runs}))
-    title = f"{first.experiment.suite} on {first.data.label}, {first.experiment.epochs} epochs, seed {seeds}"
-    figure.suptitle(title, fontsize="medium")
+    title = (
+        f"{first.experiment.suite} on {data_title(first.data.label)}, {first.experiment.epochs} epochs, seed {seeds}"
+    )
+    figure.suptitle(plain_label(title), fontsize="medium")
     return save(figure, path)
 
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from padam_optax.experiments.spec import Experiment
 from padam_optax.records.record import Record
-from padam_optax.report.metrics import METRICS, last
-from padam_optax.report.naming import file_name
+from padam_optax.report.escaping import plain_label
+from padam_optax.report.metrics import METRICS, diverged, last
+from padam_optax.report.naming import data_title, file_name, setting_title
 from padam_optax.report.results import Results, RunGroup, merged
 from padam_optax.report.series import Series, paper_series, sweep_series, titles
 from padam_optax.report.tables import Suite
@@ -29,7 +30,7 @@ class Curve:
     """One line of a panel.
 
     Attributes:
-      label: What the legend calls it.
+      label: What the legend calls it, as matplotlib takes it.
       color: The line's and the band's.
       width: The line's, in points.
       runs: Whose mean and standard deviation are drawn.
@@ -46,7 +47,7 @@ class Curve:
 def _curves(series: Sequence[Series], group: RunGroup | None) -> list[Curve]:
     return [
         Curve(
-            each.title,
+            plain_label(each.title),
             each.color,
             _WIDTHS[each.main],
             [] if group is None else group.finished_of(each.experiment),
@@ -67,12 +68,14 @@ def draw_panel(axes: "Axes", metric: str, curves: Sequence[Curve], title: str = 
         if not runs:
             continue
         epochs = np.asarray([line["epoch"] for line in runs[0].metrics])
-        values = percent * np.asarray([[line[metric] for line in run.metrics] for run in runs])
+        values = percent * np.asarray([[line[metric] for line in run.metrics] for run in runs], float)
+        # On the way to a last value that is finite there may be others.
+        values[~np.isfinite(values)] = np.nan
         mean, deviation = values.mean(0), values.std(0, ddof=1 if len(runs) > 1 else 0)
         axes.plot(epochs, mean, label=curve.label, color=curve.color, linewidth=curve.width, linestyle=curve.style)
         axes.fill_between(epochs, mean - deviation, mean + deviation, color=curve.color, alpha=0.15, linewidth=0)
     axes.set(xlabel="Epoch", ylabel=METRICS[metric].curve)
-    axes.set_title(title, fontsize="medium")
+    axes.set_title(plain_label(title), fontsize="medium")
     if log:
         axes.set_yscale("log")
         low, high = axes.get_ylim()
@@ -81,7 +84,7 @@ def draw_panel(axes: "Axes", metric: str, curves: Sequence[Curve], title: str = 
     axes.grid(alpha=0.3)
     if not axes.lines:
         runs = [run for curve in curves for run in curve.runs]
-        why = "all diverged" if any(run.diverged for run in runs) else "not recorded" if runs else "not run"
+        why = "all diverged" if any(map(diverged, runs)) else "not recorded" if runs else "not run"
         axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", va="center", color="gray")
         axes.set(xticks=[], yticks=[])
         axes.minorticks_off()
@@ -110,7 +113,8 @@ def training_curves(suite: Suite, path: str | pathlib.Path, methods: Collection[
     for axes, metric in zip(figure.subplots(1, 2), ("train_loss", suite.quality), strict=True):
         draw_panel(axes, metric, curves, log=metric == "train_loss")
     _legend(figure, [curve.label for curve in curves])
-    figure.suptitle(f"{suite.title}\n(n = {_n(curves, suite.quality)}, mean and standard deviation)", fontsize="medium")
+    title = plain_label(suite.title)
+    figure.suptitle(f"{title}\n(n = {_n(curves, suite.quality)}, mean and standard deviation)", fontsize="medium")
     return save(figure, path)
 
 
@@ -224,11 +228,18 @@ def paper_figure(number: int, results: Results) -> list[Picture]:
                 conditions = group.conditions
                 kind = (*(() if conditions.own else (conditions.label,)), *conditions.departures)
                 kinds.setdefault(kind, {})[row, column] = group
-    return [_picture(number, title, rows, kind, kinds[kind]) for kind in sorted(kinds)]
+    found: dict[str, Picture] = {}
+    for kind in sorted(kinds):
+        name = file_name(f"figure-{number}", *kind)
+        # Kinds that differ in what no file's name can hold.
+        while name.casefold() in found:
+            name += "-again"
+        found[name.casefold()] = _picture(number, name, title, rows, kinds[kind])
+    return list(found.values())
 
 
 def _picture(
-    number: int, title: str, rows: list[list[_Panel]], kind: tuple[str, ...], found: Mapping[tuple[int, int], RunGroup]
+    number: int, name: str, title: str, rows: list[list[_Panel]], found: Mapping[tuple[int, int], RunGroup]
 ) -> Picture:
     figure = new_figure(3.4 * len(rows[0]) if len(rows) > 1 else 10, 3 * len(rows) + 1.1)
     grid = figure.subplots(len(rows), len(rows[0]), squeeze=False)
@@ -239,21 +250,22 @@ def _picture(
         draw_panel(axes, panel.metric, curves, " ".join((panel.title, _where(panel, group, curves))), log=True)
         if group is not None:
             remarks.append((panel.title, f"on {group.conditions.text}: {group.remarks(titles(panel.series))}"))
-    _legend(figure, [each.title for each in rows[0][0].series])
+    _legend(figure, [plain_label(each.title) for each in rows[0][0].series])
     # The labels of what is drawn, not the paper's data sets: they may be other data.
-    labels = dict.fromkeys(group.conditions.label for _, group in sorted(found.items()))
-    departures = next(iter(found.values())).conditions.departures
+    labels = dict.fromkeys(data_title(group.conditions.label) for _, group in sorted(found.items()))
+    departures = map(setting_title, next(iter(found.values())).conditions.departures)
     heading = f"Figure {number}: {', '.join((title, *labels, *departures))}"
     devices = sorted({device for group in found.values() for device in group.devices})
-    figure.suptitle(f"{heading}\n(mean and standard deviation; {', '.join(devices)})", fontsize="medium")
-    return Picture(file_name(f"figure-{number}", *kind), heading, " ".join(merged(remarks)), figure)
+    title = plain_label(f"{heading}\n(mean and standard deviation; {', '.join(devices)})")
+    figure.suptitle(title, fontsize="medium")
+    return Picture(name, heading, " ".join(merged(remarks)), figure)
 
 
 def _where(panel: _Panel, group: RunGroup | None, curves: Sequence[Curve]) -> str:
     """The data, and how many runs there are."""
     if group is None:
         return " ".join(f"on {dataset}" for dataset in panel.datasets)
-    return f"on {group.conditions.label}, n = {_n(curves, panel.metric)}"
+    return f"on {data_title(group.conditions.label)}, n = {_n(curves, panel.metric)}"
 
 
 def _n(curves: Sequence[Curve], metric: str) -> str:
@@ -277,8 +289,11 @@ def save(figure: "Figure", path: str | pathlib.Path) -> pathlib.Path:
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    figure.savefig(part, dpi=120, format="png")
-    part.replace(path)
+    try:
+        figure.savefig(part, dpi=120, format="png")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
     return path
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from rich.markup import escape
 from rich.table import Table
 
+from padam_optax.report.escaping import inline, paragraph
+
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
@@ -43,18 +45,22 @@ class Grid:
     notes: tuple[str, ...] = ()
 
     def markdown(self) -> str:
-        """The caption, the table and the notes as a list; ends with a line break. The best cells are bold."""
-        rows = [_row((*self.heads, *self.columns)), f"|{'---|' * (len(self.heads) + len(self.columns))}"]
-        rows += [_row((*line.heads, *map(_markdown_cell, line.cells))) for line in self.lines]
-        notes = ["", *(f"- {note}" for note in self.notes)] if self.notes else []
-        caption = [self.caption, ""] if self.caption else []
+        """The caption, the table and the notes as a list; ends with a line break. The best cells are bold.
+
+        All texts are plain: what would be Markdown or HTML in them is escaped here.
+        """
+        rows = [_row(map(inline, (*self.heads, *self.columns))), f"|{'---|' * (len(self.heads) + len(self.columns))}"]
+        rows += [_row((*map(inline, line.heads), *map(_markdown_cell, line.cells))) for line in self.lines]
+        notes = ["", *(f"- {paragraph(note)}" for note in self.notes)] if self.notes else []
+        caption = [paragraph(self.caption), ""] if self.caption else []
         return "\n".join((*caption, *rows, *notes)) + "\n"
 
     def rich_table(self) -> Table:
         """For a terminal of 80 columns or more. The best cells are bold; heads that repeat are left out."""
         caption = "\n".join((self.caption, *(f"- {note}" for note in self.notes)))
         table = Table(caption=escape(caption.strip()) or None, padding=(0, 0), collapse_padding=True)
-        table.add_column(escape("\n".join(filter(None, self.heads))))
+        # Folded: names that are cut short look alike.
+        table.add_column(escape("\n".join(filter(None, self.heads))), overflow="fold")
         for name in self.columns:
             table.add_column(escape(name.replace("-", "-\n")), justify="right", no_wrap=True)
         before: tuple[str, ...] = ()
@@ -67,12 +73,11 @@ class Grid:
 
 
 def _row(texts: Iterable[str]) -> str:
-    cells = (text.replace("|", "\\|") for text in texts)
-    return f"|{'|'.join(f' {cell} ' if cell else ' ' for cell in cells)}|"
+    return f"|{'|'.join(f' {text} ' if text else ' ' for text in texts)}|"
 
 
 def _markdown_cell(cell: Cell) -> str:
-    text = " ".join(cell.parts)
+    text = inline(" ".join(cell.parts))
     return f"**{text}**" if cell.best else text
 
 

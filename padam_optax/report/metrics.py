@@ -1,6 +1,7 @@
 """How the metrics of the records are shown: scale, name, and which way is better."""
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping
 
 from padam_optax.experiments.spec import LanguageModelling
@@ -57,8 +58,24 @@ def quality(records: Iterable[Record]) -> str:
     return "test_perplexity" if language else "test_error"
 
 
+# A language model that guesses has the number of its words as its perplexity; no vocabulary is known to be so large.
+_MOST_WORDS = 1e6
+
+
+def diverged(record: Record) -> bool:
+    """Whether a run stopped at a loss that was not finite, or ended with a perplexity that is worse than a guess's."""
+    if record.diverged or not record.finished:
+        return record.diverged
+    task = record.experiment.task
+    if not isinstance(task, LanguageModelling):
+        return False
+    perplexity = record.metrics[-1].get("test_perplexity", 0.0)
+    return not perplexity <= (task.vocabulary or _MOST_WORDS)
+
+
 def last(record: Record, metric: str) -> float | None:
-    """The recorded value at the last epoch; None if the run diverged or does not have the metric."""
-    if record.diverged or not record.metrics:
+    """The recorded value at the last epoch; None if the run diverged or has no finite value of the metric there."""
+    if not record.metrics or diverged(record):
         return None
-    return record.metrics[-1].get(metric)
+    value = record.metrics[-1].get(metric)
+    return value if value is not None and math.isfinite(value) else None

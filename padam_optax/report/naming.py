@@ -1,7 +1,9 @@
-"""What methods, values of p and files are called."""
+"""What methods, values of p, data, settings and files are called."""
 
 import fractions
+import hashlib
 import re
+from collections.abc import Sequence
 
 from padam_optax.experiments.methods import METHODS
 
@@ -24,6 +26,66 @@ def p_text(p: float) -> str:
     return f"p = {fractions.Fraction(p).limit_denominator(100)}"
 
 
+# Labels of data that are the paper's in another file, and what to call them.
+COPIES = {"cifar10-png": "CIFAR-10 (lossless copy)", "cifar100-png": "CIFAR-100 (lossless copy)"}
+# A setting of a run that has another result than the experiment's but the same meaning.
+BFLOAT16 = "compute_dtype=bfloat16"
+
+
+def data_title(label: str) -> str:
+    """The data of a label as reports call them: most go by their label."""
+    return COPIES.get(label, label)
+
+
+def setting_title(setting: str) -> str:
+    """A setting such as `batch_size=64` as reports call it: most go by their name and value."""
+    return "activations in bfloat16" if setting == BFLOAT16 else setting
+
+
+# What a report writes itself, and names that Windows keeps for devices.
+_RESERVED = re.compile(
+    r"((table|figure)-.*|results|variants|time-to-target|index|readme|con|prn|aux|nul|(com|lpt)\d)(\..*)?",
+    re.IGNORECASE,
+)
+# In bytes: file systems take 255, of which endings need some.
+_LONGEST_NAME = 150
+
+
 def file_name(*parts: str) -> str:
-    """The parts, joined, of characters that any file system takes: every file of a report gets its name here."""
-    return re.sub(r"[^\w.=+-]+", "-", "-".join(parts))
+    """The parts, joined, as the name of one file: every file of a report and a sweep gets its name here.
+
+    It has characters that any file system takes, and neither leads to another folder nor hides. One that is too long is
+    cut, and told from others by a checksum.
+
+    Examples:
+      >>> file_name("../../README", "padam")
+      'README-padam'
+    """
+    whole = "-".join(parts)
+    name = re.sub(r"[^\w.=+-]+", "-", whole).lstrip(".-") or "unnamed"
+    if len(name.encode()) <= _LONGEST_NAME:
+        return name
+    cut = name.encode()[: _LONGEST_NAME - 9].decode(errors="ignore")
+    return f"{cut}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
+
+
+def file_names(wanted: Sequence[str], besides: Sequence[str] = ()) -> list[str]:
+    """A name for each of several files of a folder: a `file_name`, none of the report's own, and none given twice.
+
+    Args:
+      wanted: What they should be called.
+      besides: Endings of other files that each of them has beside it.
+    """
+    taken: set[str] = set()
+    found: list[str] = []
+    for each in wanted:
+        first = file_name(each)
+        first = f"suite-{first}" if _RESERVED.fullmatch(first) else first
+        name, number = first, 1
+        # Upper and lower case are one to some file systems.
+        while not taken.isdisjoint(all_of := {f"{name}{ending}".casefold() for ending in ("", *besides)}):
+            number += 1
+            name = f"{first}-{number}"
+        taken |= all_of
+        found.append(name)
+    return found

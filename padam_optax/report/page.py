@@ -4,10 +4,12 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from padam_optax.report.claims import MINIMUM, Finding, findings
+from padam_optax.report.escaping import inline, paragraph
 from padam_optax.report.figures import Picture
 from padam_optax.report.grid import Grid
 from padam_optax.report.inconsistencies import inconsistencies
-from padam_optax.report.naming import file_name
+from padam_optax.report.metrics import diverged
+from padam_optax.report.naming import data_title, file_names
 from padam_optax.report.results import Results
 from padam_optax.report.tables import Suite, paper_table, suite_grid, suites
 from padam_optax.report.variants import variant_grids
@@ -56,9 +58,13 @@ def contents(results: Results) -> Contents:
 
 
 def suite_files(found: Sequence[Suite]) -> list[tuple[Suite, str]]:
-    """Each suite and what its files are called: its name, and where several have the name all that tells them apart."""
+    """Each suite and what its files are called: its name, and where several have the name all that tells them apart.
+
+    Beside each, with this ending, is the picture of three of its methods: see `figures.has_three`.
+    """
     names = [suite.name for suite in found]
-    return [(suite, file_name(suite.name if names.count(suite.name) == 1 else suite.title)) for suite in found]
+    wanted = [suite.name if names.count(suite.name) == 1 else suite.title for suite in found]
+    return list(zip(found, file_names(wanted, ["-three"]), strict=True))
 
 
 def results_page(found: Contents, pictures: Mapping[str, Picture], curves: Mapping[str, str] | None = None) -> str:
@@ -76,7 +82,7 @@ def results_page(found: Contents, pictures: Mapping[str, Picture], curves: Mappi
     parts += [grid.markdown() for grid in found.tables.values()]
     parts.append("## Figures")
     for address, picture in pictures.items():
-        parts += [f"![{picture.title}]({address})", f"{picture.title}. {picture.caption}"]
+        parts += [f"![{inline(picture.title)}]({address})", paragraph(f"{picture.title}. {picture.caption}")]
     if not pictures:
         parts.append("Not run.")
     if found.suites:
@@ -84,7 +90,7 @@ def results_page(found: Contents, pictures: Mapping[str, Picture], curves: Mappi
     for table in found.suites:
         parts.append(table.grid.markdown())
         if curves and table.name in curves:
-            parts.append(f"![Curves of {table.suite.title}]({curves[table.name]})")
+            parts.append(f"![Curves of {inline(table.suite.title)}]({curves[table.name]})")
     if found.variants:
         parts.append("## Beyond the paper")
     parts += [grid.markdown() for grid in found.variants]
@@ -95,7 +101,8 @@ def results_page(found: Contents, pictures: Mapping[str, Picture], curves: Mappi
 _HOW = (
     "Padam's advantage is the mean difference between runs that share a seed, in points of accuracy, perplexity or"
     " train loss. A claim is shown if its whole 95% interval (Student's t) fulfils it, not shown if no part does; below"
-    f" {MINIMUM} pairs, or where a run of the side that it favours diverged, the runs cannot tell. Intervals are not"
+    f" {MINIMUM} pairs, or where a run of the side that it favours diverged, the runs cannot tell. What one pair says"
+    ' is shown as such: with "one seed" it fulfils the claim, with "one seed against" it does not. Intervals are not'
     " corrected for their number."
 )
 
@@ -119,12 +126,12 @@ def _claims(found: Sequence[Finding], contradictions: Sequence[str]) -> list[str
 def _sources(results: Results) -> str:
     runs = results.runs
     finished = sum(record.finished for record in runs)
-    diverged = sum(record.diverged for record in runs)
-    labels = sorted({record.data.label for record in runs})
+    worse = sum(map(diverged, runs))
+    labels = sorted({data_title(record.data.label) for record in runs})
     devices = sorted({record.device.kind for record in runs})
     trials = len(results.records) - len(runs)
     searches = f" Beside them {trials} trials of searches for settings, which are in no table." if trials else ""
     return (
-        f"Made by `padam report` from {len(runs)} recorded runs: {finished} finished, {diverged} of them diverged."
-        f" Data: {', '.join(labels)}. Devices: {', '.join(devices)}.{searches}"
+        f"Made by `padam report` from {len(runs)} recorded runs: {finished} finished, {worse} of them diverged."
+        f" Data: {inline(', '.join(labels))}. Devices: {inline(', '.join(devices))}.{searches}"
     )

@@ -12,6 +12,7 @@ from padam_optax.experiments.paper import PAPER_METHODS, TABLES, PaperTable
 from padam_optax.experiments.spec import Experiment, Role
 from padam_optax.records.record import Record
 from padam_optax.report.conditions import Conditions, conditions_of
+from padam_optax.report.metrics import diverged
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,8 +67,8 @@ class RunGroup:
         return [] if experiment is None else self.finished.get(experiment, [])
 
     def diverged(self, experiment: str | None) -> int:
-        """How many of them stopped at a loss that was not finite."""
-        return sum(record.diverged for record in self.finished_of(experiment))
+        """How many of them diverged, by `metrics.diverged`."""
+        return sum(map(diverged, self.finished_of(experiment)))
 
     def has_run(self, experiment: str) -> bool:
         """Whether a run of an experiment was begun."""

@@ -21,12 +21,22 @@ class Value:
 
     def format(self, digits: int, separator: str = " ± ") -> str:
         """Such as `93.45 ± 0.21`."""
-        deviation = "" if self.deviation is None else f"{separator}{self.deviation:.{digits}f}"
-        return f"{self.mean:.{digits}f}{deviation}"
+        deviation = "" if self.deviation is None else f"{separator}{number_text(self.deviation, digits)}"
+        return f"{number_text(self.mean, digits)}{deviation}"
 
     def parts(self, digits: int) -> tuple[str, ...]:
         """The same in parts, such as `93.45` and `± 0.21`."""
         return tuple(self.format(digits, "\n± ").split("\n"))
+
+
+def number_text(value: float, digits: int, sign: str = "") -> str:
+    """A number with so many digits after the point, as long as it is of a size that digits tell anything of.
+
+    Examples:
+      >>> number_text(93.456, 2), number_text(1267436572293981.25, 2), number_text(0.5, 2, "+")
+      ('93.46', '1.27e+15', '+0.50')
+    """
+    return f"{value:{sign}.{digits}f}" if abs(value) < 1e6 else f"{value:{sign}.3g}"
 
 
 def summarize(numbers: Sequence[float]) -> Value | None:

@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from padam_optax.records.record import Record, SharedProgram
+from padam_optax.report.escaping import plain_label
 from padam_optax.report.figures import Curve, draw_panel, new_figure, save, spread_colors
 from padam_optax.report.grid import Cell, Grid, Line
-from padam_optax.report.metrics import METRICS
-from padam_optax.report.naming import p_text
+from padam_optax.report.metrics import METRICS, diverged, last
+from padam_optax.report.naming import data_title, p_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +29,8 @@ class SweepPoint:
     runs: Sequence[Record]
 
     def final(self, metric: str) -> list[float]:
-        """The metric at the end of the runs that came to it."""
-        return [run.metrics[-1][metric] for run in self.runs if run.whole]
+        """The metric at the end of the runs that came to it, and did not diverge."""
+        return [value for run in self.runs if run.whole and (value := last(run, metric)) is not None]
 
     def mean(self, metric: str) -> float:
         """Over the seeds; infinite if one diverged or was given up."""
@@ -66,7 +67,8 @@ class Sweep:
         """The experiment, its data and length, and how many seeds there are."""
         record, held_out = self.points[0].runs[0], self._held_out
         seeds = max(len(each.runs) for each in self.points)
-        what = f"{record.data.label}{'' if held_out is None else f', {held_out:g} of its training set held out'}"
+        held = "" if held_out is None else f", {held_out:g} of its training set held out"
+        what = f"{data_title(record.data.label)}{held}"
         return f"{self.name} on {what}, {record.experiment.epochs} epochs, n = {seeds}"
 
     @property
@@ -85,7 +87,7 @@ class Sweep:
         lines = []
         for place, each in enumerate(self.points[:most]):
             values = [scale * value for value in each.final(self.metric)]
-            text = f"{statistics.fmean(values):.2f}" if values else "-"
+            text = f"{statistics.fmean(values):.2f}" if values else "diverged" if any(map(diverged, each.runs)) else "-"
             text += f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
             settings = ", ".join(_setting(name, value) for name, value in each.chosen.items())
             lines.append(Line((settings,), (Cell((text,), place == 0 and bool(values)), Cell((_remark(each),)))))
@@ -128,7 +130,7 @@ class Sweep:
             color = "white" if math.isfinite(value) and value > middle else "black"
             axes.text(column, row, text, ha="center", va="center", fontsize="small", color=color)
         figure.colorbar(image, label=self._label)
-        axes.set_title(self.title, fontsize="small", wrap=True)
+        axes.set_title(plain_label(self.title), fontsize="small", wrap=True)
         return save(figure, path)
 
     def curves(self, path: str | pathlib.Path) -> pathlib.Path | None:
@@ -142,13 +144,13 @@ class Sweep:
         figure = new_figure(6.4, 4.2)
         axes = figure.subplots()
         lines = [
-            Curve(_legend(p, best[p].chosen), color, 1.6, [run for run in best[p].runs if run.whole])
+            Curve(plain_label(_legend(p, best[p].chosen)), color, 1.6, [run for run in best[p].runs if run.whole])
             for p, color in zip(sorted(best), spread_colors(len(best)), strict=True)
         ]
         draw_panel(axes, self.metric, lines, log=True)
         axes.set_ylabel(self._label)
         axes.legend(frameon=False, fontsize="small")
-        axes.set_title(self.title, fontsize="small", wrap=True)
+        axes.set_title(plain_label(self.title), fontsize="small", wrap=True)
         return save(figure, path)
 
 
@@ -159,8 +161,10 @@ def _chosen(record: Record) -> dict[str, float]:
 def _remark(each: SweepPoint) -> str:
     """What became of the runs that did not come to the end."""
     parts = []
-    if diverged := [run.metrics[-1]["diverged_step"] for run in each.runs if run.diverged]:
-        parts.append(f"diverged at step {', '.join(map(str, diverged))}")
+    if steps := [run.metrics[-1]["diverged_step"] for run in each.runs if run.diverged]:
+        parts.append(f"diverged at step {', '.join(map(str, steps))}")
+    if worse := sum(diverged(run) and not run.diverged for run in each.runs):
+        parts.append(f"{worse} ended worse than a guess")
     if given_up := [run.epochs for run in each.runs if run.given_up]:
         parts.append(f"given up after {max(given_up)} epochs")
     if unfinished := sum(not run.finished for run in each.runs):

@@ -4,11 +4,13 @@ import dataclasses
 from collections.abc import Sequence
 
 from padam_optax.experiments.paper import PaperRow
+from padam_optax.report.conditions import in_bfloat16, line_names
 from padam_optax.report.grid import Cell, Grid, Line
 from padam_optax.report.metrics import METRICS, quality
+from padam_optax.report.naming import COPIES, data_title, setting_title
 from padam_optax.report.results import Results, RunGroup, merged
 from padam_optax.report.series import Series, paper_series, suite_series, titles
-from padam_optax.report.summary import Value, final
+from padam_optax.report.summary import Value, final, number_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +32,8 @@ class Suite:
         """Recipe, data, length, and what departs from the experiments, such as `cifar10-mini on cifar10, 40 epochs`."""
         conditions = self.group.conditions
         length = (self.group.length,) if conditions.full else ()
-        return ", ".join((f"{self.name} on {conditions.label}", *length, *conditions.departures))
+        departures = map(setting_title, conditions.departures)
+        return ", ".join((f"{self.name} on {data_title(conditions.label)}", *length, *departures))
 
     @property
     def quality(self) -> str:
@@ -95,6 +98,7 @@ def paper_table(number: int, results: Results) -> Grid:
         raise KeyError(f"The paper has no table {number}; it has {', '.join(map(str, tables))}.")
     lines: list[Line] = []
     others: set[str] = set()
+    bfloat16: list[str] = []
     remarks: list[tuple[str, str]] = []
     for row in tables[number].rows:
         cells = results.cells(row.suite)
@@ -102,19 +106,30 @@ def paper_table(number: int, results: Results) -> Grid:
         groups = results.groups(titles(series))
         lines.append(_printed(row))
         if not any(group.conditions.faithful for group in groups):
-            theirs = " ".join(("measured", *sorted({f"({spec.dataset})" for spec in cells.values()})))
-            lines.append(Line(("", theirs), (_NOT_RUN,) * len(series)))
+            theirs = " and ".join(sorted({spec.dataset for spec in cells.values()}))
+            lines.append(Line(("", f"measured on {theirs}" if theirs else "measured"), (_NOT_RUN,) * len(series)))
+        names = line_names(group.conditions for group in groups)
         for group in groups:
-            lines += _measured(row, series, group)
+            name = names[group.conditions]
+            lines += _measured(row, series, group, f"measured on {name}")
+            if group.conditions.bfloat16:
+                bfloat16.append(f"{row.title} on {name}")
             remarks.append((row.suite, f"on {group.conditions.text}: {group.remarks(titles(series))}"))
             if not group.conditions.own:
-                others.add(f"`{group.conditions.label}` is not the paper's data.")
+                others.add(_about(group.conditions.label))
     caption = (
         f"Table {number}: {tables[number].title}. Measured: mean ± standard deviation over n seeds at the last epoch;"
-        " difference: measured less paper; best mean in bold."
-    )
+        f" difference: measured less paper; best mean in bold. {in_bfloat16(bfloat16)}"
+    ).strip()
     columns = tuple(each.title for each in paper_series({}))
     return Grid(caption, ("Model", ""), columns, tuple(lines), (*sorted(others), *merged(remarks)))
+
+
+def _about(label: str) -> str:
+    """What is to say of data that are not the paper's own files."""
+    if label in COPIES:
+        return f"{data_title(label)}, {label}, has the paper's images bit by bit, in another order."
+    return f"{label} is not the paper's data."
 
 
 def has_runs(number: int, results: Results) -> bool:
@@ -128,12 +143,12 @@ def _printed(row: PaperRow) -> Line:
     return Line((row.title, "paper"), tuple(Cell((f"{value:.2f}",), value == best) for value in row.values))
 
 
-def _measured(row: PaperRow, series: Sequence[Series], group: RunGroup) -> list[Line]:
-    lines = [Line(("", f"measured ({group.conditions.text})"), _cells(series, group, row.metric, with_n=True))]
+def _measured(row: PaperRow, series: Sequence[Series], group: RunGroup, name: str) -> list[Line]:
+    lines = [Line(("", name), _cells(series, group, row.metric, with_n=True))]
     if group.conditions.full:
         values = _values(series, group, row.metric)
         differences = [
-            "-" if value is None else f"{value.mean - row.value(each.method):+.2f}"
+            "-" if value is None else number_text(value.mean - row.value(each.method), 2, "+")
             for each, value in zip(series, values, strict=True)
         ]
         lines.append(Line(("", "difference"), tuple(Cell((text,)) for text in differences)))

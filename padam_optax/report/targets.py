@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from padam_optax.records.record import Record
 from padam_optax.report.grid import Cell, Grid, Line
+from padam_optax.report.metrics import diverged
 from padam_optax.report.results import Results, RunGroup
 from padam_optax.report.series import Series, suite_series, titles
 from padam_optax.report.summary import Value, summarize
@@ -43,7 +44,7 @@ def time_to_target(records: Sequence[Record], metric: str, target: float) -> Tim
     epochs: list[int] = []
     seconds: list[float] = []
     for record in records:
-        epoch = None if record.diverged else first_epoch(record, metric, target)
+        epoch = None if diverged(record) else first_epoch(record, metric, target)
         if epoch is not None:
             epochs.append(epoch)
             lines = [line for line in record.metrics if line["epoch"] <= epoch]

@@ -7,9 +7,9 @@ from padam_optax.experiments.spec import Experiment
 from padam_optax.records.record import Record
 from padam_optax.report.conditions import differences
 from padam_optax.report.grid import Cell, Grid, Line
-from padam_optax.report.metrics import METRICS, last, quality
+from padam_optax.report.metrics import METRICS, diverged, last, quality
 from padam_optax.report.results import Results, RunGroup
-from padam_optax.report.summary import final, paired_interval
+from padam_optax.report.summary import final, number_text, paired_interval
 
 
 def variant_grids(results: Results) -> list[Grid]:
@@ -38,11 +38,11 @@ def _grid(base: Experiment, variants: Sequence[Experiment], group: RunGroup) -> 
         by_seed = _by_seed(finished, metric)
         paired = [] if spec is base else [by_seed[seed] - own[seed] for seed in sorted(by_seed.keys() & own.keys())]
         cells = (
-            str(len(by_seed)),
-            *(_text(finished, each) for each in (metric, "train_loss")),
+            (str(len(by_seed)),),
+            *((_text(finished, each),) for each in (metric, "train_loss")),
             _difference(paired, METRICS[metric].digits),
         )
-        lines.append(Line((spec.name, changes(base, spec)), tuple(Cell((cell,)) for cell in cells)))
+        lines.append(Line((spec.name, changes(base, spec)), tuple(map(Cell, cells))))
     names = {name: name for name in group.finished}
     better = "higher" if METRICS[metric].higher_is_better else "lower"
     return Grid(
@@ -72,12 +72,15 @@ def _by_seed(records: Sequence[Record], metric: str) -> dict[int, float]:
 
 def _text(records: Sequence[Record], metric: str) -> str:
     value = final(records, metric)
-    return "-" if value is None else value.format(METRICS[metric].digits)
+    if value is None:
+        return "diverged" if any(map(diverged, records)) else "-"
+    return value.format(METRICS[metric].digits)
 
 
-def _difference(differences: Sequence[float], digits: int) -> str:
+def _difference(differences: Sequence[float], digits: int) -> tuple[str, ...]:
     interval = paired_interval(differences)
     if interval is None:
-        return "-"
+        return ("-",)
     low, high = interval
-    return f"{statistics.mean(differences):+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})"
+    mean, low, high = (number_text(value, digits, "+") for value in (statistics.mean(differences), low, high))
+    return mean, f"({low} to {high})"

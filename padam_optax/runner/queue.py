@@ -105,7 +105,8 @@ def run_queue(
     records: list[Record] = []
     left: list[tuple[Experiment, int, int]] = []
     for experiment, seed in runs:
-        begun = RunDirectory(out, experiment.name, seed).read()
+        # What is replaced may be damaged.
+        begun = RunDirectory(out, experiment.name, seed).read() if options.get("resume", True) else None
         done = 0 if begun is None else begun.epochs
         too_late = budget.reason is not None or (done == 0 and _too_long(experiment, out, budget, placement.devices))
         if processes.anywhere(too_late):

@@ -168,7 +168,7 @@ def _write_checksums(folder: pathlib.Path) -> None:
     """Writes size and SHA-256 of each file of a checkpoint into it, whole or not at all."""
     found = {name: [path.stat().st_size, _sha256(path)] for name, path in _files(folder).items()}
     part = folder / f"{_CHECKSUMS}.part"
-    with part.open("w") as file:
+    with part.open("w", encoding="utf-8") as file:
         file.write(json.dumps(found, indent=1) + "\n")
         file.flush()
         os.fsync(file.fileno())

@@ -1,15 +1,22 @@
 """The commands `padam report` and `padam check`: what they print, write and refuse. Nothing trains."""
 
+import dataclasses
 import json
+import os
 import pathlib
+import subprocess
+import sys
 
 import matplotlib.image
 import pytest
-from fake_records import flat, records, trial, write
+from fake_records import flat, records, small, trial, write
+from malformed import malformed
 from typer.testing import CliRunner
 
 from padam_optax import cli
 from padam_optax.experiments import EXPERIMENTS
+from padam_optax.records import packed
+from padam_optax.records.record import RecordError
 from padam_optax.report import claims
 
 
@@ -201,6 +208,121 @@ def test_report_refuses(runs, tmp_path, arguments, shown):
     assert (code, output) == (2, "")
     assert shown in words(errors)
     assert not out.exists()
+
+
+def test_report_writes_nothing_but_its_own_files(tmp_path):
+    """A name from a record leads nowhere else, and takes no file of the report's own or of another."""
+    hostile = ["../../README", "/tmp/README", "..", "table-1", "Results", "figure-1", "x-three", "a b", "a-b"]
+    for suite in hostile:
+        spec = dataclasses.replace(small("padam", suite=suite), name=f"{suite.replace('/', '').strip('.')}-padam")
+        write(tmp_path / "in", spec, 0, flat(test_error=0.1, train_loss=0.5), label="../../label")
+    for optimizer in ("sgdm", "adam", "padam"):
+        write(tmp_path / "in", small(optimizer, suite="x"), 0, flat(test_error=0.1, train_loss=0.5))
+    out = tmp_path / "some" / "where" / "out"
+    assert padam("report", tmp_path / "in", "--out", out)[0] == 0
+    written = [path for path in tmp_path.rglob("*") if path.is_file() and tmp_path / "in" not in path.parents]
+    assert {path.parent for path in written} == {out}
+    own = {f"table-{number}.md" for number in range(1, 5)} | {"results.md"}
+    # A table and a picture of each suite, and one more picture of that with three methods.
+    assert len({path.name.casefold() for path in written}) == 2 * (len(hostile) + 1) + 1 + len(own)
+    assert (out / "table-1.md").read_text(encoding="utf-8").startswith("Table 1:")
+    assert (out / "results.md").read_text(encoding="utf-8").startswith("# Results")
+
+
+def test_what_is_skipped_is_said(tmp_path):
+    write(tmp_path, small("padam"), 0, flat(test_error=0.1))
+    copied = tmp_path / "small-padam" / "seed-0 (copy)\x1b[2J"
+    (tmp_path / "small-padam" / "seed-0").rename(copied)
+    write(tmp_path, small("padam"), 0, flat(test_error=0.1))
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+    command = [sys.executable, "-m", "padam_optax", "report", str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, encoding="utf-8", env=environment)
+    assert result.returncode == 0
+    assert result.stderr.count("Skipped, for it is no run:") == 1
+    assert "seed-0 (copy)�[2J" in result.stderr
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_output_falls_back_to_what_the_terminal_can_show(runs, tmp_path, encoding):
+    """Files are in UTF-8 all the same, and nothing half-written is left."""
+    environment = {
+        **os.environ,
+        "PYTHONIOENCODING": encoding,
+        "PYTHONUTF8": "0",
+        "LC_ALL": "C",
+        "PYTHONCOERCECLOCALE": "0",
+    }
+    written = ["--out", str(tmp_path / "out")] if encoding == "ascii" else []
+    for arguments in (["report", str(runs), *written], ["check", str(runs)]):
+        command = [sys.executable, "-m", "padam_optax", *arguments]
+        result = subprocess.run(command, capture_output=True, encoding=encoding, env=environment)
+        assert (result.returncode, result.stderr) == (0, "")
+        table = arguments[0] == "report"
+        assert ("+-1.00" if encoding == "ascii" else "±1.00") in result.stdout or not table
+        assert ">= -0.25" in result.stdout or table
+    if written:
+        assert "±" in (tmp_path / "out" / "results.md").read_text(encoding="utf-8")
+        assert not list((tmp_path / "out").glob("*.part"))
+
+
+def test_a_picture_that_cannot_be_written(runs, tmp_path):
+    """One line, and no part of it is left."""
+    (tmp_path / "digits.png").mkdir()
+    code, _, errors = padam("report", runs, "--out", tmp_path)
+    assert (code, len(errors.strip().splitlines())) == (2, 1)
+    assert "digits.png" in errors
+    assert not [path for path in tmp_path.iterdir() if path.name.endswith(".part")]
+
+
+def test_malformed_records_are_refused_in_one_line_or_reported(tmp_path):
+    """What is read, of the checks' own variants, can be reported too; `tests/records` has those that are refused."""
+    file = tmp_path / "file.jsonl"
+    for place, (what, text) in enumerate(malformed()):
+        file.write_text(text + "\n", encoding="utf-8")
+        try:
+            packed.read(file)
+        except RecordError:
+            if place % 200:
+                continue
+        code, _, errors = padam("report" if place % 3 else "check", file)
+        assert code == 0 or (code == 2 and str(file) in words(errors).replace(" ", "")), what
+        assert len(errors.strip().splitlines()) == (code == 2), what
+
+
+@pytest.mark.parametrize(
+    ("command", "folder"),
+    [
+        (["run", "digits-padam", "--epochs", "1"], "digits-padam"),
+        (["run", "digits-padam", "--epochs", "1", "--deadline", "60"], "other"),
+        (["sweep", "digits-padam", "--epochs", "1", "--p", "1/8"], "digits-padam@p=0.125"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("config", "lines", "shown"),
+    [
+        ('{"format": 2, "experiment": {"name": 5}}', "", "config.json has no seed"),
+        ("[" * 100_000, "", "config.json is damaged: not JSON"),
+        (
+            '{"format": 2, "experiment": ' + "[" * 500 + "]" * 500 + "}",
+            "",
+            "config.json is no record: nested more than",
+        ),
+        (None, '{"epoch": null}\n', "metrics.jsonl, line 1: epoch must be int, got None"),
+        (None, '{"epoch": 1}\n{"epoch": 1}\n', "metrics.jsonl holds epoch 1 twice: on line 2 again"),
+    ],
+    ids=["missing", "not JSON", "nested", "null", "doubled"],
+)
+def test_run_and_sweep_refuse_what_report_refuses(tmp_path, command, folder, config, lines, shown):
+    write(tmp_path, dataclasses.replace(small("padam"), name=folder), 0, flat(test_error=0.1))
+    path = tmp_path / folder / "seed-0"
+    if config is not None:
+        (path / "config.json").write_text(config, encoding="utf-8")
+    (path / "metrics.jsonl").write_text(lines, encoding="utf-8")
+    for arguments in ([*command, "--out", str(tmp_path)], ["report", str(tmp_path)]):
+        code, _, errors = padam(*arguments)
+        assert code == 2
+        assert shown in words(errors)
+        assert "Traceback" not in errors
 
 
 def test_no_folder():

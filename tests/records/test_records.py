@@ -75,8 +75,8 @@ def test_line_cut_short_is_left_out(tmp_path, cut):
     path.write_bytes(path.read_bytes()[:-cut])
     assert run.read().metrics == [line(1), line(2)]
     run.start(begun(), 3)
-    run.append(line(4))
-    assert run.read().metrics == [line(1), line(2), line(4)]
+    run.append(line(3))
+    assert run.read().metrics == [line(1), line(2), line(3)]
 
 
 @pytest.mark.parametrize("damaged", [b'{"epo', b"", b"5", b"{}", b"\xff"])
@@ -226,9 +226,18 @@ def test_what_is_no_record_at_all(config):
         from_json(config, [], "here")
 
 
-@pytest.mark.parametrize("lines", [[None], [{}], [{"epoch": "1"}], [{"epoch": 1}, {"epoch": 1.5}]])
-def test_lines_without_an_epoch(lines):
-    with pytest.raises(RecordError, match=f"^here: line {len(lines)} of the metrics has no whole number"):
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([None], "must be a JSON object, got None"),
+        ([{}], "has no epoch"),
+        ([{"epoch": "1"}], ": epoch must be int, got '1'"),
+        ([{"epoch": 1}, {"epoch": 1.5}], ": epoch must be int, got 1.5"),
+        ([{"epoch": 0}], ": epoch must be at least 1, got 0"),
+    ],
+)
+def test_lines_without_an_epoch(lines, message):
+    with pytest.raises(RecordError, match=f"^here: line {len(lines)} of the metrics ?{message}"):
         from_json(begun().config(), lines, "here")
 
 

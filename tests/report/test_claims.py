@@ -25,6 +25,7 @@ from padam_optax.report.results import PAPER, Paper, Results
 from padam_optax.report.summary import paired_interval
 
 SHOWN, NOT_SHOWN, CANNOT_TELL = Verdict.SHOWN, Verdict.NOT_SHOWN, Verdict.CANNOT_TELL
+ONE_SEED, ONE_SEED_AGAINST = Verdict.ONE_SEED, Verdict.ONE_SEED_AGAINST
 
 
 def with_value(number: int, title: str, optimizer: str, value: float) -> Paper:
@@ -176,6 +177,21 @@ def test_no_verdict_in_favour_of_what_diverged(interval, diverged, expected):
     assert verdict(CLAIMS["adaptive"], 5, interval, diverged) is expected
 
 
+@pytest.mark.parametrize(
+    ("claim", "difference", "diverged", "expected"),
+    [
+        ("accuracy", -0.25, (0, 0), ONE_SEED),
+        ("accuracy", -0.28, (0, 0), ONE_SEED_AGAINST),
+        ("adaptive", 0.5, (0, 1), ONE_SEED),
+        ("adaptive", 0.5, (1, 0), CANNOT_TELL),
+        ("adaptive", -0.5, (0, 1), CANNOT_TELL),
+    ],
+)
+def test_one_pair_is_one_seed(claim, difference, diverged, expected):
+    """Shown as such, and not in favour of a side with a run that diverged."""
+    assert verdict(CLAIMS[claim], 1, None, diverged, difference) is expected
+
+
 @pytest.mark.parametrize("differences", [[], [1.0]])
 def test_no_interval_of_less_than_two(differences):
     assert paired_interval(differences) is None
@@ -200,6 +216,10 @@ def test_interval(differences, half):
         ([SHOWN, SHOWN], SHOWN),
         ([SHOWN, CANNOT_TELL], CANNOT_TELL),
         ([SHOWN, CANNOT_TELL, NOT_SHOWN], NOT_SHOWN),
+        ([SHOWN, ONE_SEED], ONE_SEED),
+        ([ONE_SEED, CANNOT_TELL], CANNOT_TELL),
+        ([ONE_SEED, CANNOT_TELL, ONE_SEED_AGAINST], ONE_SEED_AGAINST),
+        ([ONE_SEED_AGAINST, NOT_SHOWN], NOT_SHOWN),
     ],
 )
 def test_together(verdicts, expected):
@@ -379,7 +399,7 @@ GRID = """\
 |---|---|---|---|---|---|---|
 | small on cifar10 | Adam | 3 | +10.00 | +10.00 to +10.00 | > 0 | shown |
 | small on cifar10 | AMSGrad | 0 | - | - | > 0 | cannot tell |
-| small on cifar10 | AdamW | 1 | +5.00 | - | > 0 | cannot tell |
+| small on cifar10 | AdamW | 1 | +5.00 | - | > 0 | one seed |
 | small on cifar10 | Yogi | 3 | -5.00 | -5.00 to -5.00 | > 0 | not shown |
 | small on cifar10 | AdaBound | 0 | - | - | > 0 | cannot tell |
 | small on cifar10 | all | | | | | **not shown** |
@@ -403,3 +423,25 @@ def test_markdown(tmp_path):
     grids = dict(zip(CLAIMS, (each.runs_grid() for each in findings(Results(SMALL, read_all(tmp_path)))), strict=True))
     assert grids["adaptive"].markdown() == GRID
     assert grids["perplexity"] is grids["accuracy"] is grids["middle"] is None
+
+
+def test_one_seed_of_a_copy_in_bfloat16(tmp_path):
+    """With its difference; the data in words, and bfloat16 in the caption."""
+    for optimizer, error in (("sgdm", 0.1), ("adam", 0.2), ("padam", 0.11)):
+        spec = dataclasses.replace(CELLS[optimizer], compute_dtype="bfloat16")
+        found = records(tmp_path, spec, [error], label="cifar10-png")
+    grids = dict(zip(CLAIMS, (each.runs_grid() for each in findings(Results(SMALL, found))), strict=True))
+    where = "small on CIFAR-10 (lossless copy)"
+    assert grids["accuracy"].caption == f"Activations in bfloat16: {where}."
+    assert f"| {where} | SGD-Momentum | 1 | -1.00 | - | ≥ -0.25 | one seed against |" in grids["accuracy"].markdown()
+    assert f"| {where} | Adam | 1 | +9.00 | - | > 0 | one seed |" in grids["adaptive"].markdown()
+    # Both are named where they differ in that alone.
+    both = records(tmp_path / "32", CELLS["padam"], [0.12], label="cifar10-png") + found
+    both += records(tmp_path / "sgdm", CELLS["sgdm"], [0.12], label="cifar10-png")
+    text = (
+        {finding.claim: finding for finding in findings(Results(SMALL, both))}[CLAIMS["accuracy"]]
+        .runs_grid()
+        .markdown()
+    )
+    assert f"| {where} | SGD-Momentum | 1 | +0.00" in text
+    assert f"| {where}, activations in bfloat16 | SGD-Momentum | 1 | -1.00" in text

@@ -26,14 +26,14 @@ difference: measured less paper; best mean in bold.
 | Model | | SGD-Momentum | Adam | AMSGrad | AdamW | Yogi | AdaBound | Padam |
 |---|---|---|---|---|---|---|---|---|
 | Net | paper | 90.00 | 91.00 | 92.00 | 93.00 | 94.00 | 95.00 | **96.00** |
-| | measured (cifar10) | 89.00 ± 1.00 (n = 3) | 91.25 (n = 1) | diverged | not finished | not run | not run \
+| | measured on cifar10 | 89.00 ± 1.00 (n = 3) | 91.25 (n = 1) | diverged | not finished | not run | not run \
 | **94.50 ± 0.71 (n = 2)** |
 | | difference | -1.00 | +0.25 | - | - | - | - | -1.50 |
-| | measured (cifar10, 2 of 3 epochs) | not run | not run | not run | not run | not run | not run | 55.00 (n = 1) |
-| | measured (cifar10-jpeg) | not run | not run | not run | not run | not run | not run | 94.25 ± 0.25 (n = 3) |
+| | measured on cifar10, 2 of 3 epochs | not run | not run | not run | not run | not run | not run | 55.00 (n = 1) |
+| | measured on cifar10-jpeg | not run | not run | not run | not run | not run | not run | 94.25 ± 0.25 (n = 3) |
 | | difference | - | - | - | - | - | - | -1.75 |
 
-- `cifar10-jpeg` is not the paper's data.
+- cifar10-jpeg is not the paper's data.
 - small on cifar10: device abacus. Diverged and in no mean: Adam 1, AMSGrad 1. Not finished: AdamW 1.
 - small on cifar10, 2 of 3 epochs: device abacus.
 - small on cifar10-jpeg: device sand.
@@ -95,7 +95,7 @@ def test_nothing_run(number):
         for row in rows
         for key, values in (
             ((row.title, "paper"), [f"{value:.2f}" for value in row.values]),
-            ((row.title, f"measured ({dataset})"), ["not run"] * 7),
+            ((row.title, f"measured on {dataset}"), ["not run"] * 7),
         )
     }
     printed = [line for line in grid.lines if line.heads[1] == "paper"]
@@ -136,13 +136,13 @@ def test_perplexities_and_top_5(tmp_path):
     (measured,) = [line for line in grid.lines if any(cell.best and len(cell.parts) > 1 for cell in line.cells)]
     assert [name for name, cell in zip(grid.columns, measured.cells, strict=True) if cell.best] == ["Padam"]
     text = lines(grid)
-    assert text["3-layer LSTM", "measured (ptb)"][-1] == "58.25 (n = 1)"
+    assert text["3-layer LSTM", "measured on ptb"][-1] == "58.25 (n = 1)"
     assert text["3-layer LSTM", "difference"] == ["-1.22", *["-"] * 5, "-0.23"]
     text = lines(tables.paper_table(2, found))
-    assert text["VGGNet, Top-1", "measured (imagenet)"][1] == "75.00 (n = 1)"
-    assert text["VGGNet, Top-5", "measured (imagenet)"][1] == "87.50 (n = 1)"
+    assert text["VGGNet, Top-1", "measured on imagenet"][1] == "75.00 (n = 1)"
+    assert text["VGGNet, Top-5", "measured on imagenet"][1] == "87.50 (n = 1)"
     assert text["VGGNet, Top-5", "difference"][1] == "-1.62"
-    assert text["Resnet, Top-5", "measured (imagenet)"][1] == "not recorded"
+    assert text["Resnet, Top-5", "measured on imagenet"][1] == "not recorded"
 
 
 CROPPED = ImageClassification(augmentation=("crop", "flip"))
@@ -162,11 +162,11 @@ def test_settings_are_not_mixed(tmp_path):
     found = [key[1] for key in lines(tables.paper_table(1, Results(SMALL, read_all(tmp_path))))]
     assert found == [
         "paper",
-        "measured (cifar10)",
+        "measured on cifar10",
         "difference",
-        "measured (cifar10, compute_dtype=bfloat16)",
-        "measured (cifar10, learning_rate=0.3, augmentation=crop+flip)",
-        "measured (cifar10, no p)",
+        "measured on cifar10, activations in bfloat16",
+        "measured on cifar10, learning_rate=0.3, augmentation=crop+flip",
+        "measured on cifar10, no p",
     ]
 
 
@@ -206,6 +206,29 @@ def test_order_of_kinds(tmp_path):
         records(tmp_path / str(folder), cell.with_epochs(epochs), [0.1], label=label)
     found = [group.conditions.text for group in kinds(cell, read_all(tmp_path))]
     assert found == ["cifar10, 1 of 3 epochs", "a", "a, 2 of 3 epochs", "zoo"]
+
+
+def test_a_lossless_copy_in_bfloat16(tmp_path):
+    """The data in words, the dtype in the caption; beside runs in float32 on the same data, in the line."""
+    cell = SMALL.experiments["small-padam"]
+    found = records(tmp_path / "16", dataclasses.replace(cell, compute_dtype="bfloat16"), [0.1], label="cifar10-png")
+    grid = tables.paper_table(1, Results(SMALL, found))
+    assert [line.heads[1] for line in grid.lines] == [
+        "paper",
+        "measured on cifar10",
+        "measured on CIFAR-10 (lossless copy)",
+        "difference",
+    ]
+    assert grid.caption.endswith(" Activations in bfloat16: Net on CIFAR-10 (lossless copy).")
+    assert (
+        grid.notes[0] == "CIFAR-10 (lossless copy), cifar10-png, has the paper's images bit by bit, in another order."
+    )
+    found += records(tmp_path / "32", cell, [0.1], label="cifar10-png")
+    names = [line.heads[1] for line in tables.paper_table(1, Results(SMALL, found)).lines]
+    assert names[2::2] == [
+        "measured on CIFAR-10 (lossless copy)",
+        "measured on CIFAR-10 (lossless copy), activations in bfloat16",
+    ]
 
 
 class TestDistinct:
@@ -272,7 +295,7 @@ def test_heads_that_repeat_are_left_out_in_a_terminal():
 def test_grid_of_text_that_means_something_else():
     """Labels are the user's: neither Markdown's columns nor the terminal's markup may break."""
     grid = Grid("", ("",), ("a",), (Line(("x|y",), (Cell(("[red]1[/red]",)),)),))
-    assert grid.markdown() == "| | a |\n|---|---|\n| x\\|y | [red]1[/red] |\n"
+    assert grid.markdown() == "| | a |\n|---|---|\n| x\\|y | \\[red\\]1\\[/red\\] |\n"
     console = Console(width=80, record=True, file=io.StringIO())
     console.print(grid.rich_table())
     assert "[red]1[/red]" in console.export_text()

@@ -150,7 +150,7 @@ def test_suites_are_kept_apart(tmp_path):
 
 
 SETTINGS = {
-    "bfloat16": ({"compute_dtype": "bfloat16"}, "compute_dtype=bfloat16"),
+    "bfloat16": ({"compute_dtype": "bfloat16"}, "activations in bfloat16"),
     "a rate near it": ({"hyperparameters": {"learning_rate": 0.1000001, "p": 0.125}}, "learning_rate=0.1000001"),
     "another batch": ({"batch_size": 64}, "batch_size=64"),
 }
