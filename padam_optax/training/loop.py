@@ -167,7 +167,7 @@ class Trainer:
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
     def next_epoch(self, state: TrainState) -> tuple[TrainState, Metrics]:
         """Returns the state at the start of the next epoch, and the mean of each training metric over the steps."""
-        means = {name: total / state.step for name, total in state.totals.items()}
+        means = {name: total / jnp.maximum(state.step, 1) for name, total in state.totals.items()}
         zero = jnp.zeros([], jnp.int32)
         state = dataclasses.replace(
             state,
