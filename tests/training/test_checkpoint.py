@@ -1,5 +1,8 @@
 """Checkpoints that were damaged, cut short or could not be written."""
 
+import dataclasses
+import json
+import os
 import pathlib
 import re
 import shutil
@@ -102,15 +105,93 @@ def test_damaged_checksums(folder, damage):
     assert restored(folder) == (2, "position 2")
 
 
-def test_killed_before_the_checksums(folder):
-    """What Orbax holds for whole is used, and what it finds damaged is not."""
+def without_checksums(checkpoint: pathlib.Path) -> None:
+    (checkpoint / "checksums.json").unlink()
+
+
+def with_no_checksum(checkpoint: pathlib.Path) -> None:
+    (checkpoint / "checksums.json").write_text("{}")
+
+
+@pytest.mark.parametrize("change", [without_checksums, with_no_checksum])
+def test_nothing_to_check_against(folder, change):
+    """As a kill may leave it: what Orbax holds for whole is used with a warning, and what it finds damaged is not."""
     for step in (2, 3):
-        delete(folder / str(step) / "checksums.json")
-    assert restored(folder) == (3, "position 3")
+        change(folder / str(step))
+    with Checkpoints(folder) as checkpoints:
+        with pytest.warns(CheckpointWarning, match=rf"{folder / '3'} is used, but .* no checksum of \d+ of its files"):
+            found, position = checkpoints.restore(state(0))
+        assert (int(found.step), position) == (3, "position 3")
     truncate(values_file(folder / "3"))
-    with Checkpoints(folder) as checkpoints, pytest.warns(CheckpointWarning, match="was damaged"):
-        checkpoints.restore(state(0))
-    assert restored(folder) == (2, "position 2")
+    with Checkpoints(folder) as checkpoints, pytest.warns(CheckpointWarning) as caught:
+        assert checkpoints.restore(state(0))[1] == "position 2"
+    assert re.search("was damaged", str(caught[0].message))
+    assert re.search(rf"{folder / '2'} is used, but", str(caught[1].message))
+
+
+def test_a_file_without_a_checksum_is_named(folder):
+    path = folder / "3" / "checksums.json"
+    listed = json.loads(path.read_text())
+    del listed["state/_METADATA"]
+    path.write_text(json.dumps(listed))
+    message = r"no checksum of 1 of its files \(such as state/_METADATA\)"
+    with Checkpoints(folder) as checkpoints, pytest.warns(CheckpointWarning, match=message):
+        assert checkpoints.restore(state(0))[1] == "position 3"
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.int32])
+def test_another_dtype(folder, dtype):
+    """Orbax would convert it."""
+    like = dataclasses.replace(state(0), params={"w": jnp.zeros((2_000,), dtype)})
+    message = rf"params\.w has the dtype uint32, expected {jnp.dtype(dtype)}"
+    with Checkpoints(folder) as checkpoints, pytest.raises(CheckpointError, match=message):
+        checkpoints.restore(like)
+    assert restored(folder) == (3, "position 3")
+
+
+def to_the_same_file(path: pathlib.Path, elsewhere: pathlib.Path) -> None:
+    shutil.move(path, elsewhere)
+    path.symlink_to(elsewhere)
+
+
+def to_no_end(path: pathlib.Path, elsewhere: pathlib.Path) -> None:
+    path.unlink()
+    path.symlink_to("/dev/zero")
+
+
+def pipe(path: pathlib.Path, elsewhere: pathlib.Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("put", [to_the_same_file, to_no_end, pipe])
+@pytest.mark.parametrize("name", ["checksums.json", "_CHECKPOINT_METADATA", "state/manifest.ocdbt", "state/_METADATA"])
+def test_what_no_checkpoint_holds(folder, tmp_path, put, name):
+    """It would be read elsewhere, waited for, or read without end: it is refused before anything is read."""
+    put(folder / "2" / name, tmp_path / "elsewhere")
+    with pytest.raises(CheckpointError, match=rf"{folder / '2' / name} is (a link|neither).*--no-resume"):
+        Checkpoints(folder)
+
+
+def test_a_folder_that_is_a_link(folder, tmp_path):
+    to_the_same_file(folder / "3", tmp_path / "elsewhere")
+    with pytest.raises(CheckpointError, match=rf"{folder / '3'} is a link"):
+        Checkpoints(folder)
+    assert (tmp_path / "elsewhere" / "state").is_dir()
+
+
+@pytest.mark.parametrize("name", ["state/_METADATA", "_CHECKPOINT_METADATA", "checksums.json", "state/more"])
+def test_files_of_no_sane_size(folder, name):
+    """Holes of a terabyte: they take no space, and no memory could hold them."""
+    path = folder / "3" / name
+    path.touch()
+    os.truncate(path, 1 << 40)
+    if name.endswith("METADATA"):
+        with pytest.raises(CheckpointError, match=rf"{path} has 1,099,511,627,776 bytes"):
+            Checkpoints(folder)
+    else:
+        with Checkpoints(folder) as checkpoints, pytest.warns(CheckpointWarning, match=rf"{folder / '3'} was damaged"):
+            assert checkpoints.restore(state(0))[1] == "position 2"
 
 
 def test_none_is_whole(folder):
