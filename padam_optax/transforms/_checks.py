@@ -49,7 +49,7 @@ def check_p(p: Any, *, highest: float = 0.5, hint: str = "") -> None:
         raise ValueError(f"p must be in [0, 1], got {p}: 0 is SGD with momentum, 1/2 is AMSGrad, 1 has no root.")
     raise ValueError(
         f"p must be in [0, 1/2], got {p}: 0 is SGD with momentum, 1/2 is AMSGrad, and above 1/2 the convergence"
-        f" theorem (Theorem 4.3 of Chen et al., 2020) does not hold.{hint}"
+        f" theorem (Theorem 4.3 of Chen et al., 2020) is not proven.{hint}"
     )
 
 

@@ -128,7 +128,8 @@ def _inverse_power(base: jax.Array, exponent: jax.Array) -> jax.Array:
     f = power - k
     bits = jax.lax.bitcast_convert_type(1 + f * _polynomial(_EXP2, f), jnp.int32)
     result = jax.lax.bitcast_convert_type(bits + (k.astype(jnp.int32) << _MANTISSA_BITS), jnp.float32)
-    return jnp.where(base < jnp.inf, result, jnp.where(base == jnp.inf, 0, jnp.nan))
+    # NaN is that of `base`: a constant NaN or infinity would end a program under jax_debug_nans or jax_debug_infs.
+    return jnp.where(base <= jnp.finfo(base.dtype).max, result, jnp.where(jnp.isnan(base), base, 0))
 
 
 @_inverse_power.defjvp
