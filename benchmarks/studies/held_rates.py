@@ -11,8 +11,8 @@ coordinates that have moved of the root, corrected for its bias. It is simulated
   p = 0 and r = 1/2, this is Adam (without the correction of its first moment).
 
 Four problems whose L, G_inf and inf f are known: the three of slopes.py (d = 10, b1 = .9, b2 = .99), and "forgetting"
-(d = 1, b1 = .5, b2 = .75): f = sqrt(1 + x^2) - 1, and a gradient f' times 39 with probability 1/20, else times -1. It is
-unbiased, but between two large ones the moment forgets the first, and the steps that follow go uphill.
+(d = 1, b1 = .5, b2 = .75): f = sqrt(1 + x^2) - 1, and a gradient f' times 39 with probability 1/20, else times -1. It
+is unbiased, but between two large ones the moment forgets the first, and the steps that follow go uphill.
 
 For the held rule the guide on the theory has a proposition; `padam_optax.theory.held_bound` is its right side. Given
 the past until tau, the left side is the mean over x_(tau+1), ..., x_(tau+n) of |grad f|^2, over runs that go on from

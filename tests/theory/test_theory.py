@@ -411,13 +411,25 @@ def test_lemma_a1(p, b1, b2, seed):
 
 @each_run
 def test_lemma_a2(p, b1, b2, seed):
+    """Stated for t >= 2, used at t = 1 too, where it holds as x_0 = x_1."""
     x, g, _, v_hat = recorded_run(p, b1, b2, seed=seed)
     beta = b1 / (1 - b1)
     norm = np.linalg.norm
-    for t in range(2, len(g)):
+    for t in range(1, len(g)):
         moved = x[t + 1] - x[t] + beta * (x[t + 1] - 2 * x[t] + x[t - 1])
         bound = norm(ALPHA * v_hat[t] ** -p * g[t]) + beta * norm(x[t - 1] - x[t])
         assert norm(moved) <= bound * (1 + 1e-9)
+
+
+@each_run
+def test_lemma_a3(p, b1, b2, seed):
+    """Stated for t >= 2, used at t = 1 too, where both sides are 0."""
+    x, g, _, _ = recorded_run(p, b1, b2, seed=seed)
+    beta, L = b1 / (1 - b1), OBJECTIVES["cosine"].L
+    for t in range(1, len(g)):
+        z = x[t] + beta * (x[t] - x[t - 1])
+        difference = np.linalg.norm(np.sin(z) - np.sin(x[t]))
+        assert difference <= L * beta * np.linalg.norm(x[t] - x[t - 1]) * (1 + 1e-9)
 
 
 @each_run
