@@ -4,12 +4,13 @@ The rate that Padam applies to a coordinate's momentum is `alpha_t / v_hat_t^p`.
 large, which forces a small `alpha_t`; after a few decays most of them are too small to matter. The functions here
 compute the rates from the state of any optimizer that holds `nu_max`, inside chains, masks, partitions and
 `optax.inject_hyperparams`: `effective_learning_rates` all of them, `summarize` their quantiles and the share below a
-threshold, `measure` the same inside `optax.monitor`; `median_root` is what `padam_optax.convert_learning_rate` needs.
+threshold, `measure` the same inside `optax.monitor`; `median_root`, which reads the states of optax's Adam, AdamW and
+RMSProp too, is what `padam_optax.convert_learning_rate` needs.
 
     from padam_optax import diagnostics
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -23,6 +24,7 @@ from padam_optax.transforms import (
     check_p,
     common_dtype,
     compute_dtype,
+    debias,
     decay_squares,
     divide_by_power,
     elementwise,
@@ -31,6 +33,7 @@ from padam_optax.transforms import (
     value_at,
     widened,
 )
+from padam_optax.transforms.partial_rmsprop import ScaleByPartialRmsState
 
 __all__ = ["QUANTILES", "MeasureState", "Summary", "effective_learning_rates", "measure", "median_root", "summarize"]
 
@@ -69,7 +72,8 @@ def effective_learning_rates(
       learning_rate: :math:`\alpha_t`, a number, an array or a schedule, which is called with the index of the last
         update that the state has seen (0 before the first). By default the `learning_rate` that
         :func:`optax.inject_hyperparams` holds in `state`.
-      p: The partially adaptive parameter: a number, an array or a schedule; by default the injected one.
+      p: The partially adaptive parameter: a number, an array or a schedule; by default the injected one. Only a Python
+        number is checked: rates of an array, a traced value or a schedule of 3 are computed as they are.
       eps: Added to the root of `nu_max`; by default the injected one, or 1e-8, which is Padam's default.
 
     Returns:
@@ -196,22 +200,42 @@ def median_root(
     leaves: Callable[[str], bool] = lambda name: True,
     *,
     eps: jax.typing.ArrayLike | None = None,
+    b2: jax.typing.ArrayLike | None = None,
 ) -> jax.Array:
-    r"""The median of :math:`\sqrt{\hat{v}_t} + \varepsilon` over the coordinates: what an effective rate divides by.
+    r"""The median of the roots over the coordinates: of what an optimizer divides by, taken to the power 1.
+
+    .. math::
+
+      \operatorname{median}_i \left(\sqrt{\hat{v}_{t,i}} + \varepsilon\right)
+
+    It is the root that :func:`padam_optax.convert_learning_rate` takes. Take that function where a state is at hand,
+    your AdamW run's for instance, and the rate is to be a number before the new run begins. The argument
+    `reference_p` of :func:`padam_optax.padam` needs no state: the new run measures a root in its own first steps, the
+    geometric mean over the coordinates that have moved.
 
     Args:
-      state, eps: As for :func:`padam_optax.diagnostics.effective_learning_rates`.
+      state: Any tree that holds states with `nu_max`, as for
+        :func:`padam_optax.diagnostics.effective_learning_rates`, or with the `nu` of :func:`optax.adam`,
+        :func:`optax.adamw` (also of nadam, radam and yogi, which keep the same state; so does adamax, whose `nu` is no
+        square and would be misread), :func:`optax.rmsprop` without `centered`, or
+        :func:`padam_optax.scale_by_partial_rms`.
       leaves: Says by a leaf's name whether its coordinates count: those of one group of a partition, for instance.
+      eps: Added to the root; by default the injected one, or 1e-8, the default of Padam and Adam. RMSProp adds its own
+        under the root: it matters there where roots are below 1e-4.
+      b2: Decay rate of `nu`, whose bias Adam corrects before it divides; by default the injected one, or 0.999, Adam's
+        default. It matters in the first :math:`1/(1-b_2)` updates. `nu_max` is taken as it is, as Algorithm 1 does,
+        and so is the `nu` of an RMSProp that does not correct it.
 
     Returns:
-      A scalar, float32 at least; the root that :func:`padam_optax.convert_learning_rate` takes. The maximum only grows,
-      and little after the first epochs.
+      A scalar, float32 at least. A maximum only grows, and little after the first epochs. The median is 0 where eps is
+      0 and most coordinates have not moved: choose `leaves`, then.
 
     Raises:
-      ValueError: As :func:`padam_optax.diagnostics.effective_learning_rates`, and if no coordinate counts.
+      ValueError: If no state has `nu_max` or `nu`, two have it for one leaf, no coordinate counts, eps or b2 is
+        injected more than once, or a Python number eps is negative or not finite, or b2 outside [0, 1).
 
     Examples:
-      >>> import jax.numpy as jnp, padam_optax
+      >>> import jax.numpy as jnp, optax, padam_optax
       >>> from padam_optax import diagnostics
       >>> optimizer = padam_optax.padam(0.1, b2=0.75)
       >>> params = {'w': jnp.array([2., 8., 32.])}
@@ -219,21 +243,39 @@ def median_root(
       >>> print(f'{diagnostics.median_root(state):.4f}')
       4.0000
 
+      From AdamW at 1e-3 to p = 1/8, with what its state says:
+
+      >>> optimizer = optax.adamw(1e-3)
+      >>> _, state = optimizer.update(params, optimizer.init(params), params)
+      >>> root = diagnostics.median_root(state)
+      >>> print(f'{root:.2f} {padam_optax.convert_learning_rate(1e-3, 1/2, 1/8, root):.6f}')
+      8.00 0.000210
+
     References:
       Chen et al., IJCAI 2020, section 3.
 
     .. seealso:: :func:`padam_optax.convert_learning_rate`
     """
-    # At p = 1/2 and the rate 1, an effective rate is 1 over the root.
-    inverse = [
-        jnp.ravel(rates)
-        for name, rates in effective_learning_rates(state, 1.0, p=0.5, eps=eps).items()
-        if leaves(name) and rates.size
-    ]
-    if not inverse:
-        raise ValueError("state must hold nu_max of at least one coordinate that counts, got none.")
-    dtype = common_dtype(*(leaf.dtype for leaf in inverse))
-    return 1 / jnp.median(jnp.concatenate([leaf.astype(dtype) for leaf in inverse]))
+    root_eps = _given_or_injected("eps", eps, state, default=1e-8)
+    decay = _given_or_injected("b2", b2, state, default=0.999)
+    check_non_negative("eps", root_eps)
+    check_decay("b2", decay)
+    roots: dict[str, jax.Array] = {}
+    for path, square in _squares(state, decay):
+        name = jax.tree_util.keystr(path)
+        if name in roots:
+            raise ValueError(f"state must hold one nu_max or nu for each leaf, got two for {name!r}.")
+        roots[name] = jnp.ravel(root(square, root_eps))
+    if not roots:
+        raise ValueError(
+            "state must hold nu_max, as those of padam and optax.amsgrad do, or nu, as those of optax.adamw and"
+            " optax.rmsprop do, got none."
+        )
+    counted = [leaf for name, leaf in roots.items() if leaves(name) and leaf.size]
+    if not counted:
+        raise ValueError("state must hold nu_max or nu of at least one coordinate that counts, got none.")
+    dtype = common_dtype(*(leaf.dtype for leaf in counted))
+    return jnp.median(jnp.concatenate([leaf.astype(dtype) for leaf in counted]))
 
 
 class MeasureState(NamedTuple):
@@ -318,16 +360,45 @@ def measure(
     return optax.GradientTransformationExtraArgs(moments.init, update_fn)
 
 
+_PLAIN_NU = (optax.ScaleByRmsState, ScaleByPartialRmsState)
+
+
+def _has_debiased_nu(node: Any) -> bool:
+    """Whether it is a state of Adam, or of optax's RMSProp with `bias_correction`, whose type optax does not export."""
+    fields = getattr(node, "_fields", None)
+    return isinstance(node, optax.ScaleByAdamState) or (fields == ("count", "nu") and not isinstance(node, _PLAIN_NU))
+
+
+def _has_nu_max(node: Any) -> bool:
+    return isinstance(node, tuple) and hasattr(node, "nu_max") and hasattr(node, "count")
+
+
 def _states_with_nu_max(state: Any) -> list[Any]:
     """The states, anywhere in `state`, that hold a maximum; a measure's only if it is `state` itself."""
     if isinstance(state, MeasureState):
         return [state]
+    nodes = jax.tree.leaves(state, is_leaf=_has_nu_max)
+    return [node for node in nodes if _has_nu_max(node) and not isinstance(node, MeasureState)]
 
-    def has_nu_max(node: Any) -> bool:
-        return isinstance(node, tuple) and hasattr(node, "nu_max") and hasattr(node, "count")
 
-    nodes = jax.tree.leaves(state, is_leaf=has_nu_max)
-    return [node for node in nodes if has_nu_max(node) and not isinstance(node, MeasureState)]
+def _squares(state: Any, decay: Any) -> Iterator[tuple[Any, jax.Array]]:
+    """The path of each leaf with the second moment whose root its updates are divided by, in float32 at least."""
+
+    def has_square(node: Any) -> bool:
+        return _has_nu_max(node) or isinstance(node, _PLAIN_NU) or _has_debiased_nu(node)
+
+    with_nu = [
+        node for node in jax.tree.leaves(state, is_leaf=has_square) if has_square(node) and not _has_nu_max(node)
+    ]
+    for node in _states_with_nu_max(state):
+        for path, nu_max in jax.tree_util.tree_leaves_with_path(node.nu_max):
+            yield path, nu_max.astype(compute_dtype(nu_max.dtype))
+    for node in with_nu:
+        for path, nu in jax.tree_util.tree_leaves_with_path(node.nu):
+            square = nu.astype(compute_dtype(nu.dtype))
+            if _has_debiased_nu(node):
+                square = debias(square, decay, jnp.maximum(node.count, 1).astype(square.dtype))
+            yield path, square
 
 
 def _given_or_injected(name: str, value: Any, state: Any, default: Any = None) -> Any:

@@ -3,6 +3,7 @@
 import functools
 import math
 import re
+import statistics
 
 import chex
 import jax
@@ -264,3 +265,121 @@ def test_injected_twice():
         diagnostics.effective_learning_rates(state, p=P)
     one = diagnostics.effective_learning_rates(state.inner_states["b"])
     np.testing.assert_allclose(one["['b']"], 2 * expected_rates(1, P)["['b']"], rtol=1e-5)
+
+
+# The median root
+
+
+def state_with_roots(*roots: float):
+    """Padam's, whose nu_max is each root squared."""
+    state = padam(0.1).init(jnp.ones(len(roots)))
+    return optax.tree.set(state, nu_max=jnp.square(jnp.array(roots)))
+
+
+@pytest.mark.parametrize("eps", [0.0, 1e-8])
+@pytest.mark.parametrize(
+    ("roots", "median"),
+    [
+        ((1.0, 3.0), 2.0),
+        ((1.0, 2.0, 8.0, 16.0), 5.0),
+        ((0.0, 1.0, 4.0), 1.0),
+        ((0.0, 0.0, 1.0, 1.0, 3.0), 1.0),
+        ((0.0, 0.0, 3.0), 0.0),
+    ],
+)
+def test_median_of_the_roots(roots, median, eps):
+    """Not 1 over the median of their inverses, which is 1.5 for 1 and 3, and infinite where zeros are most."""
+    assert statistics.median(roots) == median
+    found = diagnostics.median_root(state_with_roots(*roots), eps=eps)
+    np.testing.assert_allclose(found, median, rtol=1e-6, atol=1e-7)
+
+
+MEDIAN_OF = {
+    "adam": (optax.adam(0.1), 0.999),
+    "adamw": (optax.adamw(0.1, b2=0.95), 0.95),
+    "nadam, injected": (optax.inject_hyperparams(optax.nadam)(0.1, b2=0.9), None),
+    "in a chain": (optax.chain(optax.clip(100.0), optax.adamw(0.1), optax.trace(0.9)), 0.999),
+    "masked": (optax.masked(optax.adam(0.1), {"w": True, "b": True}), 0.999),
+    "rmsprop, corrected": (optax.rmsprop(0.1, decay=0.9, bias_correction=True), 0.9),
+}
+
+
+@pytest.mark.parametrize(("optimizer", "b2"), MEDIAN_OF.values(), ids=MEDIAN_OF)
+@pytest.mark.parametrize("updates", [1, 5])
+def test_median_root_of_adam(optimizer, b2, updates):
+    """The root of the corrected moment, which Adam divides by: after one update that of the gradient itself."""
+    decay = b2 or 0.9
+    _, gradients = problem()
+    nu = dict.fromkeys(gradients[0], 0.0)
+    for gradient in gradients[:updates]:
+        nu = {leaf: decay * nu[leaf] + (1 - decay) * np.asarray(gradient[leaf]) ** 2 for leaf in nu}
+    roots = np.sqrt(np.concatenate([leaf.ravel() for leaf in nu.values()]) / (1 - decay**updates))
+    state = state_after(optimizer, updates)
+    np.testing.assert_allclose(diagnostics.median_root(state, b2=b2), np.median(roots), rtol=1e-5)
+    found = jax.jit(functools.partial(diagnostics.median_root, b2=b2))(state)
+    np.testing.assert_allclose(found, np.median(roots), rtol=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", [optax.rmsprop(0.1), padam_optax.scale_by_partial_rms(0.9)])
+def test_median_root_of_rmsprop(optimizer):
+    """Its moment is not corrected."""
+    params, _ = problem()
+    gradient = np.concatenate([np.asarray(leaf).ravel() for leaf in params.values()])
+    expected = np.median(np.sqrt(0.1) * np.abs(gradient))
+    np.testing.assert_allclose(diagnostics.median_root(state_after(optimizer, 1)), expected, rtol=1e-5)
+
+
+def test_median_root_of_a_partition():
+    parts = {"w": optax.adam(0.1), "b": padam(0.1)}
+    state = state_after(optax.partition(parts, {"w": "w", "b": "b"}), 1)
+    params, _ = problem()
+    roots = [np.abs(params["w"]).ravel(), np.sqrt(0.001) * np.abs(params["b"])]
+    np.testing.assert_allclose(diagnostics.median_root(state), np.median(np.concatenate(roots)), rtol=1e-5)
+    alone = diagnostics.median_root(state, lambda name: name == "['b']")
+    np.testing.assert_allclose(alone, np.median(roots[1]), rtol=1e-5)
+
+
+def test_median_root_before_the_first_update():
+    for optimizer in (optax.adam(0.1), optax.rmsprop(0.1), padam(0.1)):
+        assert diagnostics.median_root(state_after(optimizer, 0), eps=1e-4) == np.float32(1e-4)
+
+
+def test_median_root_where_there_is_none():
+    for optimizer in (optax.sgd(0.1), optax.lion(0.1)):
+        with pytest.raises(ValueError, match=r"^state must hold nu_max, .* or nu, .*got none\.$"):
+            diagnostics.median_root(state_after(optimizer, 1))
+    with pytest.raises(ValueError, match=r"got two for \"\['b'\]\"\.$"):
+        diagnostics.median_root(state_after(optax.chain(optax.adam(0.1), padam(0.1)), 1))
+    for name, bad in (("eps", -1.0), ("b2", 1.0)):
+        with pytest.raises(ValueError, match=rf"^{name} must .*got {bad}"):
+            diagnostics.median_root(state_after(optax.adam(0.1), 1), **{name: bad})
+
+
+def test_the_rate_of_adam_is_kept():
+    """From a state of AdamW: a coordinate at the median root goes as far at p = 1/8 as with AdamW's own rate."""
+    params = {"w": jnp.array([2.0, 8.0, 32.0])}
+    _, state = optax.adamw(1e-3).update(params, optax.adamw(1e-3).init(params), params)
+    rate = padam_optax.convert_learning_rate(1e-3, 1 / 2, 1 / 8, diagnostics.median_root(state))
+    padam_at = padam(rate, b1=0.0, p=1 / 8, bias_correction="debiased")
+    adam = optax.adam(1e-3, b1=0.0)
+    found, expected = (tx.update(params, tx.init(params), params)[0]["w"] for tx in (padam_at, adam))
+    np.testing.assert_allclose(found[1], expected[1], rtol=1e-5)
+
+
+# Debugging flags
+
+
+@pytest.mark.parametrize("without_jit", [False, True])
+@pytest.mark.parametrize("p", [1 / 5, jnp.float32(1 / 8), optax.constant_schedule(jnp.float32(2 / 5))])
+def test_no_false_alarm_of_the_debugging_flags(p, without_jit):
+    """On 16,384 coordinates and more the power has a form of its own; those that are 0 stay so with eps = 0."""
+    params = jnp.concatenate([jnp.ones(16_384), jnp.zeros(16)])
+    measure = diagnostics.measure(0.1, eps=0.0, p=p)
+    with jax.debug_nans(True), jax.debug_infs(True), jax.disable_jit(without_jit):
+        _, state = measure.update(params, measure.init(params))
+        diagnostics.effective_learning_rates(state, 0.1, p=p)
+        assert float(diagnostics.median_root(state, eps=0.0)) == pytest.approx(0.001**0.5, rel=1e-5)
+        summary = jax.jit(functools.partial(diagnostics.summarize, learning_rate=0.1, p=p))(measure.init(params))
+    assert np.isfinite(summary.quantiles).all()
+    rates = diagnostics.effective_learning_rates(state._replace(nu_max=state.nu_max * jnp.nan), 0.1, p=p)
+    assert np.isnan(rates[""]).all()

@@ -2,11 +2,14 @@ r"""Theorem 4.3 and Corollary 4.5 of the paper as functions, and what they need 
 
 The names are the paper's. A :class:`padam_optax.theory.Problem` holds the optimizer's settings and what is known of f,
 and checks the theorem's conditions. The functions take it with `T`, the number of iterates, `alpha`, the constant step
-size, and `s`, the growth of the gradients, :math:`\|g_{1:T,i}\|_2 \le G_\infty T^s`. They compute with Python floats;
-`T`, `alpha` and `s` may be arrays, not traced ones. `estimate` reads recorded gradients. The theory has no bias
-correction and no eps: `bias_correction="none"`, `eps=0`.
+size, and `s`, the growth of the gradients, :math:`\|g_{1:T,i}\|_2 \le G_\infty T^s`. They compute with Python floats.
+`T`, `alpha` and `s` may be arrays, not traced ones; the result is then an array of NumPy's in float64. `estimate` reads
+recorded gradients. The theory has no bias correction and no eps: `bias_correction="none"`, `eps=0`.
 
     from padam_optax import theory
+
+The functions whose names begin with `sharper_` give what the paper's argument proves beyond its statement; `held_bound`
+is the theorem for the steps after a factor of the learning rate was measured and held.
 
 The line after (A.13) lacks the factor :math:`(1-\beta_2)^{-p}`, and so does the last term of :math:`M_2`,
 :math:`4 G_\infty^2`; with `corrected=True` the functions put it in. The theorem as printed is nevertheless true: both
@@ -31,7 +34,17 @@ from padam_optax.theory._bounds import (
     smallest_q,
     step_size,
 )
+from padam_optax.theory._held import held_bound
 from padam_optax.theory._problem import Estimate, Problem, estimate
+from padam_optax.theory._sharper import (
+    sharper_bound,
+    sharper_m2,
+    sharper_optimal_constant,
+    sharper_rate,
+    sharper_rate_exponent,
+    sharper_smallest_q,
+    sharper_step_size,
+)
 
 __all__ = [
     "Estimate",
@@ -40,6 +53,7 @@ __all__ = [
     "corollary_bound",
     "estimate",
     "growth_bound",
+    "held_bound",
     "m1",
     "m2",
     "m3",
@@ -47,6 +61,13 @@ __all__ = [
     "optimal_constant",
     "rate",
     "rate_exponent",
+    "sharper_bound",
+    "sharper_m2",
+    "sharper_optimal_constant",
+    "sharper_rate",
+    "sharper_rate_exponent",
+    "sharper_smallest_q",
+    "sharper_step_size",
     "smallest_q",
     "step_size",
 ]

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from padam_optax.theory._conditions import check
+from padam_optax.theory._conditions import checked
 from padam_optax.theory._problem import Problem
 
 # The constants
@@ -86,9 +86,14 @@ def m3(problem: Problem, q: float) -> float:
     References:
       Theorem 4.3.
     """
+    if not smallest_q(problem.p) <= q <= 1:
+        raise ValueError(f"Theorem 4.3 needs q in [max(0, 4p - 1), 1] = [{smallest_q(problem.p)}, 1], got q = {q}.")
+    return m3_formula(problem, q)
+
+
+def m3_formula(problem: Problem, q: float) -> float:
+    """M_3 as the theorem writes it, whatever q is."""
     p, b1, b2 = problem.p, problem.b1, problem.b2
-    if not smallest_q(p) <= q <= 1:
-        raise ValueError(f"Theorem 4.3 needs q in [max(0, 4p - 1), 1] = [{smallest_q(p)}, 1], got q = {q}.")
     common = 4 * problem.L * problem.G_inf ** (1 + q - 2 * p) / (1 - b2) ** (2 * p)
     gamma = b1 / b2 ** (2 * p)
     return common + 2 * common * (1 - b1) / (1 - gamma) * (b1 / (1 - b1)) ** 2
@@ -139,7 +144,7 @@ def smallest_q(p: float) -> float:
     References:
       Theorem 4.3.
     """
-    check(p=p)
+    checked(p=p)
     return max(0.0, 4 * p - 1)
 
 
@@ -157,7 +162,7 @@ def bound(
 
     Args:
       problem: What M_1, M_2 and M_3 are made of.
-      T: Number of iterates, at least 2: x_out is one of x_2, ..., x_T, which T - 1 updates make.
+      T: Number of iterates, a whole number of at least 2: x_out is one of x_2, ..., x_T, which T - 1 updates make.
       alpha: Constant step size, above 0.
       s: Growth of the gradients, in [0, 1/2]; with 1/2 the condition holds for all.
       q: In [max{0, 4p - 1}, 1]; by default the smallest, which has the best rate.
@@ -180,10 +185,10 @@ def bound(
 
     .. seealso:: :func:`padam_optax.theory.corollary_bound`
     """
-    check(T=T, alpha=alpha, s=s)
+    steps, alpha, s = checked(T=T, alpha=alpha, s=s)
     q = smallest_q(problem.p) if q is None else q
-    third = m3(problem, q) * alpha * problem.d * problem.G_inf ** (1 - q) / T ** ((1 - q) * (0.5 - s))
-    return _first_two_terms(problem, T, alpha, corrected) + third
+    third = m3(problem, q) * alpha * problem.d * problem.G_inf ** (1 - q) / steps ** ((1 - q) * (0.5 - s))
+    return first_two_terms(problem, m2(problem, corrected=corrected), steps, alpha) + third
 
 
 def corollary_bound(problem: Problem, *, T: Any, alpha: Any, s: Any = 0.5, corrected: bool = False) -> Any:
@@ -214,13 +219,14 @@ def corollary_bound(problem: Problem, *, T: Any, alpha: Any, s: Any = 0.5, corre
 
     .. seealso:: :func:`padam_optax.theory.bound`, :func:`padam_optax.theory.step_size`
     """
-    check(T=T, alpha=alpha, s=s)
-    third = m3_prime(problem) * alpha * problem.d * problem.G_inf / T ** (0.5 - s)
-    return _first_two_terms(problem, T, alpha, corrected) + third
+    steps, alpha, s = checked(T=T, alpha=alpha, s=s)
+    third = m3_prime(problem) * alpha * problem.d * problem.G_inf / steps ** (0.5 - s)
+    return first_two_terms(problem, m2(problem, corrected=corrected), steps, alpha) + third
 
 
-def _first_two_terms(problem: Problem, T: Any, alpha: Any, corrected: bool) -> Any:
-    return m1(problem) / (T * alpha) + m2(problem, corrected=corrected) * problem.d / T
+def first_two_terms(problem: Problem, of_first_step: float, steps: Any, alpha: Any) -> Any:
+    """M_1 / (T alpha) + M_2 d / T."""
+    return m1(problem) / (steps * alpha) + of_first_step * problem.d / steps
 
 
 def growth_bound(*, T: Any, d: int, G_inf: float, s: Any) -> Any:
@@ -248,8 +254,8 @@ def growth_bound(*, T: Any, d: int, G_inf: float, s: Any) -> Any:
     References:
       Theorem 4.3, its condition on the gradients.
     """
-    check(T=T, s=s, d=d, G_inf=G_inf)
-    return d * G_inf**2 * T ** (2 * s) / (T - 1)
+    steps, s, d, G_inf = checked(T=T, s=s, d=d, G_inf=G_inf)
+    return d * G_inf**2 * steps ** (2 * s) / (steps - 1)
 
 
 # The step size and the rate of Remark 4.6
@@ -259,8 +265,8 @@ def step_size(T: Any, d: int, s: Any = 0.5, *, constant: float = 1.0) -> Any:
     r"""The step size of Remark 4.6, :math:`\alpha = c \, / \, (d^{1/2} T^{1/4+s/2})`.
 
     Args:
-      T: Number of iterates, at least 2.
-      d: Dimension, at least 1.
+      T: Number of iterates, a whole number of at least 2.
+      d: Dimension, a whole number of at least 1.
       s: Growth of the gradients, in [0, 1/2].
       constant: c, above 0: what the remark's Theta leaves open; :func:`padam_optax.theory.optimal_constant`
         minimises (4.2).
@@ -279,21 +285,22 @@ def step_size(T: Any, d: int, s: Any = 0.5, *, constant: float = 1.0) -> Any:
     References:
       Remark 4.6.
     """
-    check(T=T, s=s, d=d, constant=constant)
-    return constant / (d**0.5 * T ** (0.25 + s / 2))
+    steps, s, d, constant = checked(T=T, s=s, d=d, constant=constant)
+    return constant / (d**0.5 * steps ** (0.25 + s / 2))
 
 
 def optimal_constant(problem: Problem) -> float:
     r"""The constant c of :func:`padam_optax.theory.step_size` that minimises (4.2), :math:`\sqrt{M_1/(M_3' G_\infty)}`.
 
     Args:
-      problem: One with p in [0, 1/4]; its d and v1_norm do not count.
+      problem: One with p in [0, 1/4] and delta_f > 0; its d and v1_norm do not count.
 
     Returns:
       A float, the same for all T and s.
 
     Raises:
-      ValueError: If p is above 1/4.
+      ValueError: If p is above 1/4, or delta_f is 0: (4.2) then falls with the step size down to 0, and no step size
+        above 0 is the best.
 
     Examples:
       >>> from padam_optax import theory
@@ -303,7 +310,14 @@ def optimal_constant(problem: Problem) -> float:
     References:
       Corollary 4.5, Remark 4.6.
     """
-    return math.sqrt(m1(problem) / (m3_prime(problem) * problem.G_inf))
+    return balance(problem, m3_prime(problem) * problem.G_inf)
+
+
+def balance(problem: Problem, factor: float) -> float:
+    """The c above 0 at which M_1 / c + factor c is least."""
+    if problem.delta_f == 0:
+        raise ValueError("An optimal constant needs delta_f > 0, got delta_f = 0: no step size above 0 is the best.")
+    return math.sqrt(m1(problem)) / math.sqrt(factor)
 
 
 def rate(T: Any, d: int, s: Any = 0.5) -> Any:
@@ -326,8 +340,8 @@ def rate(T: Any, d: int, s: Any = 0.5) -> Any:
     References:
       Remark 4.6, (4.3).
     """
-    check(T=T, s=s, d=d)
-    return d**0.5 / T ** rate_exponent(s) + d / T
+    steps, s, d = checked(T=T, s=s, d=d)
+    return d**0.5 / steps ** rate_exponent(s) + d / steps
 
 
 def rate_exponent(s: Any) -> Any:
@@ -350,5 +364,5 @@ def rate_exponent(s: Any) -> Any:
     References:
       Remark 4.6.
     """
-    check(s=s)
+    (s,) = checked(s=s)
     return 0.75 - s / 2

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from padam_optax.theory._conditions import check
+from padam_optax.theory._conditions import check_v_norm, checked
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,9 +21,10 @@ class Problem:
       L: Smoothness of f (Assumption 4.2), above 0.
       G_inf: Bound of every stochastic gradient's largest coordinate (Assumption 4.1), above 0.
       delta_f: f(x_1) - inf f, at least 0.
-      d: Dimension, at least 1.
-      v1_norm: :math:`E\|\hat{v}_1^{-p}\|_1`, the expected sum over the coordinates, above 0; infinite where a gradient
-        of the first step can be 0 and p > 0, and then M_2 and the bounds are infinite.
+      d: Dimension, a whole number, at least 1.
+      v1_norm: :math:`E\|\hat{v}_1^{-p}\|_1`, the expected sum over the coordinates, at least
+        :math:`d ((1-\beta_2) G_\infty^2)^{-p}`, which Assumption 4.1 forces. It is infinite where a gradient of the
+        first step can be 0 and p > 0, and then M_2 and the bounds are infinite.
 
     Raises:
       ValueError: If a value is out of its range; the message has the condition.
@@ -51,12 +52,13 @@ class Problem:
 
     def __post_init__(self) -> None:
         p, b1, b2 = self.p, self.b1, self.b2
-        check(p=p)
+        checked(p=p)
         if not (0 <= b1 < 1 and 0 <= b2 < 1):
             raise ValueError(f"Algorithm 1 needs b1 and b2 in [0, 1), got b1 = {b1}, b2 = {b2}.")
         if not b1 < b2 ** (2 * p):
             raise ValueError(f"Theorem 4.3 needs b1 < b2^(2p), got b1 = {b1}, b2 = {b2}, b2^(2p) = {b2 ** (2 * p)}.")
-        check(L=self.L, G_inf=self.G_inf, delta_f=self.delta_f, d=self.d, v1_norm=self.v1_norm)
+        checked(L=self.L, G_inf=self.G_inf, delta_f=self.delta_f, d=self.d, v1_norm=self.v1_norm)
+        check_v_norm("v1_norm", self.v1_norm, p=p, d=self.d, largest=(1 - b2) * self.G_inf**2)
 
 
 class Estimate(NamedTuple):
@@ -68,7 +70,8 @@ class Estimate(NamedTuple):
       G_inf: The largest coordinate seen in size: at most the theorem's G_inf.
       s: The smallest s in [0, 1/2] with which this T and this G_inf fulfil the growth condition.
       v1_norm: The sum over the coordinates of v_hat_1^-p, of this run; infinite where p > 0 and a coordinate of the
-        first gradient is 0. Its expectation is the mean over runs.
+        first gradient is 0. Its expectation, the mean over runs, is infinite at p = 1/2 if a coordinate's first
+        gradient has a positive density at 0.
       p: The partially adaptive parameter for which v1_norm was computed.
       b2: The second moment's decay rate for which v1_norm was computed.
     """
@@ -113,6 +116,10 @@ def estimate(gradients: Any, *, p: float, b2: float) -> Estimate:
       s = \max_i \log(\|g_{1:T,i}\|_2 / G_\infty) / \log T, \qquad
       \|\hat{v}_1^{-p}\|_1 = (1-\beta_2)^{-p} \sum_i |g_{1,i}|^{-2p}
 
+    The theorem has the expectation of the last, which is the mean over runs. But where a coordinate of the first
+    gradient has a positive density at 0, :math:`|g|^{-2p}` has an infinite variance from p = 1/4 on, so that the mean
+    settles slowly, and at p = 1/2 an infinite expectation: any number of runs gives a finite mean, and says nothing.
+
     Args:
       gradients: Tree of arrays whose leading axis is the step, from the first on: shapes (T, ...), any real or complex
         dtype. Computed in float64.
@@ -137,7 +144,7 @@ def estimate(gradients: Any, *, p: float, b2: float) -> Estimate:
     References:
       Theorem 4.3.
     """
-    check(p=p, b2=b2)
+    checked(p=p, b2=b2)
     with jax.enable_x64(True):
         leaves = [jnp.abs(jnp.asarray(leaf)).astype(jnp.float64) for leaf in jax.tree.leaves(gradients)]
         lengths = {leaf.shape[0] if leaf.ndim else 0 for leaf in leaves}

@@ -4,7 +4,7 @@ Users find the transformations in `padam_optax` itself. This file is the door of
 package, and transformations written elsewhere, share with those here is imported from it and from no private module.
 """
 
-from padam_optax.transforms._averages import decay_squares, init_nu
+from padam_optax.transforms._averages import debias, decay_squares, init_nu
 from padam_optax.transforms._checks import check_decay, check_non_negative, check_p
 from padam_optax.transforms._dtypes import common_dtype, compute_dtype, widened
 from padam_optax.transforms._elementwise import Now, elementwise, value_at
@@ -18,6 +18,7 @@ __all__ = [
     "check_p",
     "common_dtype",
     "compute_dtype",
+    "debias",
     "decay_squares",
     "divide_by_power",
     "elementwise",

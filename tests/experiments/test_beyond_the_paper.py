@@ -159,8 +159,8 @@ def test_conversion_of_bad_numbers(settings, message):
 def test_median_root_of_some_leaves():
     params = {"w": jnp.array([2.0, 8.0, 32.0]), "b": jnp.array([128.0]), "none": jnp.ones(0)}
     _, state = updates_of(padam(0.1, b2=0.75, eps=0.0), [params])  # nu_max: 1, 16, 256; 4096
-    # Of 1, 4, 16 and 64; the rates are interpolated, (1/4 + 1/16) / 2, and so 1 over them is 6.4.
-    assert float(diagnostics.median_root(state)) == pytest.approx(6.4, rel=1e-5)
+    # Of 1, 4, 16 and 64.
+    assert float(diagnostics.median_root(state)) == pytest.approx(10.0, rel=1e-5)
     assert float(diagnostics.median_root(state, lambda name: "w" in name)) == pytest.approx(4.0, rel=1e-5)
     assert float(diagnostics.median_root(state, lambda name: "b" in name)) == pytest.approx(64.0, rel=1e-5)
     with pytest.raises(ValueError, match="one coordinate that counts"):

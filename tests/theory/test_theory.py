@@ -117,12 +117,15 @@ BAD = [
     ("s", 0.6, "0 <= s <= 1/2"),
     ("T", 1, "T >= 2"),
     ("T", np.array([10, 1]), "T >= 2"),
+    ("T", 2.5, "T >= 2 and whole"),
+    ("T", 10**400, "T >= 2"),
     ("alpha", 0.0, "alpha > 0"),
     ("L", 0.0, "L > 0"),
     ("G_inf", 0.0, "G_inf > 0"),
     ("G_inf", math.inf, "G_inf > 0"),
     ("delta_f", -1.0, "delta_f >= 0"),
     ("d", 0, "d >= 1"),
+    ("d", 2.5, "d >= 1 and whole"),
     ("v1_norm", 0.0, "v1_norm > 0"),
 ]
 
@@ -241,7 +244,8 @@ def test_the_line_after_a13_lacks_a_factor():
 def test_the_printed_m2_has_room_for_what_a13_needs(b1, p):
     """What the steps of the proof add up to, without the line: 2 G^(2+2p) V (1 + 1/(1 - b1)) / d <= M2."""
     b2, largest, d = 0.999, 3.0, 2
-    for v1_norm in (0.1, 1.0, 100.0):
+    smallest = d * ((1 - b2) * largest**2) ** -p
+    for v1_norm in (smallest, 10 * smallest, 1_000 * smallest):
         needed = 2 * largest ** (2 + 2 * p) * v1_norm * (1 + 1 / (1 - b1)) / d
         assert needed <= theory.m2(problem(p=p, b1=b1, b2=b2, G_inf=largest, d=d, v1_norm=v1_norm))
 
@@ -407,13 +411,25 @@ def test_lemma_a1(p, b1, b2, seed):
 
 @each_run
 def test_lemma_a2(p, b1, b2, seed):
+    """Stated for t >= 2, used at t = 1 too, where it holds as x_0 = x_1."""
     x, g, _, v_hat = recorded_run(p, b1, b2, seed=seed)
     beta = b1 / (1 - b1)
     norm = np.linalg.norm
-    for t in range(2, len(g)):
+    for t in range(1, len(g)):
         moved = x[t + 1] - x[t] + beta * (x[t + 1] - 2 * x[t] + x[t - 1])
         bound = norm(ALPHA * v_hat[t] ** -p * g[t]) + beta * norm(x[t - 1] - x[t])
         assert norm(moved) <= bound * (1 + 1e-9)
+
+
+@each_run
+def test_lemma_a3(p, b1, b2, seed):
+    """Stated for t >= 2, used at t = 1 too, where both sides are 0."""
+    x, g, _, _ = recorded_run(p, b1, b2, seed=seed)
+    beta, L = b1 / (1 - b1), OBJECTIVES["cosine"].L
+    for t in range(1, len(g)):
+        z = x[t] + beta * (x[t] - x[t - 1])
+        difference = np.linalg.norm(np.sin(z) - np.sin(x[t]))
+        assert difference <= L * beta * np.linalg.norm(x[t] - x[t - 1]) * (1 + 1e-9)
 
 
 @each_run
