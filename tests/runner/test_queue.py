@@ -10,7 +10,9 @@ import sys
 
 import jax
 import pytest
+from typer.testing import CliRunner
 
+from padam_optax.cli import app
 from padam_optax.experiments import find
 from padam_optax.records.record import DataSource, Device, Record
 from padam_optax.records.store import RunDirectory
@@ -106,10 +108,15 @@ def test_a_second_interrupt_does_not_wait():
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_a_signal_leaves_a_checkpoint_and_says_what_is_left(tmp_path, number, code):
+    """Until then the same command is refused, and so is one that would replace the run."""
     command = [sys.executable, "-m", "padam_optax", "run", "digits-padam", "--epochs", "100000", "--out", str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         for line in process.stderr:
             if "epoch 2:" in line:
+                for option in ("--resume", "--no-resume"):
+                    second = CliRunner().invoke(app, [*command[3:], option])
+                    assert second.exit_code == 2
+                    assert f"is in use by process {process.pid} on " in second.stderr
                 process.send_signal(number)
                 break
         output, errors = process.communicate()

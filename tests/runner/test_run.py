@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import errno
+import os
 import pathlib
 import random
 import shutil
@@ -19,11 +21,14 @@ from full_disk import largest_file
 import padam_optax
 from padam_optax.data.images import DataError
 from padam_optax.experiments import EXPERIMENTS
+from padam_optax.records.files import StoreError
+from padam_optax.records.lock import locked
 from padam_optax.records.record import Record, RecordError
 from padam_optax.records.store import RunDirectory
 from padam_optax.runner.datasets import load_data
 from padam_optax.runner.programs import trainer_for
 from padam_optax.runner.run import run
+from padam_optax.training import processes
 from padam_optax.training.checkpoint import CheckpointError, Checkpoints, CheckpointWarning
 from padam_optax.training.placement import Placement
 
@@ -227,6 +232,47 @@ def test_the_newest_checkpoint_is_damaged(never_stopped, final_state, data, tmp_
     assert lines[0]["epoch"] == int(before.name) // STEPS + 1
     assert without_times(record) == without_times(never_stopped)
     assert_bit_equal(last_state(tmp_path), final_state)
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_second_run_in_the_same_folder_is_refused(data, tmp_path, monkeypatch, resume):
+    """Before anything is compiled or written; of all processes that train together none goes on."""
+    start_and_stop(2, data, tmp_path)
+    path = RunDirectory(tmp_path, SPEC.name, 0).path
+    left = {file: file.read_bytes() for file in path.glob("*.json*")}
+    monkeypatch.setattr("padam_optax.runner.programs._trainer", None)
+    with locked(path), pytest.raises(StoreError, match=rf"{path} is in use by process {os.getpid()} on "):
+        run(SPEC, 0, data, tmp_path, resume=resume)
+    monkeypatch.setattr(processes, "is_first", lambda: False)
+    monkeypatch.setattr(processes, "anywhere", lambda flag: True)
+    with pytest.raises(StoreError, match=rf"{path} cannot be written, as process 0 says"):
+        run(SPEC, 0, data, tmp_path, resume=resume)
+    assert {file: file.read_bytes() for file in path.glob("*.json*")} == left
+
+
+def test_what_ended_meanwhile_is_not_run_again(data, tmp_path, monkeypatch):
+    """As where another process ends the run between the first look and the lock."""
+    whole = run(SPEC, 0, data, tmp_path)
+    begun = dataclasses.replace(whole, metrics=whole.metrics[:2])
+    looks = iter([begun, whole])
+    monkeypatch.setattr(RunDirectory, "read", lambda self: next(looks))
+    monkeypatch.setattr("padam_optax.runner.programs._trainer", None)
+    assert run(SPEC, 0, data, tmp_path) == whole
+
+
+def test_a_folder_that_cannot_be_written(data, tmp_path, monkeypatch):
+    """As on a read-only disk: a run that ended is read as ever, another ends in one line."""
+    whole = run(SPEC, 0, data, tmp_path)
+
+    def refuse(*_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr(pathlib.Path, "mkdir", lambda *_, **__: refuse())
+    assert run(SPEC, 0, data, tmp_path) == whole
+    for options in ({"resume": False}, {"seed": 1}):
+        with pytest.raises(StoreError, match="could not be written: Read-only file system"):
+            run(SPEC, **{"seed": 0, "data": data, "out": tmp_path, **options})
 
 
 def damage_all_checkpoints(path: pathlib.Path) -> None:
