@@ -1,7 +1,9 @@
 """The command `padam`."""
 
+import functools
 import importlib
 import inspect
+import pathlib
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -16,6 +18,7 @@ from padam_optax.cli.packing import pack, unpack
 from padam_optax.cli.reporting import check, report
 from padam_optax.cli.running import run, run_demo
 from padam_optax.cli.sweeping import sweep
+from padam_optax.paths import expanded
 
 __all__ = ["app"]
 
@@ -69,7 +72,25 @@ def _import(name: str) -> None:
 def _add(to: typer.Typer, function: Callable[..., Any], name: str | None = None) -> None:
     """Adds a command with its docstring as help, a line a paragraph: Typer would keep the source's line breaks."""
     paragraphs = (inspect.getdoc(function) or "").split("\n\n")
-    to.command(name, help="\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs))(function)
+    to.command(name, help="\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs))(_with_home(function))
+
+
+def _with_home(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The command with the home folder in place of `~` in all paths that it is given."""
+
+    @functools.wraps(function)
+    def call(**arguments: Any) -> None:
+        with errors_in_one_line():
+            arguments = {name: _expanded(value) for name, value in arguments.items()}
+        function(**arguments)
+
+    return call
+
+
+def _expanded(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_expanded(each) for each in value]
+    return expanded(value) if isinstance(value, pathlib.Path) else value
 
 
 _add(app, list_experiments, "list")

@@ -17,6 +17,7 @@ from padam_optax.experiments.spec import Experiment
 from padam_optax.records.record import Record
 from padam_optax.report import figures, tables
 from padam_optax.report.results import PAPER, Results
+from padam_optax.runner.search_space import LARGEST_SEED, MOST_SEEDS
 
 if TYPE_CHECKING:  # These import flax and orbax, which --help and reports can do without.
     from padam_optax.runner.datasets import Data
@@ -58,9 +59,9 @@ def run(
         int | None, typer.Option(min=1, help="Train so many epochs; the schedule keeps its shape.")
     ] = None,
     seed: Annotated[
-        list[int] | None, typer.Option(min=0, help="Seed; may be given several times. By default 0.")
+        list[int] | None, typer.Option(min=0, max=LARGEST_SEED, help="Seed; may be given several times. By default 0.")
     ] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="Seeds 0 to N-1, one run each.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, max=MOST_SEEDS, help="Seeds 0 to N-1, one run each.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16: what activations are computed in.")] = None,
     moment_dtype: Annotated[
         str | None,
@@ -175,7 +176,7 @@ def run_demo(
     ] = DemoTask.IMAGES,
     out: Annotated[pathlib.Path, typer.Option(help="Folder for the records and the picture.")] = pathlib.Path("demo"),
     seeds: Annotated[
-        int | None, typer.Option(min=1, help="Runs of each optimizer: by default 5, of language 3.")
+        int | None, typer.Option(min=1, max=MOST_SEEDS, help="Runs of each optimizer: by default 5, of language 3.")
     ] = None,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Train so many epochs instead of 40, of language 8.")

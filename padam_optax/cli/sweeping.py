@@ -10,7 +10,7 @@ from padam_optax.cli.console import STDERR, STDOUT, errors_in_one_line, progress
 from padam_optax.experiments import find
 from padam_optax.experiments.spec import Experiment, ImageClassification
 from padam_optax.report import sweeps
-from padam_optax.runner.search_space import parse_space, parse_values, product
+from padam_optax.runner.search_space import MOST_SEEDS, parse_space, parse_values, product
 
 
 def sweep(
@@ -24,7 +24,7 @@ def sweep(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUES", help="Any other hyper-parameter; may be given several times."),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds 0 to N-1 of each configuration.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, max=MOST_SEEDS, help="Seeds 0 to N-1 of each configuration.")] = 1,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Train so many epochs; the schedule keeps its shape.")
     ] = None,
@@ -130,5 +130,7 @@ def _by_name(others: list[str], **named: str | None) -> dict[str, str]:
         name, separator, text = each.partition("=")
         if not separator:
             raise ValueError(f"--set takes NAME=VALUES, such as weight_decay=0,1e-4; got {each!r}.")
+        if name in texts:
+            raise ValueError(f"{name} is given twice: {texts[name]!r} and {text!r}. Separate several values by commas.")
         texts[name] = text
     return texts

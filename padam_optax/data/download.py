@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from padam_optax.data import cifar, marker
 from padam_optax.data.images import DataError
+from padam_optax.paths import expanded
 
 if TYPE_CHECKING:
     import requests
@@ -126,7 +127,7 @@ def cache_folder(cache_dir: str | pathlib.Path | None = None) -> pathlib.Path:
         import pooch
 
         cache_dir = pooch.os_cache("padam_optax")
-    return pathlib.Path(cache_dir).expanduser().absolute()
+    return expanded(cache_dir).absolute()
 
 
 def fetched(name: str, cache_dir: str | pathlib.Path | None = None) -> pathlib.Path | None:

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
+from padam_optax.paths import expanded
 from padam_optax.records import packed
 from padam_optax.records.files import append, read_run, write_whole, writing
 from padam_optax.records.record import Record, from_json
@@ -15,7 +16,7 @@ class RunDirectory:
     """Writes and reads one run's records: `config.json` and `metrics.jsonl`."""
 
     def __init__(self, out: str | pathlib.Path, experiment: str, seed: int):
-        self.path = pathlib.Path(out) / experiment / f"seed-{seed}"
+        self.path = expanded(out) / experiment / f"seed-{seed}"
         self.checkpoints = self.path / "checkpoints"
         self._config = self.path / "config.json"
         self._metrics = self.path / "metrics.jsonl"
@@ -30,8 +31,11 @@ class RunDirectory:
             return None
         return from_json(*read_run(self.path), where=str(self._config))
 
-    def start(self, record: Record, epochs_done: int) -> None:
+    def start(self, record: Record, epochs_done: int) -> list[dict[str, Any]]:
         """Writes what a record says beside its metrics, and keeps the metrics of the first `epochs_done` epochs.
+
+        Returns:
+          The lines that are kept.
 
         Raises:
           StoreError: If they cannot be written; those before are then intact.
@@ -42,6 +46,7 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
         write_whole(self._metrics, "".join(json.dumps(line) + "\n" for line in kept))
         write_whole(self._config, json.dumps(record.config(), indent=2) + "\n")
+        return kept
 
     def has_checkpoints(self) -> bool:
         """Whether there is a checkpoint, or what is left of one."""
@@ -67,7 +72,7 @@ def read_all(path: str | pathlib.Path) -> list[Record]:
     Raises:
       RecordError: If a file is damaged.
     """
-    path = pathlib.Path(path)
+    path = expanded(path)
     if path.is_file():
         return packed.read(path)
     directories = sorted(found.parent for found in path.rglob("seed-*/config.json"))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
 from padam_optax.experiments.spec import Experiment, Role
+from padam_optax.paths import expanded
 from padam_optax.records.record import Record
 from padam_optax.records.store import RunDirectory, read_all
 from padam_optax.runner.datasets import Data
@@ -147,7 +148,7 @@ def projected_seconds(experiment: Experiment, out: str | pathlib.Path, devices: 
     wanted = experiment.fields(Role.COST)
     times = [
         [line["seconds"] for line in record.metrics if "seconds" in line]
-        for record in (read_all(out) if pathlib.Path(out).is_dir() else [])
+        for record in (read_all(out) if expanded(out).is_dir() else [])
         if (record.device.kind, record.device.count) == (device, devices)
         and record.experiment.fields(Role.COST) == wanted
     ]

@@ -13,6 +13,7 @@ import numpy as np
 
 from padam_optax.data.images import DataError
 from padam_optax.experiments.spec import Experiment
+from padam_optax.paths import expanded
 from padam_optax.records.files import StoreError
 from padam_optax.records.lock import locked
 from padam_optax.records.record import Record, RecordError
@@ -20,7 +21,8 @@ from padam_optax.records.store import RunDirectory
 from padam_optax.runner.datasets import Data, class_count, make_source
 from padam_optax.runner.programs import trainer_for
 from padam_optax.runner.provenance import check_same, new_record
-from padam_optax.runner.tensorboard import event_writer
+from padam_optax.runner.search_space import check_seeds
+from padam_optax.runner.tensorboard import discard_events, event_writer
 from padam_optax.training import processes
 from padam_optax.training.checkpoint import Checkpoints, CheckpointWarning
 from padam_optax.training.epoch import Source
@@ -57,7 +59,7 @@ def run(
 
     Args:
       experiment: What to run.
-      seed: What the initial parameters, the shuffling and the augmentation follow from.
+      seed: What the initial parameters, the shuffling and the augmentation follow from, from 0 to 2^31 - 1.
       data: As `datasets.load_data` returns it.
       out: Folder of all records; the run's is `<out>/<name>/seed-<seed>`.
       resume: Whether to go on from what is there; otherwise it is replaced.
@@ -77,8 +79,8 @@ def run(
       holds `diverged_step`, and the last checkpoint before it stays.
 
     Raises:
-      ValueError: If the folder holds a run of another configuration and `resume` is on, or there are more devices than
-        examples in a batch.
+      ValueError: If the folder holds a run of another configuration and `resume` is on, there are more devices than
+        examples in a batch, or the seed is out of its bounds.
       DataError: If the training images do not fill one batch.
       RecordError: With `resume`, if the record is damaged, or lacks something that the checkpoints or the other lines
         say was there.
@@ -86,6 +88,7 @@ def run(
         same `out`.
       CheckpointError: If a checkpoint cannot be written, or there are some but none can be used.
     """
+    check_seeds([seed])
     if len(data.train) < experiment.batch_size:
         raise DataError(f"{len(data.train)} training examples do not fill one batch of {experiment.batch_size}.")
     if experiment.batch_size < placement.devices:
@@ -93,9 +96,9 @@ def run(
             f"{experiment.name}: a batch of {experiment.batch_size} cannot be divided among {placement.devices}"
             " devices; use fewer with --devices."
         )
-    if not processes.is_shared(pathlib.Path(out)):
+    if not processes.is_shared(expanded(out)):
         raise StoreError(
-            f"{pathlib.Path(out).absolute()} is not one folder for all processes: what process 0 writes there, not all"
+            f"{expanded(out).absolute()} is not one folder for all processes: what process 0 writes there, not all"
             " others see. --out (out=) must name a folder that they share, such as one of a network file system."
         )
     directory = RunDirectory(out, experiment.name, seed)
@@ -126,12 +129,11 @@ def run(
             # This run starts anew: a later one must not go on from another's state.
             if first:
                 directory.discard_checkpoints()
+                discard_events(directory.path)
             processes.wait_for_all("checkpoints discarded")
         with (
             Checkpoints(directory.checkpoints) if checkpoint_every else contextlib.nullcontext() as checkpoints,
-            event_writer(directory.path)
-            if tensorboard and first
-            else contextlib.nullcontext(_write_nothing) as write_events,
+            contextlib.ExitStack() as events,
         ):
             restored = None if record is None or checkpoints is None else checkpoints.restore(state)
             if restored is not None:
@@ -139,8 +141,11 @@ def run(
                 source.go_to(position)
             if record is not None:
                 _check_start(directory.path, record, int(state.epoch), restored is not None, checkpoint_every)
+            write_events = _write_nothing
             if first:
-                directory.start(begun, int(state.epoch))
+                kept = directory.start(begun, int(state.epoch))
+                if tensorboard:
+                    write_events = events.enter_context(event_writer(directory.path, kept))
             for epoch in range(int(state.epoch) + 1, experiment.epochs + 1):
                 began = time.perf_counter()
                 trained = source.train_epoch(

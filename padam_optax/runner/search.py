@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from padam_optax.experiments.spec import Experiment
+from padam_optax.paths import expanded
 from padam_optax.records.record import Record
 from padam_optax.records.store import RunDirectory
 from padam_optax.runner.search_space import Range, check_values, rounded, trial_of
@@ -61,10 +62,11 @@ def search(
     except ImportError:
         raise ValueError('A search needs Optuna: pip install "padam_optax[search]".') from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    pathlib.Path(out).mkdir(parents=True, exist_ok=True)
+    folder = expanded(out)
+    folder.mkdir(parents=True, exist_ok=True)
     with sweeper.alone():
         study = optuna.create_study(
-            storage=_storage(pathlib.Path(out) / f"{experiment.name}.sqlite3"),
+            storage=_storage(folder / f"{experiment.name}.sqlite3"),
             study_name=experiment.name,
             direction="minimize",
             load_if_exists=True,

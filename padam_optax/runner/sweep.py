@@ -18,13 +18,14 @@ import numpy as np
 from padam_optax.data.imagenet import ImageFolder
 from padam_optax.data.images import DataError
 from padam_optax.experiments.spec import Experiment
+from padam_optax.paths import expanded
 from padam_optax.records.lock import locked
 from padam_optax.records.record import Record, SharedProgram
 from padam_optax.records.store import RunDirectory
 from padam_optax.runner.datasets import Data, arrays, class_count
 from padam_optax.runner.programs import trainer_for
 from padam_optax.runner.provenance import check_same, new_record
-from padam_optax.runner.search_space import check_values, trial_of
+from padam_optax.runner.search_space import check_seeds, check_values, trial_of
 from padam_optax.training.lanes import Lanes, LaneStates, Mode, WholeEpochs
 from padam_optax.training.loop import Hyperparameters, Metrics
 
@@ -174,7 +175,7 @@ class Sweeper:
     ):
         self._experiment = experiment
         self._data = data
-        self._out = pathlib.Path(out)
+        self._out = expanded(out)
         self._mode: Mode | None = mode
         self._batch_configs = batch_configs
         self._on_epoch = on_epoch
@@ -228,6 +229,7 @@ class Sweeper:
         """
         if not configurations or not seeds:
             raise ValueError("A sweep needs one configuration and one seed or more.")
+        check_seeds(seeds)
         if halving is not None and halving < 2:
             raise ValueError(f"halving must be 2 or more, got {halving}.")
         for chosen in configurations:

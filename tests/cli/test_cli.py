@@ -14,11 +14,15 @@ from typer.testing import CliRunner
 
 import padam_optax
 from padam_optax import __main__, cli
-from padam_optax.data.cifar import CIFAR10
+from padam_optax.data.cifar import CIFAR10, read_cifar10
+from padam_optax.data.imagenet import scan_image_folder
+from padam_optax.data.images import DataError
+from padam_optax.data.ptb import read_text
 from padam_optax.experiments import EXPERIMENTS, pydoc
 from padam_optax.experiments.paper import PAPER_METHODS
+from padam_optax.records import packed
 from padam_optax.records.record import DataSource, Device, Record
-from padam_optax.records.store import read_all
+from padam_optax.records.store import RunDirectory, read_all
 from padam_optax.training.checkpoint import CheckpointError, CheckpointWarning
 
 MINI = "cifar10-mini-padam"
@@ -133,6 +137,20 @@ def cut_file(folder: pathlib.Path) -> list:
         (cut_file, ["data_batch_1.bin is truncated", "30,726,927 bytes", "expected 30,730,000"]),
         (lambda folder: ["digits-padam", "--epochs", "0"], ["--epochs"]),
         (lambda folder: ["digits-padam", "--seed", "-1"], ["--seed"]),
+        (lambda folder: ["digits-padam", "--seed", 2**31], ["--seed", "2147483647"]),
+        (lambda folder: ["digits-padam", "--seeds", 999_999_999_999_999], ["--seeds", "10000"]),
+        (
+            lambda folder: ["digits-padam", "--data-dir", folder],
+            ["digits comes with scikit-learn: leave out --data-dir"],
+        ),
+        (
+            lambda folder: ["pydoc-padam", "--data-label", "my"],
+            ["pydoc comes with Python: leave out --data-label", "'my'"],
+        ),
+        (
+            lambda folder: ["digits-padam", "--data-dir", "~nobody-at-all/x"],
+            ["'~nobody-at-all/x' begins with a home folder that is not known"],
+        ),
         (lambda folder: ["digits-padam", "--checkpoint-every", "-1"], ["--checkpoint-every"]),
         (lambda folder: [], ["Name an experiment", "--table", "padam list"]),
         (lambda folder: ["--table", 7], ["no experiments for table 7", "1, 2, 3, 4"]),
@@ -151,6 +169,11 @@ def cut_file(folder: pathlib.Path) -> list:
         "truncated file",
         "no epoch",
         "negative seed",
+        "large seed",
+        "many seeds",
+        "a folder for the digits",
+        "a label for the help texts",
+        "no such user",
         "negative checkpoints",
         "no name",
         "no table",
@@ -168,6 +191,29 @@ def test_run_refuses(tmp_path, monkeypatch, arguments, shown):
     assert [text for text in shown if text not in words(errors)] == []
     assert "Traceback" not in errors
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_home_folder(tmp_path, monkeypatch):
+    """A shell leaves `~` in `--out=~/x`: the command expands it wherever a path is given."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "home").mkdir()
+    given = []
+    monkeypatch.setattr("padam_optax.runner.datasets.load_data", lambda spec, folder, *_, **__: given.append(folder))
+    monkeypatch.setattr("padam_optax.runner.queue.run", lambda spec, seed, data, out, **_: given.append(out))
+    with pytest.raises(AttributeError):  # There is no record.
+        padam("run", "digits-padam", "--out=~/runs", "--data-dir=~/data")
+    assert set(given) == {tmp_path / "home" / "data", tmp_path / "home" / "runs"}
+    directory = RunDirectory("~/runs", "digits-padam", 0)
+    directory.start(Record(EXPERIMENTS["digits-padam"], 0, DataSource("digits"), Device("cpu")), 0)
+    assert padam("report", tmp_path / "home" / "runs", "--out=~/tables")[0] == 0
+    assert padam("pack", tmp_path / "home" / "runs", "--out=~/runs.jsonl")[0] == 0
+    assert packed.unpack("~/runs.jsonl", "~/again") == len(read_all("~/again")) == len(packed.read("~/runs.jsonl")) == 1
+    assert {path.name for path in (tmp_path / "home").iterdir()} == {"runs", "tables", "runs.jsonl", "again"}
+    for read in (read_cifar10, scan_image_folder, read_text):
+        with pytest.raises(DataError, match=str(tmp_path / "home" / "cifar")):
+            read("~/cifar", "some")
+    assert {path.name for path in tmp_path.iterdir()} == {"home"}
 
 
 def test_nothing_begins_after_the_deadline(tmp_path):

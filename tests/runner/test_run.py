@@ -8,6 +8,7 @@ import pathlib
 import random
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from full_disk import largest_file
+from tensorboardX.proto.event_pb2 import Event
 
 import padam_optax
 from padam_optax.data.images import DataError
@@ -346,10 +348,37 @@ def test_told_to_stop_without_checkpoints(data, tmp_path):
     assert not RunDirectory(tmp_path, SPEC.name, 0).checkpoints.exists()
 
 
+def events(out: pathlib.Path) -> list[tuple[str, int, float]]:
+    """Name, step and value of each event of a run."""
+    folder = RunDirectory(out, SPEC.name, 0).path / "tensorboard"
+    found = []
+    for path in sorted(folder.glob("events.*")):
+        content = path.read_bytes()
+        while content:
+            # Each is its length, a checksum of that, a message, and a checksum of it.
+            (length,) = struct.unpack("<Q", content[:8])
+            event = Event.FromString(content[12 : 12 + length])
+            content = content[16 + length :]
+            found += [(value.tag, event.step, value.simple_value) for value in event.summary.value]
+    return sorted(found)
+
+
 def test_event_files(data, tmp_path):
-    run(SPEC, 0, data, tmp_path, checkpoint_every=0, tensorboard=True)
-    (path,) = (RunDirectory(tmp_path, SPEC.name, 0).path / "tensorboard").iterdir()
-    assert all(tag in path.read_bytes() for tag in (b"train/loss", b"test/error", b"learning/rate"))
+    """Each step once, resumed from before the last one too; a replaced run leaves none of its own."""
+    start_and_stop(5, data, tmp_path, checkpoint_every=2, tensorboard=True)
+    mine = RunDirectory(tmp_path, SPEC.name, 0).path / "tensorboard" / "notes.txt"
+    mine.touch()
+    record = run(SPEC, 0, data, tmp_path, checkpoint_every=2, tensorboard=True)
+    found = events(tmp_path)
+    assert {name for name, *_ in found} >= {"train/loss", "test/error", "learning/rate"}
+    for name, field in (("train/loss", "train_loss"), ("learning/rate", "learning_rate")):
+        expected = [(line["epoch"], pytest.approx(line[field], rel=1e-6)) for line in record.metrics]
+        assert [(step, value) for each, step, value in found if each == name] == expected
+    run(SPEC.with_epochs(1), 0, data, tmp_path, resume=False, checkpoint_every=0, tensorboard=True)
+    assert {step for _, step, _ in events(tmp_path)} == {1}
+    run(SPEC.with_epochs(1), 0, data, tmp_path, resume=False, checkpoint_every=0)
+    assert events(tmp_path) == []
+    assert mine.exists()
 
 
 def test_killed_and_resumed_equals_never_stopped(never_stopped, final_state, tmp_path):
