@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from padam_optax.cli.console import STDOUT, errors_in_one_line
+from padam_optax.cli.console import STDOUT
 from padam_optax.data import download
 
 
@@ -16,5 +16,4 @@ def fetch(
     ] = None,
 ) -> None:
     """Download a data set, check it, and unpack it where `padam run` finds it."""
-    with errors_in_one_line():
-        STDOUT.print(f"{name}: {download.fetch(name, cache_dir)}", highlight=False, soft_wrap=True)
+    STDOUT.print(f"{name}: {download.fetch(name, cache_dir)}", highlight=False, soft_wrap=True)

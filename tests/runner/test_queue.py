@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 
 import jax
 import pytest
@@ -97,6 +98,40 @@ def test_after_a_signal_the_rest_is_left(tmp_path, begun):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1"])
+def test_signals_that_ask_for_a_stop(name):
+    """Each is told of once, in a thread of its own: the main one may be in a compiled program."""
+    number = getattr(signal, name)
+    before = signal.getsignal(number)
+    heard, budget = [], Budget()
+    with budget.listening(lambda name: heard.append((name, threading.current_thread() is threading.main_thread()))):
+        signal.raise_signal(number)
+        if number != signal.SIGINT:
+            signal.raise_signal(number)
+        assert budget.reason == name
+    assert heard == [(name, False)]
+    assert signal.getsignal(number) is before
+
+
+def test_a_hangup_that_is_ignored_stays_so():
+    """As under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        budget = Budget()
+        with budget.listening():
+            signal.raise_signal(signal.SIGHUP)
+            assert budget.reason is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_asked_to_stop(tmp_path, begun):
+    budget = Budget(1_000)
+    budget.stop("a failure of its output")
+    assert run_queue([(SPEC, 0)], lambda spec: None, tmp_path, budget).left == [(SPEC, 0, 0)]
+    assert budget.reason == "a failure of its output"
+
+
 def test_a_second_interrupt_does_not_wait():
     budget = Budget()
     with budget.listening():
@@ -104,6 +139,18 @@ def test_a_second_interrupt_does_not_wait():
         assert budget.interrupted
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+
+
+def test_a_pipe_that_is_closed_leaves_a_checkpoint(tmp_path):
+    """As `padam run ... 2>&1 | head -1`."""
+    command = [sys.executable, "-m", "padam_optax", "run", "digits-padam", "--epochs", "100000", "--out", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert "epoch 1:" in process.stdout.readline()
+        process.stdout.close()
+    assert process.returncode == 128 + signal.SIGPIPE
+    directory = RunDirectory(tmp_path, "digits-padam", 0)
+    assert directory.read().epochs >= 1
+    assert directory.has_checkpoints()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
