@@ -1,7 +1,9 @@
 """The command `padam`."""
 
+import functools
 import importlib
 import inspect
+import pathlib
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -10,12 +12,14 @@ import typer
 
 import padam_optax
 from padam_optax.cli.console import STDOUT, errors_in_one_line
+from padam_optax.cli.demo import run_demo
 from padam_optax.cli.fetching import fetch
 from padam_optax.cli.listing import list_experiments
 from padam_optax.cli.packing import pack, unpack
 from padam_optax.cli.reporting import check, report
-from padam_optax.cli.running import run, run_demo
+from padam_optax.cli.running import run
 from padam_optax.cli.sweeping import sweep
+from padam_optax.paths import expanded
 
 __all__ = ["app"]
 
@@ -69,7 +73,24 @@ def _import(name: str) -> None:
 def _add(to: typer.Typer, function: Callable[..., Any], name: str | None = None) -> None:
     """Adds a command with its docstring as help, a line a paragraph: Typer would keep the source's line breaks."""
     paragraphs = (inspect.getdoc(function) or "").split("\n\n")
-    to.command(name, help="\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs))(function)
+    to.command(name, help="\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs))(_guarded(function))
+
+
+def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The command with errors in one line, and the home folder in place of `~` in all paths that it is given."""
+
+    @functools.wraps(function)
+    def call(**arguments: Any) -> None:
+        with errors_in_one_line():
+            function(**{name: _expanded(value) for name, value in arguments.items()})
+
+    return call
+
+
+def _expanded(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_expanded(each) for each in value]
+    return expanded(value) if isinstance(value, pathlib.Path) else value
 
 
 _add(app, list_experiments, "list")

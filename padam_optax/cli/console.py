@@ -2,13 +2,15 @@
 
 import codecs
 import contextlib
+import errno
 import functools
 import io
+import os
 import pathlib
 import sys
 import warnings
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -20,8 +22,48 @@ from padam_optax.records.checks import printable
 from padam_optax.records.files import write_whole
 from padam_optax.report.summary import number_text
 
-STDOUT = Console()
-STDERR = Console(stderr=True)
+# As a shell reports a process that ended for want of a reader of its output.
+CLOSED_PIPE = 128 + 13
+
+
+class OutputError(OSError):
+    """Standard output cannot be written, as on a full disk, or where nobody reads it any more."""
+
+
+class Output(Console):
+    """A console that nothing is written to any more once that has failed.
+
+    Attributes:
+      failure: Why it failed, or None.
+    """
+
+    def __init__(self, *, stderr: bool = False):
+        super().__init__(stderr=stderr)
+        self.failure: OSError | None = None
+
+    def __exit__(self, *error: Any) -> None:
+        """Writes what was printed; everything that prints comes by here."""
+        try:
+            super().__exit__(*error)
+        except OSError as caught:
+            self._fail(caught)
+
+    def on_broken_pipe(self) -> None:
+        """Takes it as any other failure, in place of an exit on the spot."""
+        self._fail(BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)))
+
+    def _fail(self, error: OSError) -> None:
+        self.failure, self.quiet = error, True
+        # Else Python writes at its end what is left, and fails again.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+        if not self.stderr:
+            raise OutputError(error.errno, error.strerror)
+
+
+STDOUT = Output()
+# Where it fails, a run goes on until it has a checkpoint.
+STDERR = Output(stderr=True)
 # What is printed where the terminal's encoding lacks a character.
 _INSTEAD = {"±": "+-", "≥": ">=", "…": "..."}
 
@@ -42,18 +84,26 @@ def _replace(error: UnicodeError) -> tuple[str, int]:
 
 @contextlib.contextmanager
 def errors_in_one_line() -> Generator[None]:
-    """Turns errors that a user can mend into one message, and Ctrl-C into a word on how to go on; shows warnings."""
+    """Turns errors that a user can mend, and Ctrl-C, into one message; shows warnings.
+
+    Output that nobody reads ends a command with the code that a shell gives for it, and without a word.
+    """
     try:
         with warnings.catch_warnings():
             warnings.showwarning = functools.partial(_show_warning, warnings.showwarning)
             yield
+        if STDERR.failure is not None:
+            raise OutputError(STDERR.failure.errno, STDERR.failure.strerror)
+    except OutputError as error:
+        if error.errno == errno.EPIPE:
+            raise typer.Exit(CLOSED_PIPE) from None
+        _fail(f"Standard output or error cannot be written: {error.strerror}.")
     except (DataError, OSError, ValueError) as error:
         _fail(str(error))
     except KeyError as error:
         _fail(str(error.args[0]))
     except KeyboardInterrupt:
-        STDERR.print("Stopped at once. The same command goes on from the last checkpoint.")
-        raise typer.Exit(130) from None
+        stop_at_once("")
 
 
 def _shown(message: str) -> str:
@@ -80,6 +130,24 @@ def _fail(message: str) -> None:
         soft_wrap=True,
     )
     raise typer.Exit(2)
+
+
+# Whether Ctrl-C came and was not waited for.
+_at_once = False
+
+
+def stop_at_once(rest: str) -> NoReturn:
+    """Ends a command for an interrupt that does not wait; `rest` says how to go on."""
+    global _at_once
+    _at_once = True
+    STDERR.print(f"Stopped at once. {rest}".strip(), highlight=False, soft_wrap=True)
+    raise typer.Exit(130)
+
+
+def end_at_once() -> None:
+    """Ends the process if `stop_at_once` was called: where JAX still computes, Python's own end may crash."""
+    if _at_once:
+        os._exit(130)
 
 
 def progress_columns() -> tuple[ProgressColumn, ...]:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from padam_optax.cli.console import STDOUT, errors_in_one_line
+from padam_optax.cli.console import STDOUT
 from padam_optax.data import download
 
 
@@ -20,6 +20,5 @@ def fetch(
     ] = None,
 ) -> None:
     """Download a data set, check it, and unpack it where `padam run` finds it."""
-    with errors_in_one_line():
-        folder = download.fetch(name, cache_dir, deadline=deadline)
-        STDOUT.print(f"{name}: {folder}", highlight=False, soft_wrap=True)
+    folder = download.fetch(name, cache_dir, deadline=deadline)
+    STDOUT.print(f"{name}: {folder}", highlight=False, soft_wrap=True)

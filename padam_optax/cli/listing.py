@@ -3,7 +3,7 @@
 from rich import box
 from rich.table import Column, Table
 
-from padam_optax.cli.console import STDOUT, errors_in_one_line
+from padam_optax.cli.console import STDOUT
 from padam_optax.cli.select import FigureOption, TableOption, selected
 from padam_optax.experiments import EXPERIMENTS
 
@@ -13,8 +13,7 @@ def list_experiments(
     figure: FigureOption = None,
 ) -> None:
     """List the experiments, or those of one of the paper's tables or figures."""
-    with errors_in_one_line():
-        specs = selected([], table, figure) or list(EXPERIMENTS.values())
+    specs = selected([], table, figure) or list(EXPERIMENTS.values())
     rows = Table(
         Column("Name", no_wrap=True, min_width=max(len(spec.name) for spec in specs)),
         "Epochs",

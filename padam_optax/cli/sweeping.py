@@ -1,17 +1,19 @@
 """`padam sweep`: many values of hyper-parameters in one compiled program."""
 
+import contextlib
 import pathlib
+from collections.abc import Generator
 from typing import Annotated, Any
 
 import typer
 from rich.progress import Progress
 
-from padam_optax.cli.console import STDERR, STDOUT, errors_in_one_line, progress_columns, to_line, write
+from padam_optax.cli.console import STDERR, STDOUT, progress_columns, stop_at_once, to_line, write
 from padam_optax.experiments import find
 from padam_optax.experiments.spec import Experiment, ImageClassification
 from padam_optax.report import sweeps
 from padam_optax.report.naming import file_name
-from padam_optax.runner.search_space import parse_space, parse_values, product
+from padam_optax.runner.search_space import MOST_SEEDS, parse_space, parse_values, product
 
 
 def sweep(
@@ -25,7 +27,7 @@ def sweep(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUES", help="Any other hyper-parameter; may be given several times."),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds 0 to N-1 of each configuration.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, max=MOST_SEEDS, help="Seeds 0 to N-1 of each configuration.")] = 1,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Train so many epochs; the schedule keeps its shape.")
     ] = None,
@@ -66,64 +68,78 @@ def sweep(
 
     Each configuration is recorded under OUT/NAME@SETTINGS/seed-SEED; those that are recorded whole are not run again.
     """
-    with errors_in_one_line():
-        spec = find(name) if epochs is None else find(name).with_epochs(epochs)
-        texts = _by_name(learning_rate=learning_rate, p=p, b2=b2, others=set_ or [])
-        if (trials is None) != (search_with is None):
-            raise ValueError("--search optuna and --trials N go together.")
-        if search_with not in (None, "optuna"):
-            raise ValueError(f"--search must be optuna, got {search_with!r}.")
-        if search_with is not None and halving is not None:
-            raise ValueError("--halving is for grids; a search gives up by itself.")
-        space = {name: parse_space(text) for name, text in texts.items()} if trials is not None else {}
-        configurations = (
-            product(spec, {name: parse_values(text) for name, text in texts.items()}) if trials is None else []
-        )
-        if mode not in (None, "vectorized", "mapped", "sharded"):
-            raise ValueError(f"--mode must be vectorized, mapped or sharded, got {mode!r}.")
-        if isinstance(spec.task, ImageClassification):
-            spec = spec.with_task(held_out=0.2 if held_out is None else held_out or None)
-        elif held_out is not None:
-            raise ValueError("--held-out is for images: a text has a validation part.")
-        from padam_optax.runner.datasets import load_data
-        from padam_optax.runner.queue import Budget
-        from padam_optax.runner.search import search
-        from padam_optax.runner.sweep import Sweeper
+    spec = find(name) if epochs is None else find(name).with_epochs(epochs)
+    texts = _by_name(learning_rate=learning_rate, p=p, b2=b2, others=set_ or [])
+    if (trials is None) != (search_with is None):
+        raise ValueError("--search optuna and --trials N go together.")
+    if search_with not in (None, "optuna"):
+        raise ValueError(f"--search must be optuna, got {search_with!r}.")
+    if search_with is not None and halving is not None:
+        raise ValueError("--halving is for grids; a search gives up by itself.")
+    space = {name: parse_space(text) for name, text in texts.items()} if trials is not None else {}
+    configurations = product(spec, {name: parse_values(text) for name, text in texts.items()}) if trials is None else []
+    if mode not in (None, "vectorized", "mapped", "sharded"):
+        raise ValueError(f"--mode must be vectorized, mapped or sharded, got {mode!r}.")
+    if isinstance(spec.task, ImageClassification):
+        spec = spec.with_task(held_out=0.2 if held_out is None else held_out or None)
+    elif held_out is not None:
+        raise ValueError("--held-out is for images: a text has a validation part.")
+    from padam_optax.runner.datasets import load_data
+    from padam_optax.runner.queue import Budget
+    from padam_optax.runner.search import search
+    from padam_optax.runner.sweep import Sweeper
 
+    budget = Budget(deadline)
+    count = len(configurations) if trials is None else trials
+    total = count * seeds * spec.epochs
+
+    def on_signal(name: str) -> None:
+        STDERR.print(f"{name}: stopping once the epoch under way is done; what is unfinished then starts anew.")
+
+    with _second_interrupt(), budget.listening(on_signal), Progress(*progress_columns(), console=STDERR) as progress:
+        task = progress.add_task(f"{spec.name}: compiling", total=total)
         data = load_data(spec, data_dir, data_label)
-        budget = Budget(deadline)
-        count = len(configurations) if trials is None else trials
-        total = count * seeds * spec.epochs
-        with budget.listening(), Progress(*progress_columns(), console=STDERR) as progress:
-            task = progress.add_task(f"{spec.name}: compiling", total=total)
 
-            def on_epoch(run: Experiment, seed: int, line: dict[str, Any]) -> None:
-                progress.update(task, advance=1, description=spec.name)
-                if not STDERR.is_terminal and ("train_loss" not in line or line["epoch"] == run.epochs):
-                    STDERR.print(f"{run.name} seed {seed}: {to_line(line)}", highlight=False, soft_wrap=True)
+        def on_epoch(run: Experiment, seed: int, line: dict[str, Any]) -> None:
+            if STDERR.failure is not None:
+                budget.stop("a failure of its output")
+            progress.update(task, advance=1, description=spec.name)
+            if not STDERR.is_terminal and ("train_loss" not in line or line["epoch"] == run.epochs):
+                STDERR.print(f"{run.name} seed {seed}: {to_line(line)}", highlight=False, soft_wrap=True)
 
-            def should_stop() -> bool:
-                return budget.reason is not None
+        def should_stop() -> bool:
+            return budget.reason is not None
 
-            sweeper = Sweeper(
-                spec, data, out, mode=mode, batch_configs=batch_configs, on_epoch=on_epoch, should_stop=should_stop
-            )
-            if trials is None:
-                records = sweeper.train(configurations, range(seeds), halving=halving)
-            else:
-                records = search(spec, space, trials, range(seeds), sweeper, out, should_stop=should_stop)
+        sweeper = Sweeper(
+            spec, data, out, mode=mode, batch_configs=batch_configs, on_epoch=on_epoch, should_stop=should_stop
+        )
+        if trials is None:
+            records = [] if should_stop() else sweeper.train(configurations, range(seeds), halving=halving)
+        else:
+            records = search(spec, space, trials, range(seeds), sweeper, out, should_stop=should_stop)
+        if budget.reason is None:
             progress.update(task, completed=total)
-    found = sweeps.Sweep.of(records, spec.score_metric)
-    STDOUT.print(found.grid(20).rich_table())
-    name = file_name(spec.name)
-    write(out / f"{name}.md", found.grid().markdown())
-    for path in (found.heat_map(out / f"{name}-map.png"), found.curves(out / f"{name}-p.png")):
-        if path is not None:
-            STDOUT.print(f"Written: {path}", highlight=False, markup=False, soft_wrap=True)
+    if records:
+        found = sweeps.Sweep.of(records, spec.score_metric)
+        STDOUT.print(found.grid(20).rich_table())
+        name = file_name(spec.name)
+        write(out / f"{name}.md", found.grid().markdown())
+        for path in (found.heat_map(out / f"{name}-map.png"), found.curves(out / f"{name}-p.png")):
+            if path is not None:
+                STDOUT.print(f"Written: {path}", highlight=False, markup=False, soft_wrap=True)
     if not all(record.finished for record in records) or len(records) < count * seeds:
         STDOUT.print(f"Stopped by {budget.reason or 'the deadline'}. The same command goes on with what is left.")
         if budget.interrupted:
             raise typer.Exit(130)
+
+
+@contextlib.contextmanager
+def _second_interrupt() -> Generator[None]:
+    """Says what a second Ctrl-C leaves."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        stop_at_once("The same command goes on with what is not recorded whole.")
 
 
 def _by_name(others: list[str], **named: str | None) -> dict[str, str]:
@@ -132,5 +148,7 @@ def _by_name(others: list[str], **named: str | None) -> dict[str, str]:
         name, separator, text = each.partition("=")
         if not separator:
             raise ValueError(f"--set takes NAME=VALUES, such as weight_decay=0,1e-4; got {each!r}.")
+        if name in texts:
+            raise ValueError(f"{name} is given twice: {texts[name]!r} and {text!r}. Separate several values by commas.")
         texts[name] = text
     return texts

@@ -10,6 +10,7 @@ import numpy as np
 
 from padam_optax.data.images import DataError, ImageData, ImageSet, checksum
 from padam_optax.data.marker import checked_label
+from padam_optax.paths import expanded
 
 _SHAPE = (3, 32, 32)
 
@@ -112,7 +113,7 @@ def read_cifar100(data_dir: str | pathlib.Path, label: str = "") -> ImageData:
 
 
 def _read(layout: Layout, data_dir: str | pathlib.Path, label: str) -> ImageData:
-    folder = pathlib.Path(data_dir)
+    folder = expanded(data_dir)
     if (folder / layout.folder).is_dir():
         folder = folder / layout.folder
     _refuse_python(layout, folder)

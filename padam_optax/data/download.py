@@ -15,6 +15,7 @@ from padam_optax.data.files import open_own
 from padam_optax.data.images import DataError
 from padam_optax.data.sources import SOURCES, Download, Source
 from padam_optax.data.transfer import DeadlineError, printable, receive
+from padam_optax.paths import expanded
 
 if TYPE_CHECKING:
     import requests
@@ -40,9 +41,9 @@ def cache_folder(cache_dir: str | pathlib.Path | None = None) -> pathlib.Path:
 
         cache_dir = pooch.os_cache("padam_optax")
     try:
-        return pathlib.Path(cache_dir).expanduser().absolute()
-    except RuntimeError:
-        raise DataError(f"{given_as} is {str(cache_dir)!r}: no such user's home folder is known.") from None
+        return expanded(cache_dir).absolute()
+    except ValueError as error:
+        raise DataError(f"{given_as}: {error}") from None
 
 
 def fetched(name: str, cache_dir: str | pathlib.Path | None = None) -> pathlib.Path | None:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from padam_optax.data.images import DataError
-from padam_optax.data.marker import RESERVED_LABELS
+from padam_optax.data.marker import RESERVED_LABELS, reserved_name
 from padam_optax.data.views import eval_view, train_view
+from padam_optax.paths import expanded
 
 if TYPE_CHECKING:
     import grain
@@ -91,12 +92,12 @@ def scan_image_folder(root: str | pathlib.Path, label: str) -> ImageFolder:
       DataError: If the label is missing or reserved, a folder is missing or empty, the splits have different classes,
         or there is anything but folders of JPEG files that are not empty; the message says what was expected.
     """
-    if not label or label in RESERVED_LABELS:
+    if not label or reserved_name(label) is not None:
         raise DataError(
             f"Name the data with --data-label (for example imagenet), given {label!r}: results are reported under it,"
             f" and {', '.join(RESERVED_LABELS)} are kept for checked downloads."
         )
-    root = pathlib.Path(root).absolute()
+    root = expanded(root).absolute()
     classes = {split: _class_names(root / split) for split in ("train", "val")}
     if classes["train"] != classes["val"]:
         only = {

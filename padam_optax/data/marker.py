@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
+import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -81,6 +82,12 @@ def read(folder: pathlib.Path) -> Marker | None:
     return marker
 
 
+def reserved_name(label: str) -> str | None:
+    """The data set whose own name a label is, whatever its case, spaces and hyphens, or None."""
+    letters = "".join(filter(str.isalnum, unicodedata.normalize("NFKC", label).casefold()))
+    return letters if letters in RESERVED_LABELS else None
+
+
 def checked_label(folder: pathlib.Path, name: str, label: str, files: Iterable[str]) -> str:
     """The name under which results on the files of `folder` are reported.
 
@@ -105,10 +112,11 @@ def checked_label(folder: pathlib.Path, name: str, label: str, files: Iterable[s
                 f"{folder} was not unpacked by `padam data fetch` (it has no {FILE}): name the data with --data-label"
                 f" (for example {name}-jpeg); results are reported under it."
             )
-        if label in RESERVED_LABELS:
+        reserved = reserved_name(label)
+        if reserved is not None:
             raise DataError(
-                f"The label {label!r} is kept for files that `padam data fetch {label}` downloaded and checked against"
-                f" the official checksums; {folder} has no {FILE}: name these files otherwise."
+                f"The label {label!r} is kept for files that `padam data fetch {reserved}` downloaded and checked"
+                f" against the official checksums; {folder} has no {FILE}: name these files otherwise."
             )
         return label
     if marker.name != name:

@@ -11,6 +11,7 @@ import numpy as np
 
 from padam_optax.data import marker
 from padam_optax.data.images import DataError
+from padam_optax.paths import expanded
 
 END = "<eos>"
 UNKNOWN = "<unk>"
@@ -61,7 +62,7 @@ def read_text(
       DataError: If a file is missing, empty or altered since it was fetched, a word is unknown, or files without a
         label are not Penn Treebank; the message says what was found and what was expected.
     """
-    folder = pathlib.Path(data_dir)
+    folder = expanded(data_dir)
     found = marker.read(folder)
     if found is not None:
         found.verify(folder)
@@ -76,9 +77,9 @@ def read_text(
     numbers = {split: _number(words, vocabulary, folder, split, unknown) for split, words in texts.items()}
     if not label:
         _check_complete(folder, numbers, vocabulary)
-    elif label == LABEL:
+    elif marker.reserved_name(label) is not None:
         raise DataError(
-            f"The label {LABEL!r} is kept for the complete Penn Treebank; leave it out, or name it otherwise."
+            f"The label {label!r} is kept for the complete data set of that name; leave it out, or name it otherwise."
         )
     return TextData(
         numbers["train"],

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from padam_optax.paths import expanded
 from padam_optax.records.checks import RecordError, RecordWarning
 from padam_optax.records.files import StoreError, folder_in, json_object, read_run, to_json, write_whole, writing
 from padam_optax.records.record import Record, from_json
@@ -35,7 +36,7 @@ def pack(folder: str | pathlib.Path, file: str | pathlib.Path) -> int:
       RecordError: If a run is damaged or not whole JSON; nothing is written then.
       StoreError: If the file cannot be written; the one that was there before is then intact.
     """
-    folder, file = pathlib.Path(folder), pathlib.Path(file)
+    folder, file = expanded(folder), expanded(file)
     lines: list[str] = []
     found, skipped = run_folders(folder)
     for path in found:
@@ -67,7 +68,7 @@ def unpack(file: str | pathlib.Path, folder: str | pathlib.Path) -> int:
       FileExistsError: If a run lies there already; nothing is written then.
       StoreError: If they cannot be written.
     """
-    folder = pathlib.Path(folder)
+    folder = expanded(folder)
     runs: dict[pathlib.Path, dict[str, Any]] = {}
     for where, row in _rows(file):
         from_json(row["config"], row["metrics"], where)
@@ -105,7 +106,7 @@ def read(file: str | pathlib.Path) -> list[Record]:
 def _rows(file: str | pathlib.Path) -> list[tuple[str, dict[str, Any]]]:
     """Each line's place, for messages, and what it holds."""
     found: list[tuple[str, dict[str, Any]]] = []
-    for number, line in enumerate(pathlib.Path(file).read_bytes().splitlines(), 1):
+    for number, line in enumerate(expanded(file).read_bytes().splitlines(), 1):
         where = f"{file}, line {number}"
         row = json_object(line, where, *_MEMBERS)
         if len(row) != 3 or not isinstance(row["run"], str) or not isinstance(row["metrics"], list):

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from padam_optax.paths import expanded
 from padam_optax.records import packed
 from padam_optax.records.checks import RecordWarning
 from padam_optax.records.files import append, folder_in, read_run, to_json, write_whole, writing
@@ -20,7 +21,7 @@ class RunDirectory:
     """
 
     def __init__(self, out: str | pathlib.Path, experiment: str, seed: int):
-        self.path = folder_in(pathlib.Path(out), experiment) / f"seed-{seed}"
+        self.path = folder_in(expanded(out), experiment) / f"seed-{seed}"
         self.checkpoints = self.path / "checkpoints"
         self._config = self.path / "config.json"
         self._metrics = self.path / "metrics.jsonl"
@@ -35,8 +36,11 @@ class RunDirectory:
             return None
         return _read(self.path)
 
-    def start(self, record: Record, epochs_done: int) -> None:
+    def start(self, record: Record, epochs_done: int) -> list[dict[str, Any]]:
         """Writes what a record says beside its metrics, and keeps the metrics of the first `epochs_done` epochs.
+
+        Returns:
+          The lines that are kept.
 
         Raises:
           StoreError: If they cannot be written; those before are then intact.
@@ -48,6 +52,7 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
         write_whole(self._metrics, "".join(map(to_json, kept)))
         write_whole(self._config, to_json(record.config(), indent=2))
+        return kept
 
     def has_checkpoints(self) -> bool:
         """Whether there is a checkpoint, or what is left of one."""
@@ -76,7 +81,7 @@ def read_all(path: str | pathlib.Path) -> list[Record]:
     Raises:
       RecordError: If a file is damaged.
     """
-    path = pathlib.Path(path)
+    path = expanded(path)
     if path.is_file():
         return packed.read(path)
     folders, skipped = packed.run_folders(path)

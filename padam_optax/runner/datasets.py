@@ -19,6 +19,7 @@ from padam_optax.data.images import DataError, ImageData, ImageSet, restrict
 from padam_optax.data.ptb import TextData, columns, read_text, restrict_text
 from padam_optax.data.pydoc import read_pydoc
 from padam_optax.experiments.spec import Experiment, ImageClassification, LanguageModelling
+from padam_optax.paths import expanded
 from padam_optax.training.epoch import ResidentData, Source, StreamedData
 from padam_optax.training.loop import Trainer
 
@@ -28,6 +29,7 @@ Arrays: TypeAlias = dict[str, np.ndarray]
 UnknownWords: TypeAlias = Literal["raise", "replace"]
 
 _EVAL_BATCH = 100
+_Data = TypeVar("_Data", ImageData, TextData)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +83,14 @@ def _scan_imagenet(data_dir: pathlib.Path | None, label: str) -> ImageFolder:
     return scan_image_folder(data_dir, label)
 
 
+def _packaged(name: str, source: str, read: Callable[[], _Data], data_dir: pathlib.Path | None, label: str) -> _Data:
+    """What a package has, which no folder and no label can change."""
+    for option, given in (("--data-dir", data_dir), ("--data-label", label)):
+        if given:
+            raise DataError(f"{name} comes with {source}: leave out {option}, given as {str(given)!r}.")
+    return read()
+
+
 DATASETS: dict[str, ImageDataset | TextDataset] = {
     # The statistics in the authors' scripts.
     "cifar10": ImageDataset(
@@ -100,9 +110,15 @@ DATASETS: dict[str, ImageDataset | TextDataset] = {
     "imagenet": ImageDataset(
         _scan_imagenet, classes=None, scale=255.0, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), top5=True
     ),
-    "digits": ImageDataset(lambda data_dir, label: read_digits(), classes=10, scale=16.0, mean=(0.0,), std=(1.0,)),
+    "digits": ImageDataset(
+        lambda data_dir, label: _packaged("digits", "scikit-learn", read_digits, data_dir, label),
+        classes=10,
+        scale=16.0,
+        mean=(0.0,),
+        std=(1.0,),
+    ),
     "ptb": TextDataset(lambda data_dir, label, unknown: read_text(_files("ptb", data_dir), label, unknown=unknown)),
-    "pydoc": TextDataset(lambda data_dir, label, unknown: read_pydoc()),
+    "pydoc": TextDataset(lambda data_dir, label, unknown: _packaged("pydoc", "Python", read_pydoc, data_dir, label)),
 }
 
 
@@ -125,7 +141,7 @@ def load_data(
       DataError: If the files are missing or damaged, or no folder or label is given for a set that needs one.
       KeyError: If there is no such data set; the message names those that there are.
     """
-    folder = None if data_dir is None else str(data_dir)
+    folder = None if data_dir is None else str(expanded(data_dir))
     task = experiment.task
     if isinstance(task, LanguageModelling):
         text = _read_text(experiment.dataset, folder, data_label, unknown_words)

@@ -4,12 +4,15 @@ import contextlib
 import dataclasses
 import pathlib
 import signal
+import socket
 import statistics
+import threading
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any
 
 from padam_optax.experiments.spec import Experiment, Role
+from padam_optax.paths import expanded
 from padam_optax.records.record import Record
 from padam_optax.records.store import RunDirectory, read_all
 from padam_optax.runner.datasets import Data
@@ -17,9 +20,12 @@ from padam_optax.runner.run import run
 from padam_optax.training import processes
 from padam_optax.training.placement import ONE_DEVICE, Placement
 
+# What asks for a stop: besides Ctrl-C, a terminal or connection that goes away, and what clusters send before the end.
+_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1") if hasattr(signal, name)]
+
 
 class Budget:
-    """When to stop: after a number of seconds, or on SIGTERM or SIGINT.
+    """When to stop: after a number of seconds, on a signal, or when asked to.
 
     Args:
       seconds: Wall-clock time from now, or None for no limit.
@@ -29,6 +35,7 @@ class Budget:
         self.seconds = seconds
         self._began = time.monotonic()
         self._signal: signal.Signals | None = None
+        self._asked: str | None = None
 
     @property
     def left(self) -> float:
@@ -40,7 +47,11 @@ class Budget:
         """Why to stop now, or None."""
         if self._signal is not None:
             return self._signal.name
-        return "the deadline" if self.left <= 0 else None
+        return self._asked or ("the deadline" if self.left <= 0 else None)
+
+    def stop(self, reason: str) -> None:
+        """Asks for a stop."""
+        self._asked = reason
 
     @property
     def interrupted(self) -> bool:
@@ -49,20 +60,59 @@ class Budget:
 
     @contextlib.contextmanager
     def listening(self, on_signal: Callable[[str], None] = lambda name: None) -> Generator[None]:
-        """Takes SIGTERM and the first SIGINT as a wish to stop; a second SIGINT raises KeyboardInterrupt."""
+        """Takes SIGTERM, SIGHUP, SIGUSR1 and SIGINT as a wish to stop; a second SIGINT raises KeyboardInterrupt.
+
+        A SIGHUP that is ignored, as under `nohup`, stays so.
+
+        Args:
+          on_signal: Told the name of each signal when it first comes, at once: in a thread of its own, while the
+            program may be busy for seconds with what cannot be interrupted.
+        """
 
         def handle(number: int, frame: object) -> None:
             if self.interrupted and number == signal.SIGINT:
                 raise KeyboardInterrupt
             self._signal = signal.Signals(number)
-            on_signal(self._signal.name)
 
-        before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        ignored = {getattr(signal, "SIGHUP", None)} if _hangups_are_ignored() else set()
+        numbers = [number for number in _SIGNALS if number not in ignored]
+        with _told_at_once(numbers, on_signal):
+            before = {number: signal.signal(number, handle) for number in numbers}
+            try:
+                yield
+            finally:
+                for number, handler in before.items():
+                    signal.signal(number, handler)
+
+
+def _hangups_are_ignored() -> bool:
+    return hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+@contextlib.contextmanager
+def _told_at_once(numbers: Sequence[int], tell: Callable[[str], None]) -> Generator[None]:
+    """Has a thread tell of signals: Python's handlers wait for the main thread, which may be in a compiled program."""
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+
+    def listen() -> None:
+        told: set[int] = set()
+        while received := reader.recv(64):
+            for number in received:
+                if number in numbers and number not in told:
+                    told.add(number)
+                    tell(signal.Signals(number).name)
+
+    thread = threading.Thread(target=listen, daemon=True)
+    thread.start()
+    before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        writer.close()
+        thread.join()
+        reader.close()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +198,7 @@ def projected_seconds(experiment: Experiment, out: str | pathlib.Path, devices: 
     wanted = experiment.fields(Role.COST)
     times = [
         [line["seconds"] for line in record.metrics if "seconds" in line]
-        for record in (read_all(out) if pathlib.Path(out).is_dir() else [])
+        for record in (read_all(out) if expanded(out).is_dir() else [])
         if (record.device.kind, record.device.count) == (device, devices)
         and record.experiment.fields(Role.COST) == wanted
     ]

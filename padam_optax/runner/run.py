@@ -5,7 +5,7 @@ import functools
 import pathlib
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -13,13 +13,16 @@ import numpy as np
 
 from padam_optax.data.images import DataError
 from padam_optax.experiments.spec import Experiment
+from padam_optax.paths import expanded
 from padam_optax.records.files import StoreError
+from padam_optax.records.lock import locked
 from padam_optax.records.record import Record, RecordError
 from padam_optax.records.store import RunDirectory
 from padam_optax.runner.datasets import Data, class_count, make_source
 from padam_optax.runner.programs import trainer_for
 from padam_optax.runner.provenance import check_same, new_record
-from padam_optax.runner.tensorboard import event_writer
+from padam_optax.runner.search_space import check_seeds
+from padam_optax.runner.tensorboard import discard_events, event_writer
 from padam_optax.training import processes
 from padam_optax.training.checkpoint import Checkpoints, CheckpointWarning
 from padam_optax.training.epoch import Source
@@ -56,7 +59,7 @@ def run(
 
     Args:
       experiment: What to run.
-      seed: What the initial parameters, the shuffling and the augmentation follow from.
+      seed: What the initial parameters, the shuffling and the augmentation follow from, from 0 to 2^31 - 1.
       data: As `datasets.load_data` returns it.
       out: Folder of all records; the run's is `<out>/<name>/seed-<seed>`.
       resume: Whether to go on from what is there; otherwise it is replaced.
@@ -76,14 +79,16 @@ def run(
       holds `diverged_step`, and the last checkpoint before it stays.
 
     Raises:
-      ValueError: If the folder holds a run of another configuration and `resume` is on, or there are more devices than
-        examples in a batch.
+      ValueError: If the folder holds a run of another configuration and `resume` is on, there are more devices than
+        examples in a batch, or the seed is out of its bounds.
       DataError: If the training images do not fill one batch.
       RecordError: With `resume`, if the record is damaged, or lacks something that the checkpoints or the other lines
         say was there.
-      StoreError: If the record cannot be written, or not all processes see the same `out`.
+      StoreError: If the record cannot be written, another process is running the same, or not all processes see the
+        same `out`.
       CheckpointError: If a checkpoint cannot be written, or there are some but none can be used.
     """
+    check_seeds([seed])
     if len(data.train) < experiment.batch_size:
         raise DataError(f"{len(data.train)} training examples do not fill one batch of {experiment.batch_size}.")
     if experiment.batch_size < placement.devices:
@@ -91,93 +96,121 @@ def run(
             f"{experiment.name}: a batch of {experiment.batch_size} cannot be divided among {placement.devices}"
             " devices; use fewer with --devices."
         )
-    if not processes.is_shared(pathlib.Path(out)):
+    if not processes.is_shared(expanded(out)):
         raise StoreError(
-            f"{pathlib.Path(out).absolute()} is not one folder for all processes: what process 0 writes there, not all"
+            f"{expanded(out).absolute()} is not one folder for all processes: what process 0 writes there, not all"
             " others see. --out (out=) must name a folder that they share, such as one of a network file system."
         )
     directory = RunDirectory(out, experiment.name, seed)
     begun = new_record(experiment, seed, data, placement)
-    record = directory.read() if resume else None
-    if resume and record is None and directory.has_checkpoints():
-        raise RecordError(f"{directory.path} holds checkpoints but no config.json. {_ANEW}")
-    if record is not None:
-        check_same(directory.path, record, begun)
-        if record.finished:
+    record = _recorded(directory, begun) if resume else None
+    if record is not None and record.finished:
+        return record
+    with _alone(directory.path):
+        # Again: another process may have gone on with it, or ended it.
+        record = _recorded(directory, begun) if resume else None
+        if record is not None and record.finished:
             return record
-    # None writes before all have read.
-    processes.wait_for_all("record read")
-    first = processes.is_first()
+        # None writes before all have read.
+        processes.wait_for_all("record read")
+        first = processes.is_first()
 
-    def stopping() -> bool:
-        return processes.anywhere(should_stop())
+        def stopping() -> bool:
+            return processes.anywhere(should_stop())
 
-    trainer = trainer_for(experiment, len(data.train), class_count(experiment, data), placement)
-    source = make_source(experiment, data, trainer, seed, workers)
-    hyperparameters = placement.put_whole(
-        {name: jnp.asarray(value, float) for name, value in experiment.hyperparameters.items()}
-    )
-    traced_seed = placement.put_whole(np.int32(seed))
-    state = trainer.init(traced_seed, hyperparameters)
-    if record is None or not checkpoint_every:
-        # This run starts anew: a later one must not go on from another's state.
-        if first:
-            directory.discard_checkpoints()
-        processes.wait_for_all("checkpoints discarded")
-    with (
-        Checkpoints(directory.checkpoints) if checkpoint_every else contextlib.nullcontext() as checkpoints,
-        event_writer(directory.path)
-        if tensorboard and first
-        else contextlib.nullcontext(_write_nothing) as write_events,
-    ):
-        restored = None if record is None or checkpoints is None else checkpoints.restore(state)
-        if restored is not None:
-            state, position = restored
-            source.go_to(position)
-        if record is not None:
-            _check_start(directory.path, record, int(state.epoch), restored is not None, checkpoint_every)
-        if first:
-            directory.start(begun, int(state.epoch))
-        for epoch in range(int(state.epoch) + 1, experiment.epochs + 1):
-            began = time.perf_counter()
-            trained = source.train_epoch(
-                state, traced_seed, hyperparameters, functools.partial(on_steps, epoch), stopping
-            )
-            state = trained.state
-            if trained.nonfinite_step is not None:
-                line = {"epoch": epoch, "diverged_step": source.steps_before(epoch - 1) + trained.nonfinite_step}
+        trainer = trainer_for(experiment, len(data.train), class_count(experiment, data), placement)
+        source = make_source(experiment, data, trainer, seed, workers)
+        hyperparameters = placement.put_whole(
+            {name: jnp.asarray(value, float) for name, value in experiment.hyperparameters.items()}
+        )
+        traced_seed = placement.put_whole(np.int32(seed))
+        state = trainer.init(traced_seed, hyperparameters)
+        if record is None or not checkpoint_every:
+            # This run starts anew: a later one must not go on from another's state.
+            if first:
+                directory.discard_checkpoints()
+                discard_events(directory.path)
+            processes.wait_for_all("checkpoints discarded")
+        with (
+            Checkpoints(directory.checkpoints) if checkpoint_every else contextlib.nullcontext() as checkpoints,
+            contextlib.ExitStack() as events,
+        ):
+            restored = None if record is None or checkpoints is None else checkpoints.restore(state)
+            if restored is not None:
+                state, position = restored
+                source.go_to(position)
+            if record is not None:
+                _check_start(directory.path, record, int(state.epoch), restored is not None, checkpoint_every)
+            write_events = _write_nothing
+            if first:
+                kept = directory.start(begun, int(state.epoch))
+                if tensorboard:
+                    write_events = events.enter_context(event_writer(directory.path, kept))
+            for epoch in range(int(state.epoch) + 1, experiment.epochs + 1):
+                began = time.perf_counter()
+                trained = source.train_epoch(
+                    state, traced_seed, hyperparameters, functools.partial(on_steps, epoch), stopping
+                )
+                state = trained.state
+                if trained.nonfinite_step is not None:
+                    line = {"epoch": epoch, "diverged_step": source.steps_before(epoch - 1) + trained.nonfinite_step}
+                    if first:
+                        directory.append(line)
+                    on_epoch(line)
+                    break
+                if trained.metrics is None:
+                    if checkpoints is not None:
+                        checkpoints.save(_steps_done(state, source), state, source.position)
+                    break
+                tested = source.evaluate(state)
+                line = {
+                    "epoch": epoch,
+                    **{f"train_{name}": value for name, value in trained.metrics.items()},
+                    **tested,
+                    **observe(state),
+                    "learning_rate": experiment.learning_rate(epoch),
+                    "seconds": round(time.perf_counter() - began, 4),
+                    "examples_per_second": round(trained.examples / trained.seconds, 1) if trained.seconds else None,
+                }
+                stop = stopping() and epoch < experiment.epochs
+                # The metrics come first: on resuming, lines beyond the checkpoint are cut, but none could be added.
                 if first:
                     directory.append(line)
-                on_epoch(line)
-                break
-            if trained.metrics is None:
-                if checkpoints is not None:
+                if checkpoints is not None and (stop or epoch % checkpoint_every == 0 or epoch == experiment.epochs):
                     checkpoints.save(_steps_done(state, source), state, source.position)
-                break
-            tested = source.evaluate(state)
-            line = {
-                "epoch": epoch,
-                **{f"train_{name}": value for name, value in trained.metrics.items()},
-                **tested,
-                **observe(state),
-                "learning_rate": experiment.learning_rate(epoch),
-                "seconds": round(time.perf_counter() - began, 4),
-                "examples_per_second": round(trained.examples / trained.seconds, 1) if trained.seconds else None,
-            }
-            stop = stopping() and epoch < experiment.epochs
-            # The metrics come first: on resuming, lines beyond the checkpoint are cut, but none could be added.
-            if first:
-                directory.append(line)
-            if checkpoints is not None and (stop or epoch % checkpoint_every == 0 or epoch == experiment.epochs):
-                checkpoints.save(_steps_done(state, source), state, source.position)
-            write_events(line)
-            on_epoch(line)
-            if stop:
-                break
-    processes.wait_for_all("record written")
+                write_events(line)
+                on_epoch(line)
+                if stop:
+                    break
+        processes.wait_for_all("record written")
+        record = directory.read()
+        assert record is not None
+        return record
+
+
+def _recorded(directory: RunDirectory, begun: Record) -> Record | None:
+    """What there is of the run that begins, if it is the same run."""
     record = directory.read()
-    assert record is not None
+    if record is not None:
+        check_same(directory.path, record, begun)
+    elif directory.has_checkpoints():
+        raise RecordError(f"{directory.path} holds checkpoints but no config.json. {_ANEW}")
     return record
+
+
+@contextlib.contextmanager
+def _alone(path: pathlib.Path) -> Generator[None]:
+    """Has the first process lock the run's folder; if it cannot, no process goes on."""
+    with contextlib.ExitStack() as held:
+        error = None
+        if processes.is_first():
+            try:
+                held.enter_context(locked(path))
+            except StoreError as caught:
+                error = caught
+        if processes.anywhere(error is not None):
+            raise error or StoreError(f"{path} cannot be written, as process 0 says.")
+        yield
 
 
 def _check_start(path: pathlib.Path, record: Record, epoch: int, restored: bool, checkpoint_every: int) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from padam_optax.experiments.spec import Experiment
+from padam_optax.paths import expanded
 from padam_optax.records.record import Record
 from padam_optax.records.store import RunDirectory
 from padam_optax.runner.search_space import Range, check_values, rounded, trial_of
@@ -48,6 +49,7 @@ def search(
     Raises:
       ValueError: If the space is empty or has a value that is out of bounds, `trials` is below 1, or Optuna is not
         installed.
+      StoreError: If another process searches or sweeps the experiment in the same folder.
     """
     if not space:
         raise ValueError("The space is empty: give a range or values for one hyper-parameter or more.")
@@ -60,24 +62,33 @@ def search(
     except ImportError:
         raise ValueError('A search needs Optuna: pip install "padam_optax[search]".') from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    pathlib.Path(out).mkdir(parents=True, exist_ok=True)
-    study = optuna.create_study(
-        storage=f"sqlite:///{pathlib.Path(out).absolute() / experiment.name}.sqlite3",
-        study_name=experiment.name,
-        direction="minimize",
-        load_if_exists=True,
-    )
-    # One that began with the same seed again would choose the same again.
-    study.sampler = optuna.samplers.TPESampler(seed=len(study.trials))
-    ended = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
-    while len(study.get_trials(deepcopy=False, states=ended)) < trials and not should_stop():
-        _try_one(study, space, seeds, sweeper)
+    folder = expanded(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    with sweeper.alone():
+        study = optuna.create_study(
+            storage=_storage(folder / f"{experiment.name}.sqlite3"),
+            study_name=experiment.name,
+            direction="minimize",
+            load_if_exists=True,
+        )
+        # One that began with the same seed again would choose the same again.
+        study.sampler = optuna.samplers.TPESampler(seed=len(study.trials))
+        ended = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+        while len(study.get_trials(deepcopy=False, states=ended)) < trials and not should_stop():
+            _try_one(study, space, seeds, sweeper)
     records: list[Record] = []
     for trial in study.get_trials(deepcopy=False, states=ended):
         name = trial_of(experiment, {name: rounded(trial.params[name]) for name in space}).name
         found = (RunDirectory(out, name, seed).read() for seed in seeds)
         records += [record for record in found if record is not None]
     return records
+
+
+def _storage(path: pathlib.Path) -> str:
+    """The URL of a file of SQLite, whatever characters its path has."""
+    import sqlalchemy
+
+    return sqlalchemy.URL.create("sqlite", database=str(path.absolute())).render_as_string(hide_password=False)
 
 
 def _try_one(study: "optuna.Study", space: Space, seeds: Sequence[int], sweeper: Sweeper) -> None:

@@ -1,4 +1,4 @@
-"""Values of hyper-parameters as one writes them in a shell, and their product."""
+"""Values of hyper-parameters as one writes them in a shell, their product, and the limits of these and of seeds."""
 
 import dataclasses
 import fractions
@@ -9,6 +9,12 @@ from typing import NamedTuple
 
 from padam_optax.experiments.spec import Experiment
 
+# What is beyond these is taken for a slip: such a grid is listed before anything is trained.
+MOST_VALUES = 10_000
+MOST_CONFIGURATIONS = 100_000
+MOST_SEEDS = 10_000
+# The seed is an int32 of the compiled program.
+LARGEST_SEED = 2**31 - 1
 _FORMS = "numbers or fractions, separated by commas (1/16,1/8,0.25), or FROM:TO:log:COUNT or FROM:TO:lin:COUNT"
 
 
@@ -16,9 +22,12 @@ def parse_values(text: str) -> tuple[float, ...]:
     """Reads `1/16,1/8,.25` or `1e-3:1e1:log:5`, ends included.
 
     Raises:
-      ValueError: If it cannot be read, has no value, or has one twice; the message says which forms there are.
+      ValueError: If it cannot be read, has no value, one twice, or more than 10,000; the message says which forms there
+        are.
     """
     values = tuple(itertools.chain(*(_part(part.strip(), text) for part in text.split(","))))
+    if len(values) > MOST_VALUES:
+        raise ValueError(f"{text[:80]!r} has {len(values):,} values; {MOST_VALUES:,} are allowed.")
     if len(set(values)) < len(values):
         raise ValueError(f"{text!r} has a value twice.")
     return values
@@ -28,9 +37,13 @@ def _part(part: str, text: str) -> list[float]:
     pieces = part.split(":")
     if len(pieces) == 1:
         return [_number(part, text)]
-    if len(pieces) != 4 or pieces[2] not in ("log", "lin") or not pieces[3].isdecimal() or int(pieces[3]) < 2:
+    if len(pieces) != 4 or pieces[2] not in ("log", "lin") or not pieces[3].isdecimal():
         raise ValueError(f"{part!r} is no range; expected {_FORMS}, with a COUNT of 2 or more.")
-    first, last, count = _number(pieces[0], text), _number(pieces[1], text), int(pieces[3])
+    # Python refuses to read thousands of digits.
+    count = int(pieces[3][:20])
+    if not 2 <= count <= MOST_VALUES:
+        raise ValueError(f"The COUNT of {part[:80]!r} must be from 2 to {MOST_VALUES:,}.")
+    first, last = _number(pieces[0], text), _number(pieces[1], text)
     shares = [place / (count - 1) for place in range(count)]
     if pieces[2] == "lin":
         return [rounded(first + (last - first) * share) for share in shares]
@@ -42,7 +55,7 @@ def _part(part: str, text: str) -> list[float]:
 def _number(part: str, text: str) -> float:
     try:
         value = float(fractions.Fraction(part)) if "/" in part else float(part)
-    except (ValueError, ZeroDivisionError):
+    except (ValueError, ZeroDivisionError, OverflowError):
         raise ValueError(f"{part!r} in {text!r} is no number; expected {_FORMS}.") from None
     if not math.isfinite(value):
         raise ValueError(f"{part!r} in {text!r} must be finite.")
@@ -81,13 +94,16 @@ def product(experiment: Experiment, values: Mapping[str, Sequence[float]]) -> li
     """Every combination of the values, the last name's changing fastest.
 
     Raises:
-      ValueError: If there is no value, a name is not one of the experiment's hyper-parameters, or a value is out of
-        its bounds; the message says what is allowed.
+      ValueError: If there is no value, a name is not one of the experiment's hyper-parameters, a value is out of its
+        bounds, or there are more than 100,000 combinations; the message says what is allowed.
     """
     if not values or not all(values.values()):
         raise ValueError("The grid is empty: give values for one hyper-parameter or more.")
     for name, given in values.items():
         check_values(experiment, name, given)
+    count = math.prod(map(len, values.values()))
+    if count > MOST_CONFIGURATIONS:
+        raise ValueError(f"The grid has {count:,} configurations; {MOST_CONFIGURATIONS:,} are allowed.")
     return [dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values())]
 
 
@@ -103,6 +119,13 @@ def check_values(experiment: Experiment, name: str, values: Iterable[float]) -> 
         ):
             if (name in names or not names) and not holds:
                 raise ValueError(f"{name} must be {allowed}, got {value:g}.")
+
+
+def check_seeds(seeds: Iterable[int]) -> None:
+    """Raises a ValueError if a seed is out of its bounds."""
+    for seed in seeds:
+        if not 0 <= seed <= LARGEST_SEED:
+            raise ValueError(f"A seed must be from 0 to {LARGEST_SEED}, got {seed}.")
 
 
 def trial_of(experiment: Experiment, chosen: Mapping[str, float]) -> Experiment:

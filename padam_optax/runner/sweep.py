@@ -1,5 +1,6 @@
 """Sweeps: many configurations of an experiment in one compiled program, each with a record as `padam run` writes it."""
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -7,7 +8,7 @@ import os
 import pathlib
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,12 +18,14 @@ import numpy as np
 from padam_optax.data.imagenet import ImageFolder
 from padam_optax.data.images import DataError
 from padam_optax.experiments.spec import Experiment
+from padam_optax.paths import expanded
+from padam_optax.records.lock import locked
 from padam_optax.records.record import Record, SharedProgram
 from padam_optax.records.store import RunDirectory
 from padam_optax.runner.datasets import Data, arrays, class_count
 from padam_optax.runner.programs import trainer_for
 from padam_optax.runner.provenance import check_same, new_record
-from padam_optax.runner.search_space import check_values, trial_of
+from padam_optax.runner.search_space import check_seeds, check_values, trial_of
 from padam_optax.training.lanes import Lanes, LaneStates, Mode, WholeEpochs
 from padam_optax.training.loop import Hyperparameters, Metrics
 
@@ -172,13 +175,31 @@ class Sweeper:
     ):
         self._experiment = experiment
         self._data = data
-        self._out = out
+        self._out = expanded(out)
         self._mode: Mode | None = mode
         self._batch_configs = batch_configs
         self._on_epoch = on_epoch
         self._should_stop = should_stop
         self._engine: Lanes | None = None
+        self._is_alone = False
         self.metric = experiment.score_metric
+
+    @contextlib.contextmanager
+    def alone(self) -> Generator[None]:
+        """Keeps other sweeps and searches of the experiment out of the folder meanwhile; `train` does so by itself.
+
+        Raises:
+          StoreError: If there is one already; the message names its process.
+        """
+        if self._is_alone:
+            yield
+            return
+        with locked(self._out, self._experiment.name):
+            self._is_alone = True
+            try:
+                yield
+            finally:
+                self._is_alone = False
 
     def train(
         self,
@@ -204,14 +225,26 @@ class Sweeper:
         Raises:
           ValueError: If there is no configuration, a value is out of its bounds, `halving` is below 2, a folder holds
             another run, or memory runs out; the message then names `batch_configs`.
+          StoreError: If the records cannot be written, or another process sweeps the experiment in the same folder.
         """
         if not configurations or not seeds:
             raise ValueError("A sweep needs one configuration and one seed or more.")
+        check_seeds(seeds)
         if halving is not None and halving < 2:
             raise ValueError(f"halving must be 2 or more, got {halving}.")
         for chosen in configurations:
             for name, value in chosen.items():
                 check_values(self._experiment, name, [value])
+        with self.alone():
+            return self._train_all(configurations, seeds, halving, give_up)
+
+    def _train_all(
+        self,
+        configurations: Sequence[Settings],
+        seeds: Sequence[int],
+        halving: int | None,
+        give_up: Callable[[int, float], bool],
+    ) -> list[Record]:
         runs = [[self._open(chosen, seed, resume=halving is None) for seed in seeds] for chosen in configurations]
         rungs = _rungs(self._experiment.epochs, len(configurations), halving)
         alive = list(range(len(configurations)))

@@ -1,7 +1,10 @@
 """The command `padam`: what it prints, writes and refuses. Only here do all seven optimizers train."""
 
+import errno
 import importlib.util
+import io
 import itertools
+import os
 import pathlib
 import signal
 import subprocess
@@ -14,11 +17,17 @@ from typer.testing import CliRunner
 
 import padam_optax
 from padam_optax import __main__, cli
-from padam_optax.data.cifar import CIFAR10
+from padam_optax.cli import console
+from padam_optax.data.cifar import CIFAR10, read_cifar10
+from padam_optax.data.imagenet import scan_image_folder
+from padam_optax.data.images import DataError
+from padam_optax.data.ptb import read_text
 from padam_optax.experiments import EXPERIMENTS, pydoc
 from padam_optax.experiments.paper import PAPER_METHODS
+from padam_optax.records import packed
 from padam_optax.records.record import DataSource, Device, Record
-from padam_optax.records.store import read_all
+from padam_optax.records.store import RunDirectory, read_all
+from padam_optax.runner import queue
 from padam_optax.training.checkpoint import CheckpointError, CheckpointWarning
 
 MINI = "cifar10-mini-padam"
@@ -133,6 +142,20 @@ def cut_file(folder: pathlib.Path) -> list:
         (cut_file, ["data_batch_1.bin is truncated", "30,726,927 bytes", "expected 30,730,000"]),
         (lambda folder: ["digits-padam", "--epochs", "0"], ["--epochs"]),
         (lambda folder: ["digits-padam", "--seed", "-1"], ["--seed"]),
+        (lambda folder: ["digits-padam", "--seed", 2**31], ["--seed", "2147483647"]),
+        (lambda folder: ["digits-padam", "--seeds", 999_999_999_999_999], ["--seeds", "10000"]),
+        (
+            lambda folder: ["digits-padam", "--data-dir", folder],
+            ["digits comes with scikit-learn: leave out --data-dir"],
+        ),
+        (
+            lambda folder: ["pydoc-padam", "--data-label", "my"],
+            ["pydoc comes with Python: leave out --data-label", "'my'"],
+        ),
+        (
+            lambda folder: ["digits-padam", "--data-dir", "~nobody-at-all/x"],
+            ["'~nobody-at-all/x' begins with a home folder that is not known"],
+        ),
         (lambda folder: ["digits-padam", "--checkpoint-every", "-1"], ["--checkpoint-every"]),
         (lambda folder: [], ["Name an experiment", "--table", "padam list"]),
         (lambda folder: ["--table", 7], ["no experiments for table 7", "1, 2, 3, 4"]),
@@ -151,6 +174,11 @@ def cut_file(folder: pathlib.Path) -> list:
         "truncated file",
         "no epoch",
         "negative seed",
+        "large seed",
+        "many seeds",
+        "a folder for the digits",
+        "a label for the help texts",
+        "no such user",
         "negative checkpoints",
         "no name",
         "no table",
@@ -168,6 +196,29 @@ def test_run_refuses(tmp_path, monkeypatch, arguments, shown):
     assert [text for text in shown if text not in words(errors)] == []
     assert "Traceback" not in errors
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_home_folder(tmp_path, monkeypatch):
+    """A shell leaves `~` in `--out=~/x`: the command expands it wherever a path is given."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "home").mkdir()
+    given = []
+    monkeypatch.setattr("padam_optax.runner.datasets.load_data", lambda spec, folder, *_, **__: given.append(folder))
+    monkeypatch.setattr("padam_optax.runner.queue.run", lambda spec, seed, data, out, **_: given.append(out))
+    with pytest.raises(AttributeError):  # There is no record.
+        padam("run", "digits-padam", "--out=~/runs", "--data-dir=~/data")
+    assert set(given) == {tmp_path / "home" / "data", tmp_path / "home" / "runs"}
+    directory = RunDirectory("~/runs", "digits-padam", 0)
+    directory.start(Record(EXPERIMENTS["digits-padam"], 0, DataSource("digits"), Device("cpu")), 0)
+    assert padam("report", tmp_path / "home" / "runs", "--out=~/tables")[0] == 0
+    assert padam("pack", tmp_path / "home" / "runs", "--out=~/runs.jsonl")[0] == 0
+    assert packed.unpack("~/runs.jsonl", "~/again") == len(read_all("~/again")) == len(packed.read("~/runs.jsonl")) == 1
+    assert {path.name for path in (tmp_path / "home").iterdir()} == {"runs", "tables", "runs.jsonl", "again"}
+    for read in (read_cifar10, scan_image_folder, read_text):
+        with pytest.raises(DataError, match=str(tmp_path / "home" / "cifar")):
+            read("~/cifar", "some")
+    assert {path.name for path in tmp_path.iterdir()} == {"home"}
 
 
 def test_nothing_begins_after_the_deadline(tmp_path):
@@ -197,16 +248,108 @@ def test_fetch_refuses(tmp_path):
     assert "cifar10, cifar100" in errors
 
 
-def test_interrupted(tmp_path, monkeypatch):
-    """Ctrl-C ends with 130 and says how to go on."""
+@pytest.fixture
+def interrupted(monkeypatch):
+    """As if Ctrl-C came twice; the process does not end."""
 
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("padam_optax.runner.queue.run", interrupt)
+    for name in ("queue.run", "sweep.Sweeper.train"):
+        monkeypatch.setattr(f"padam_optax.runner.{name}", interrupt)
+    monkeypatch.setattr(console, "_at_once", False)
+
+
+@pytest.mark.usefixtures("interrupted")
+@pytest.mark.parametrize("checkpoint", [True, False])
+def test_interrupted(tmp_path, checkpoint):
+    """Ctrl-C ends with 130, speaks of a checkpoint where there is one, and leaves without Python's own end."""
+    if checkpoint:
+        (RunDirectory(tmp_path, "digits-padam", 0).checkpoints / "7").mkdir(parents=True)
     code, _, errors = padam("run", "digits-padam", "--out", tmp_path)
     assert code == 130
-    assert "The same command goes on from the last checkpoint" in errors
+    way = (
+        "goes on from the last checkpoint of digits-padam seed 0" if checkpoint else "starts anew, without a checkpoint"
+    )
+    assert f"Stopped at once. The same command {way}." in errors
+    assert console._at_once
+
+
+@pytest.mark.usefixtures("interrupted")
+def test_other_commands_interrupted(tmp_path, monkeypatch):
+    code, _, errors = padam("demo", "--out", tmp_path)
+    assert (code, "anew, without a checkpoint" in errors) == (130, True)
+    code, _, errors = padam("sweep", "digits-padam", "--p", "1/4", "--out", tmp_path)
+    assert (code, "goes on with what is not recorded whole" in errors) == (130, True)
+    monkeypatch.setattr("padam_optax.data.download.fetch", queue.run)
+    code, _, errors = padam("data", "fetch", "ptb")
+    assert (code, errors) == (130, "Stopped at once.\n")
+
+
+def test_interrupted_sweep(tmp_path, monkeypatch):
+    """The first Ctrl-C is answered before the epoch ends; nothing begins after it."""
+    monkeypatch.setattr("padam_optax.runner.datasets.load_data", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    code, output, errors = padam("sweep", "digits-padam", "--p", "1/4", "--out", tmp_path / "out")
+    assert code == 130
+    assert "SIGINT: stopping once the epoch under way is done" in words(errors)
+    assert "Stopped by SIGINT" in output
+    assert not (tmp_path / "out").exists()
+
+
+class Lost(io.StringIO):
+    """What cannot be written to."""
+
+    def __init__(self, number: int):
+        super().__init__()
+        self.error = OSError(number, os.strerror(number))
+
+    def write(self, text: str) -> int:
+        raise self.error
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, 2), (errno.EPIPE, 141)])
+def test_output_that_cannot_be_written(monkeypatch, number, code):
+    """A full disk is one line; of a reader that has gone away a command says nothing."""
+    lost = console.Output()
+    lost.file = Lost(number)
+    monkeypatch.setattr("padam_optax.cli.listing.STDOUT", lost)
+    exit_code, _, errors = padam("list")
+    assert exit_code == code
+    expected = "Error: Standard output or error cannot be written: No space left on device.\n"
+    assert errors == (expected if code == 2 else "")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EPIPE, errno.EIO])
+def test_errors_that_cannot_be_written(tmp_path, monkeypatch, number):
+    """A run is asked to stop, and ends as it does then."""
+    lost = console.Output(stderr=True)
+    lost.file = Lost(number)
+    for module in ("console", "training", "running"):
+        monkeypatch.setattr(f"padam_optax.cli.{module}.STDERR", lost)
+    asked = []
+
+    def fake(spec, seed, data, out, **options):
+        line = {"epoch": 1, "train_loss": 0.25, "test_error": 0.125, "examples_per_second": 1000.0}
+        asked.append(options["should_stop"]())
+        options["on_epoch"](line)
+        asked.append(options["should_stop"]())
+        return Record(spec, seed, DataSource("digits"), Device("cpu"), metrics=[line])
+
+    monkeypatch.setattr("padam_optax.runner.queue.run", fake)
+    code, output, _ = padam("run", "digits-padam", "--out", tmp_path)
+    assert asked == [False, True]
+    assert code == (141 if number == errno.EPIPE else 2)
+    assert "Stopped by a failure of its output" in output
+    assert "1 of 40 epochs done" in output
+
+
+def test_help_on_a_full_disk():
+    """It comes from the library of the command line."""
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "padam_optax", "--help"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "Error: Standard output cannot be written: No space left on device.\n"
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), CheckpointError("No checkpoint is whole.")])

@@ -121,7 +121,16 @@ def test_missing_folder(tmp_path):
         read_cifar10(tmp_path / "nowhere", "hand-made")
 
 
-@pytest.mark.parametrize(("label", "words"), [("", "--data-label"), ("cifar10", "checksums")])
+@pytest.mark.parametrize(
+    ("label", "words"),
+    [
+        ("", "--data-label"),
+        *(
+            (label, "checksums")
+            for label in ("cifar10", "CIFAR10", "cifar-10", " cifar10", "CIFAR 100", "\uff23ifar\uff11\uff10")
+        ),
+    ],
+)
 def test_label_must_be_the_users_own(files, label, words):
     with pytest.raises(DataError, match=words):
         read_cifar10(files, label)

@@ -7,10 +7,13 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 
 import jax
 import pytest
+from typer.testing import CliRunner
 
+from padam_optax.cli import app
 from padam_optax.experiments import find
 from padam_optax.records.record import DataSource, Device, Record
 from padam_optax.records.store import RunDirectory
@@ -95,6 +98,40 @@ def test_after_a_signal_the_rest_is_left(tmp_path, begun):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1"])
+def test_signals_that_ask_for_a_stop(name):
+    """Each is told of once, in a thread of its own: the main one may be in a compiled program."""
+    number = getattr(signal, name)
+    before = signal.getsignal(number)
+    heard, budget = [], Budget()
+    with budget.listening(lambda name: heard.append((name, threading.current_thread() is threading.main_thread()))):
+        signal.raise_signal(number)
+        if number != signal.SIGINT:
+            signal.raise_signal(number)
+        assert budget.reason == name
+    assert heard == [(name, False)]
+    assert signal.getsignal(number) is before
+
+
+def test_a_hangup_that_is_ignored_stays_so():
+    """As under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        budget = Budget()
+        with budget.listening():
+            signal.raise_signal(signal.SIGHUP)
+            assert budget.reason is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_asked_to_stop(tmp_path, begun):
+    budget = Budget(1_000)
+    budget.stop("a failure of its output")
+    assert run_queue([(SPEC, 0)], lambda spec: None, tmp_path, budget).left == [(SPEC, 0, 0)]
+    assert budget.reason == "a failure of its output"
+
+
 def test_a_second_interrupt_does_not_wait():
     budget = Budget()
     with budget.listening():
@@ -104,12 +141,29 @@ def test_a_second_interrupt_does_not_wait():
             signal.raise_signal(signal.SIGINT)
 
 
+def test_a_pipe_that_is_closed_leaves_a_checkpoint(tmp_path):
+    """As `padam run ... 2>&1 | head -1`."""
+    command = [sys.executable, "-m", "padam_optax", "run", "digits-padam", "--epochs", "100000", "--out", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert "epoch 1:" in process.stdout.readline()
+        process.stdout.close()
+    assert process.returncode == 128 + signal.SIGPIPE
+    directory = RunDirectory(tmp_path, "digits-padam", 0)
+    assert directory.read().epochs >= 1
+    assert directory.has_checkpoints()
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_a_signal_leaves_a_checkpoint_and_says_what_is_left(tmp_path, number, code):
+    """Until then the same command is refused, and so is one that would replace the run."""
     command = [sys.executable, "-m", "padam_optax", "run", "digits-padam", "--epochs", "100000", "--out", str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         for line in process.stderr:
             if "epoch 2:" in line:
+                for option in ("--resume", "--no-resume"):
+                    second = CliRunner().invoke(app, [*command[3:], option])
+                    assert second.exit_code == 2
+                    assert f"is in use by process {process.pid} on " in second.stderr
                 process.send_signal(number)
                 break
         output, errors = process.communicate()

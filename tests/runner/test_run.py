@@ -2,10 +2,13 @@
 
 import contextlib
 import dataclasses
+import errno
+import os
 import pathlib
 import random
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -15,15 +18,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from full_disk import largest_file
+from tensorboardX.proto.event_pb2 import Event
 
 import padam_optax
 from padam_optax.data.images import DataError
 from padam_optax.experiments import EXPERIMENTS
+from padam_optax.records.files import StoreError
+from padam_optax.records.lock import locked
 from padam_optax.records.record import Record, RecordError
 from padam_optax.records.store import RunDirectory
 from padam_optax.runner.datasets import load_data
 from padam_optax.runner.programs import trainer_for
 from padam_optax.runner.run import run
+from padam_optax.training import processes
 from padam_optax.training.checkpoint import CheckpointError, Checkpoints, CheckpointWarning
 from padam_optax.training.placement import Placement
 
@@ -229,6 +236,47 @@ def test_the_newest_checkpoint_is_damaged(never_stopped, final_state, data, tmp_
     assert_bit_equal(last_state(tmp_path), final_state)
 
 
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_second_run_in_the_same_folder_is_refused(data, tmp_path, monkeypatch, resume):
+    """Before anything is compiled or written; of all processes that train together none goes on."""
+    start_and_stop(2, data, tmp_path)
+    path = RunDirectory(tmp_path, SPEC.name, 0).path
+    left = {file: file.read_bytes() for file in path.glob("*.json*")}
+    monkeypatch.setattr("padam_optax.runner.programs._trainer", None)
+    with locked(path), pytest.raises(StoreError, match=rf"{path} is in use by process {os.getpid()} on "):
+        run(SPEC, 0, data, tmp_path, resume=resume)
+    monkeypatch.setattr(processes, "is_first", lambda: False)
+    monkeypatch.setattr(processes, "anywhere", lambda flag: True)
+    with pytest.raises(StoreError, match=rf"{path} cannot be written, as process 0 says"):
+        run(SPEC, 0, data, tmp_path, resume=resume)
+    assert {file: file.read_bytes() for file in path.glob("*.json*")} == left
+
+
+def test_what_ended_meanwhile_is_not_run_again(data, tmp_path, monkeypatch):
+    """As where another process ends the run between the first look and the lock."""
+    whole = run(SPEC, 0, data, tmp_path)
+    begun = dataclasses.replace(whole, metrics=whole.metrics[:2])
+    looks = iter([begun, whole])
+    monkeypatch.setattr(RunDirectory, "read", lambda self: next(looks))
+    monkeypatch.setattr("padam_optax.runner.programs._trainer", None)
+    assert run(SPEC, 0, data, tmp_path) == whole
+
+
+def test_a_folder_that_cannot_be_written(data, tmp_path, monkeypatch):
+    """As on a read-only disk: a run that ended is read as ever, another ends in one line."""
+    whole = run(SPEC, 0, data, tmp_path)
+
+    def refuse(*_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr(pathlib.Path, "mkdir", lambda *_, **__: refuse())
+    assert run(SPEC, 0, data, tmp_path) == whole
+    for options in ({"resume": False}, {"seed": 1}):
+        with pytest.raises(StoreError, match="could not be written: Read-only file system"):
+            run(SPEC, **{"seed": 0, "data": data, "out": tmp_path, **options})
+
+
 def damage_all_checkpoints(path: pathlib.Path) -> None:
     for checkpoint in (path / "checkpoints").iterdir():
         (checkpoint / "state" / "manifest.ocdbt").unlink()
@@ -300,10 +348,37 @@ def test_told_to_stop_without_checkpoints(data, tmp_path):
     assert not RunDirectory(tmp_path, SPEC.name, 0).checkpoints.exists()
 
 
+def events(out: pathlib.Path) -> list[tuple[str, int, float]]:
+    """Name, step and value of each event of a run."""
+    folder = RunDirectory(out, SPEC.name, 0).path / "tensorboard"
+    found = []
+    for path in sorted(folder.glob("events.*")):
+        content = path.read_bytes()
+        while content:
+            # Each is its length, a checksum of that, a message, and a checksum of it.
+            (length,) = struct.unpack("<Q", content[:8])
+            event = Event.FromString(content[12 : 12 + length])
+            content = content[16 + length :]
+            found += [(value.tag, event.step, value.simple_value) for value in event.summary.value]
+    return sorted(found)
+
+
 def test_event_files(data, tmp_path):
-    run(SPEC, 0, data, tmp_path, checkpoint_every=0, tensorboard=True)
-    (path,) = (RunDirectory(tmp_path, SPEC.name, 0).path / "tensorboard").iterdir()
-    assert all(tag in path.read_bytes() for tag in (b"train/loss", b"test/error", b"learning/rate"))
+    """Each step once, resumed from before the last one too; a replaced run leaves none of its own."""
+    start_and_stop(5, data, tmp_path, checkpoint_every=2, tensorboard=True)
+    mine = RunDirectory(tmp_path, SPEC.name, 0).path / "tensorboard" / "notes.txt"
+    mine.touch()
+    record = run(SPEC, 0, data, tmp_path, checkpoint_every=2, tensorboard=True)
+    found = events(tmp_path)
+    assert {name for name, *_ in found} >= {"train/loss", "test/error", "learning/rate"}
+    for name, field in (("train/loss", "train_loss"), ("learning/rate", "learning_rate")):
+        expected = [(line["epoch"], pytest.approx(line[field], rel=1e-6)) for line in record.metrics]
+        assert [(step, value) for each, step, value in found if each == name] == expected
+    run(SPEC.with_epochs(1), 0, data, tmp_path, resume=False, checkpoint_every=0, tensorboard=True)
+    assert {step for _, step, _ in events(tmp_path)} == {1}
+    run(SPEC.with_epochs(1), 0, data, tmp_path, resume=False, checkpoint_every=0)
+    assert events(tmp_path) == []
+    assert mine.exists()
 
 
 def test_killed_and_resumed_equals_never_stopped(never_stopped, final_state, tmp_path):

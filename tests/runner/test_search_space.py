@@ -3,7 +3,7 @@
 import pytest
 
 from padam_optax.experiments import EXPERIMENTS
-from padam_optax.runner.search_space import Range, parse_space, parse_values, product, trial_of
+from padam_optax.runner.search_space import Range, check_seeds, parse_space, parse_values, product, trial_of
 
 PADAM, SGDM = EXPERIMENTS["digits-padam"], EXPERIMENTS["digits-sgdm"]
 
@@ -32,7 +32,12 @@ def test_values(text, values):
         ("nan", "must be finite"),
         ("1:2:3", "'1:2:3' is no range; expected .*FROM:TO:log:COUNT"),
         ("1:2:cubic:3", "is no range"),
-        ("1:2:log:1", "COUNT of 2 or more"),
+        ("1:2:log:1", "COUNT of '1:2:log:1' must be from 2 to 10,000"),
+        ("1:2:log:00", "must be from 2 to 10,000"),
+        ("1e-3:1e1:log:99999999999", "must be from 2 to 10,000"),
+        (f"1:2:lin:{'9' * 5_000}", "must be from 2 to 10,000"),
+        ("0:1:lin:9999,2:3:lin:9999", "has 19,998 values; 10,000 are allowed"),
+        (f"{'9' * 400}/1", "is no number"),
         ("0:1:log:3", "must be above 0"),
         ("0.1,1/10", "a value twice"),
     ],
@@ -40,6 +45,19 @@ def test_values(text, values):
 def test_what_cannot_be_read(text, message):
     with pytest.raises(ValueError, match=message):
         parse_values(text)
+
+
+def test_most_configurations():
+    values = dict.fromkeys(("learning_rate", "p", "b1"), tuple(number / 200 for number in range(100)))
+    with pytest.raises(ValueError, match="grid has 1,000,000 configurations; 100,000 are allowed"):
+        product(PADAM, values)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**31])
+def test_seeds_are_numbers_of_32_bits(seed):
+    check_seeds([0, 2**31 - 1])
+    with pytest.raises(ValueError, match=f"A seed must be from 0 to 2147483647, got {seed}"):
+        check_seeds([0, seed])
 
 
 @pytest.mark.parametrize(

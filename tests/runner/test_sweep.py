@@ -15,6 +15,7 @@ import pytest
 
 import padam_optax
 from padam_optax.experiments import EXPERIMENTS
+from padam_optax.records.files import StoreError
 from padam_optax.records.record import Record, SharedProgram
 from padam_optax.records.store import read_all
 from padam_optax.runner import sweep as module
@@ -200,15 +201,17 @@ def test_as_an_objective(data):
 
 
 def test_optuna_chooses(data, tmp_path):
-    """From a range and from values; a second call goes on from the study, and one for as many trials trains nothing."""
+    """From a range and from values; a second call goes on from the study, and one for as many trials trains nothing.
+
+    Characters of the folder that mean something in an URL are the folder's.
+    """
+    out = tmp_path / "q?x#1 %41"
     space = {"learning_rate": Range(0.01, 1.0, log=True), "p": (0.25, 0.5)}
     calls = []
 
     def found(trials):
-        sweeper = Sweeper(
-            SPEC, data, tmp_path, mode="mapped", batch_configs=2, on_epoch=lambda *line: calls.append(line)
-        )
-        return search(SPEC, space, trials, (0, 1), sweeper, tmp_path)
+        sweeper = Sweeper(SPEC, data, out, mode="mapped", batch_configs=2, on_epoch=lambda *line: calls.append(line))
+        return search(SPEC, space, trials, (0, 1), sweeper, out)
 
     first = found(2)
     assert len(first) == 4
@@ -224,6 +227,21 @@ def test_optuna_chooses(data, tmp_path):
     calls.clear()
     assert by_name(found(3)) == by_name(more)
     assert calls == []
+    assert list(tmp_path.iterdir()) == [out]
+    assert (out / "digits-padam.sqlite3").is_file()
+
+
+def test_a_second_sweep_or_search_in_the_same_folder_is_refused(data, tmp_path):
+    """Before anything is compiled or written, whatever it sweeps over."""
+    with Sweeper(SPEC, data, tmp_path).alone():
+        before = set(tmp_path.iterdir())
+        sweeper = Sweeper(SPEC, data, tmp_path)
+        message = f"{tmp_path} is in use by process {os.getpid()} on .*, which writes digits-padam there"
+        with pytest.raises(StoreError, match=message):
+            sweeper.train([{"p": 0.25}], (0,))
+        with pytest.raises(StoreError, match=message):
+            search(SPEC, {"p": (0.25,)}, 1, (0,), sweeper, tmp_path)
+        assert set(tmp_path.iterdir()) == before
 
 
 def test_what_falls_behind_is_given_up(data, tmp_path):

@@ -1,0 +1,98 @@
+"""Experiments one after another, under a progress bar: what `padam run` and `padam demo` share."""
+
+import pathlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+from rich.progress import Progress
+
+from padam_optax.cli.console import STDERR, progress_columns, stop_at_once, to_line
+from padam_optax.experiments.spec import Experiment
+from padam_optax.records.record import Record
+from padam_optax.records.store import RunDirectory
+
+if TYPE_CHECKING:  # These import flax and orbax, which --help and reports can do without.
+    from padam_optax.runner.datasets import Data
+    from padam_optax.runner.queue import Budget, Outcome
+
+
+def run_all(
+    runs: list[tuple[Experiment, int]],
+    load: "Callable[[Experiment], Data]",
+    out: pathlib.Path,
+    budget: "Budget",
+    *,
+    checkpoint_every: int,
+    **options: Any,
+) -> "Outcome":
+    """Runs one after another under a progress bar that says what runs and how long is left."""
+    from padam_optax.cli.devices import ending_together, is_first
+    from padam_optax.runner.queue import run_queue
+
+    with Progress(*progress_columns(), console=STDERR, disable=not is_first()) as progress:
+        task = progress.add_task("", total=sum(spec.epochs for spec, _ in runs))
+        epochs_before, total = {}, 0
+        for spec, seed in runs:
+            epochs_before[spec.name, seed] = total
+            total += spec.epochs
+        name, before = "", 0
+        directory: RunDirectory | None = None
+
+        def on_start(spec: Experiment, seed: int) -> None:
+            nonlocal name, before, directory
+            directory = RunDirectory(out, spec.name, seed)
+            name = f"{spec.name} seed {seed}"
+            before = epochs_before[spec.name, seed]
+            progress.update(task, description=f"{name}: compiling", completed=before)
+
+        def check_output() -> None:
+            if STDERR.failure is not None:
+                budget.stop("a failure of its output")
+
+        def on_steps(epoch: int, share: float) -> None:
+            progress.update(task, completed=before + epoch - 1 + share, description=name)
+            check_output()
+
+        def on_epoch(line: dict[str, Any]) -> None:
+            progress.update(task, completed=before + line["epoch"], description=name)
+            if not STDERR.is_terminal and is_first():
+                STDERR.print(f"{name}: {to_line(line)}", highlight=False, soft_wrap=True)
+            check_output()
+
+        def on_signal(name: str) -> None:
+            progress.console.print(f"{name}: stopping{' with a checkpoint' if checkpoint_every else ''}.")
+
+        def on_failure(message: str) -> None:
+            STDERR.print(
+                "[bold red]Error:[/bold red] A computation with the other processes failed; one may have ended. The"
+                f" same commands go on from the last checkpoint. JAX said: {escape(message)}",
+                emoji=False,
+                highlight=False,
+                soft_wrap=True,
+            )
+
+        try:
+            with budget.listening(on_signal), ending_together(on_failure):
+                outcome = run_queue(
+                    runs,
+                    load,
+                    out,
+                    budget,
+                    on_start=on_start,
+                    on_steps=on_steps,
+                    on_epoch=on_epoch,
+                    checkpoint_every=checkpoint_every,
+                    **options,
+                )
+        except KeyboardInterrupt:
+            goes_on = directory is not None and directory.has_checkpoints()
+            where = f"goes on from the last checkpoint of {name}" if goes_on else "starts anew, without a checkpoint"
+            stop_at_once(f"The same command {where}.")
+        if not outcome.left:
+            progress.update(task, completed=total)
+    return outcome
+
+
+def summary(record: Record) -> str:
+    return f"{record.experiment.name} seed {record.seed}: {to_line(record.metrics[-1])}"
