@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from padam_optax.data.images import DataError
+from padam_optax.records.files import part_of
 
 STDOUT = Console()
 STDERR = Console(stderr=True)
@@ -78,6 +79,5 @@ def to_line(line: dict[str, Any]) -> str:
 
 def write(path: pathlib.Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(text)
-    part.replace(path)
+    with part_of(path) as part, part.open("x", encoding="utf-8") as file:
+        file.write(text)
