@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import secrets
 from collections.abc import Generator
 from typing import Any
 
@@ -69,10 +70,22 @@ def write_whole(path: pathlib.Path, text: str) -> None:
     Raises:
       StoreError: If it cannot be written; the file that was there before is then intact.
     """
-    part = path.with_name(path.name + ".part")
-    with writing(path):
-        _write_out(part, "w", text)
+    with writing(path), part_of(path) as part:
+        _write_out(part, "x", text)
+
+
+@contextlib.contextmanager
+def part_of(path: pathlib.Path) -> Generator[pathlib.Path]:
+    """Yields the name of a new file beside `path`, which takes its place once it is written; an error leaves none.
+
+    Nobody can foresee the name and put a link there. Open it with "x", which follows none.
+    """
+    part = path.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        yield part
         part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def append(path: pathlib.Path, text: str) -> None:

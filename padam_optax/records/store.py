@@ -1,5 +1,6 @@
 """A run's folder while it runs, `<out>/<experiment>/seed-<seed>/`, and every record below a folder."""
 
+import os
 import pathlib
 import shutil
 import warnings
@@ -9,7 +10,7 @@ from typing import Any
 from padam_optax.paths import expanded
 from padam_optax.records import packed
 from padam_optax.records.checks import RecordWarning
-from padam_optax.records.files import append, folder_in, read_run, to_json, write_whole, writing
+from padam_optax.records.files import StoreError, append, folder_in, read_run, to_json, write_whole, writing
 from padam_optax.records.record import Record, from_json
 
 
@@ -59,9 +60,19 @@ class RunDirectory:
         return self.checkpoints.is_dir() and any(path.name.isdigit() for path in self.checkpoints.iterdir())
 
     def discard_checkpoints(self) -> None:
-        """Removes all checkpoints, if there are any."""
+        """Removes all checkpoints, if there are any.
+
+        Raises:
+          StoreError: If their folder is a link, so that what they lie among is not known, or cannot be removed.
+        """
+        if self.checkpoints.is_symlink():
+            raise StoreError(
+                f"{self.checkpoints} is a link to {os.readlink(self.checkpoints)}: what is in there is not removed."
+                " Remove the link to start anew, or choose another --out."
+            )
         if self.checkpoints.is_dir():
-            shutil.rmtree(self.checkpoints)
+            with writing(self.checkpoints):
+                shutil.rmtree(self.checkpoints)
 
     def append(self, line: Mapping[str, Any]) -> None:
         """Adds one line to the metrics and has it on disk on return.

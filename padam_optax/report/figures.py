@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from padam_optax.experiments.spec import Experiment
+from padam_optax.records.files import part_of
 from padam_optax.records.record import Record
 from padam_optax.report.escaping import plain_label
 from padam_optax.report.metrics import METRICS, diverged, last
@@ -288,12 +289,8 @@ def save(figure: "Figure", path: str | pathlib.Path) -> pathlib.Path:
     """Writes a PNG to `path`, whole or not at all, and makes its folder."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    try:
-        figure.savefig(part, dpi=120, format="png")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with part_of(path) as part, part.open("xb") as file:
+        figure.savefig(file, dpi=120, format="png")
     return path
 
 

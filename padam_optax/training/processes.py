@@ -1,7 +1,9 @@
 """Several processes that run one program, each with devices of its own: how they start and agree with one another."""
 
+import os
 import pathlib
 import secrets
+import socket
 import time
 
 import jax
@@ -10,6 +12,8 @@ from jax.experimental import multihost_utils
 
 # How long a process that gives no sign counts as alive, and how long one that ends waits for the others to end.
 _PATIENCE_SECONDS = 60
+# What JAX reads where process 0 shall listen elsewhere than where the others look for it.
+_BIND_VARIABLE = "JAX_COORDINATOR_BIND_ADDRESS"
 # How long one process may wait to see what another has written: a network file system remembers for a minute that
 # something was not there.
 _SIGHT_SECONDS = 60
@@ -18,13 +22,25 @@ _SIGHT_SECONDS = 60
 def start(coordinator: str | None = None, process: int | None = None, count: int | None = None) -> None:
     """Joins the other processes. Call it before anything else of JAX.
 
-    Without arguments it does as SLURM, Cloud TPU, Kubernetes or MPI say.
+    Without arguments it does as SLURM, Cloud TPU, Kubernetes or MPI say. Process 0 then listens on all its addresses,
+    as JAX does by default: who reaches its port can take part.
 
     Args:
-      coordinator: Host and port of process 0, such as `10.0.0.1:1234`.
+      coordinator: Host and port of process 0, such as `10.0.0.1:1234`. Process 0 listens on this address alone, or on
+        the one that the environment variable `JAX_COORDINATOR_BIND_ADDRESS` names, as where the others know process 0
+        by an address that its host does not have.
       process: Number of this process, from 0.
       count: How many processes there are.
+
+    Raises:
+      ValueError: If the coordinator is no host and port, or process 0 cannot listen there.
     """
+    listen = None
+    if coordinator is not None:
+        _parse(coordinator)
+        listen = os.environ.get(_BIND_VARIABLE) or coordinator
+        if process == 0:
+            _check_listening(listen)
     # Not every version's default on CPUs; other devices have their own.
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     # It takes SIGTERM to itself, from here until we listen, for stops that we agree on by other means.
@@ -33,9 +49,32 @@ def start(coordinator: str | None = None, process: int | None = None, count: int
         coordinator,
         count,
         process,
+        coordinator_bind_address=listen,
         heartbeat_timeout_seconds=_PATIENCE_SECONDS,
         shutdown_timeout_seconds=_PATIENCE_SECONDS,
     )
+
+
+def _parse(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isascii() or not port.isdecimal() or not 0 < int(port[:6]) < 2**16:
+        raise ValueError(f"--coordinator must be HOST:PORT, the port from 1 to 65535, got {address[:100]!r}.")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _check_listening(address: str) -> None:
+    """Says in one line what JAX says in many, or with the end of the process."""
+    host, port = _parse(address)
+    try:
+        family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.create_server(where[:2], family=family):
+            pass
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(
+            f"--coordinator {address}: process 0 cannot listen there ({reason}). Name an address of its host and a port"
+            f" that is free, or set {_BIND_VARIABLE} to where it shall listen."
+        ) from error
 
 
 def is_first() -> bool:
@@ -78,7 +117,7 @@ def is_shared(folder: pathlib.Path) -> bool:
     if is_first():
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            token.touch()
+            token.touch(exist_ok=False)
         except OSError as caught:
             error = caught
     wait_for_all("token written")

@@ -143,6 +143,34 @@ def test_no_part_is_left_behind(tmp_path):
     assert files(tmp_path) == {"some-padam/seed-0/config.json", "some-padam/seed-0/metrics.jsonl"}
 
 
+def test_no_link_is_followed_to_another_file(tmp_path):
+    """The names of what is written aside cannot be foreseen."""
+    run = written(tmp_path, 1)
+    other = tmp_path / "other"
+    other.write_text("another file")
+    for name in ("config.json.part", "metrics.jsonl.part"):
+        (run.path / name).symlink_to(other)
+    run.start(begun(), 1)
+    assert other.read_text() == "another file"
+    assert run.read().metrics == [line(1)]
+
+
+def test_checkpoints_behind_a_link_are_not_removed(tmp_path):
+    run = written(tmp_path, 1)
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "3").mkdir(parents=True)
+    run.checkpoints.symlink_to(elsewhere)
+    with pytest.raises(StoreError, match=rf"^{run.checkpoints} is a link to {elsewhere}: .*Remove the link"):
+        run.discard_checkpoints()
+    assert (elsewhere / "3").is_dir()
+    run.checkpoints.unlink()
+    run.checkpoints.mkdir()
+    (run.checkpoints / "3").symlink_to(elsewhere)
+    run.discard_checkpoints()
+    assert (elsewhere / "3").is_dir()
+    assert not run.checkpoints.exists()
+
+
 def test_a_full_disk_leaves_the_old_record(tmp_path):
     """What is written aside never takes the place of a whole file before it is whole itself."""
     run = written(tmp_path, 2)

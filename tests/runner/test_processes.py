@@ -140,6 +140,66 @@ def test_a_lost_process_ends_the_other(lost):
     assert ours or (both[1 - lost].returncode == -signal.SIGABRT and "another task died" in errors)
 
 
+# Prints the addresses that it listens on, as Linux has them: the host in hexadecimal digits, then the port.
+LISTENING = """
+import os, pathlib, sys
+from padam_optax.training import processes
+
+processes.start(sys.argv[1], 0, 1)
+own = {os.readlink(path) for path in pathlib.Path("/proc/self/fd").iterdir() if path.is_symlink()}
+for table in ("tcp", "tcp6"):
+    for line in pathlib.Path("/proc/net", table).read_text().splitlines()[1:]:
+        words = line.split()
+        if words[3] == "0A" and f"socket:[{words[9]}]" in own:
+            print(words[1])
+"""
+
+
+@pytest.mark.skipif(not pathlib.Path("/proc/net/tcp").exists(), reason="Linux says who listens where")
+def test_process_0_listens_where_it_was_told_to():
+    """JAX's default is all addresses of the host."""
+    address = coordinator()
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    result = subprocess.run(
+        [sys.executable, "-c", LISTENING, address], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    listening = result.stdout.split()
+    assert f"0100007F:{int(address.rpartition(':')[2]):04X}" in [line[-13:] for line in listening]
+    # 127.0.0.1, also as an address of IPv6.
+    assert {line.rpartition(":")[0] for line in listening} <= {"0100007F", "0000000000000000FFFF00000100007F"}
+
+
+def test_process_0_may_listen_elsewhere(monkeypatch):
+    """Where the others know it by an address that its host does not have."""
+    given = {}
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *_, **settings: given.update(settings))
+    monkeypatch.setattr(jax.config, "update", lambda *_: None)
+    monkeypatch.setenv("JAX_COORDINATOR_BIND_ADDRESS", coordinator())
+    processes.start("203.0.113.1:1234", 0, 2)
+    assert given["coordinator_bind_address"] == os.environ["JAX_COORDINATOR_BIND_ADDRESS"]
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("here", "must be HOST:PORT"),
+        (":1234", "must be HOST:PORT"),
+        ("here:0", "must be HOST:PORT"),
+        ("here:65536", "must be HOST:PORT"),
+        ("here:" + 5_000 * "9", "must be HOST:PORT"),
+        ("here:x", "must be HOST:PORT"),
+        ("203.0.113.1:1234", "cannot listen there .*JAX_COORDINATOR_BIND_ADDRESS"),
+        ("no-such-host.invalid:1234", "cannot listen there"),
+        ("." * 100 + ":1234", "cannot listen there"),
+    ],
+)
+def test_where_no_process_can_listen(monkeypatch, address, words):
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *_, **__: pytest.fail("started"))
+    with pytest.raises(ValueError, match=words):
+        choose_devices(coordinator=address, process="0/2")
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
