@@ -165,6 +165,11 @@ def bound(objective: Objective, T: int, alpha: float, *, corrected: bool = False
     return theory.corollary_bound(constants(objective, T), T=T, alpha=alpha, s=objective.s, corrected=corrected)
 
 
+def sharper_bound(objective: Objective, T: int, alpha: float) -> float:
+    """What the argument of the theorem proves beyond (4.2), with its constants."""
+    return theory.sharper_bound(constants(objective, T), T=T, alpha=alpha, s=objective.s)
+
+
 def _slope(steps: Sequence[int], values: Sequence[float]) -> float:
     """The slope of a line through the logarithms of the last values."""
     return float(np.polyfit(np.log(steps[-len(values) :]), np.log(values), 1)[0])
@@ -178,7 +183,12 @@ def _with_interval(steps: Sequence[int], samples: Sequence[np.ndarray], draws: i
 
 
 def measure_slopes(
-    objective: Objective, runs: int = 32, constant: float = 3.0, steps: Sequence[int] = STEPS
+    objective: Objective,
+    runs: int = 32,
+    constant: float = 3.0,
+    steps: Sequence[int] = STEPS,
+    *,
+    sharper: bool = False,
 ) -> dict[str, Any]:
     """Measures the gradients at each T, and fits the slope.
 
@@ -187,17 +197,22 @@ def measure_slopes(
       runs: Independent runs for each T, 2 or more.
       constant: What Remark 4.6's Theta leaves open.
       steps: Values of T, rising, 4 or more.
+      sharper: Whether the step size is `theory.sharper_step_size`, and the predicted slope that of the sharper rate.
 
     Returns:
       A dictionary as JSON has it. It holds `s`; the slopes `predicted_slope`, `bound_slope` (of (4.2) with its
       constants), `measured` and `measured_late` (over the larger half of T), each with `slope` and `interval`;
       `measured_s` and `nonzeros_slope`, the growth of gradients and of nonzeros; and `rows`, for each T the measured
-      mean and its standard error, the bound as printed and as corrected, and whether the growth condition holds.
+      mean and its standard error, the bound as printed, as corrected and the sharper one, and whether the growth
+      condition holds.
     """
     rows: list[dict[str, Any]] = []
     samples: list[np.ndarray] = []
     for T in steps:
-        alpha = theory.step_size(T, D, objective.s, constant=constant)
+        if sharper:
+            alpha = theory.sharper_step_size(T, D, objective.s, p=P, constant=constant)
+        else:
+            alpha = theory.step_size(T, D, objective.s, constant=constant)
         means, growth, counts = (np.asarray(x, np.float64) for x in measure(objective, T, runs, alpha))
         printed, corrected = (bound(objective, T, alpha, corrected=value) for value in (False, True))
         samples.append(means)
@@ -209,15 +224,17 @@ def measure_slopes(
                 "standard_error": float(means.std(ddof=1) / math.sqrt(runs)),
                 "bound_printed": printed,
                 "bound_corrected": corrected,
+                "bound_sharper": sharper_bound(objective, T, alpha),
                 "bound_over_measured": printed / float(means.mean()),
                 "largest_growth": float(growth.mean()),
                 "condition_holds": bool(growth.max() <= T**objective.s),
                 "nonzeros": float(counts.mean()),
             }
         )
+    exponent = theory.sharper_rate_exponent(objective.s, p=P) if sharper else theory.rate_exponent(objective.s)
     return {
         "s": objective.s,
-        "predicted_slope": -theory.rate_exponent(objective.s),
+        "predicted_slope": -exponent,
         "bound_slope": _slope(steps, [row["bound_printed"] for row in rows]),
         "measured": _with_interval(steps, samples),
         "measured_late": _with_interval(steps, samples[len(steps) // 2 :]),
@@ -234,16 +251,19 @@ def slope_text(measured: Mapping[str, Any]) -> str:
 
 
 def slope_figure(results: Mapping[str, Mapping[str, Any]], path: str | pathlib.Path) -> pathlib.Path:
-    """Draws the measured gradients, the line of (4.3) and the bound (4.2) against T, a panel each; writes a PNG.
+    """Draws the measured gradients, two rates' lines and three bounds against T, a panel each; writes a PNG.
+
+    The rates are (4.3) and the sharper one, the bounds (4.2), what the growth condition alone gives, and d G_inf^2,
+    which bounds every gradient.
 
     Args:
-      results: From an objective's name to its slopes, as `measure_slopes` returns them.
+      results: From an objective's name to its slopes, as `measure_slopes` returns them for Remark 4.6's step size.
       path: Where the picture is written.
 
     Returns:
       `path`.
     """
-    figure = new_figure(4 * len(results), 3.6)
+    figure = new_figure(4 * len(results), 5)
     panels = figure.subplots(1, len(results), sharey=True, squeeze=False)[0]
     for axes, (name, result) in zip(panels, results.items(), strict=True):
         steps = np.array([row["T"] for row in result["rows"]])
@@ -252,9 +272,16 @@ def slope_figure(results: Mapping[str, Mapping[str, Any]], path: str | pathlib.P
         axes.loglog(steps, measured, "o-", label=label)
         predicted = measured[-1] * (steps / steps[-1]) ** result["predicted_slope"]
         axes.loglog(steps, predicted, "--", label=f"(4.3): {result['predicted_slope']:.2f}")
+        sharper = -theory.sharper_rate_exponent(result["s"], p=P)
+        axes.loglog(steps, measured[-1] * (steps / steps[-1]) ** sharper, "-.", label=f"sharper rate: {sharper:.2f}")
         bounds = [row["bound_printed"] for row in result["rows"]]
         axes.loglog(steps, bounds, ":", label=f"(4.2) with its constants: {result['bound_slope']:.2f}")
+        G_inf = OBJECTIVES[name].G_inf
+        growth = theory.growth_bound(T=steps, d=D, G_inf=G_inf, s=result["s"])
+        axes.loglog(steps, growth, "-", color="0.5", label="growth condition alone")
+        axes.loglog(steps, np.full(len(steps), D * G_inf**2), "-", color="0.8", label=r"trivial: $d\,G_\infty^2$")
         axes.set(title=f"{name}, s = {result['s']:.3g}", xlabel="T")
-        axes.legend(fontsize=7, title="slope", title_fontsize=7)
+        below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.15)}
+        axes.legend(fontsize=7, title="slope", title_fontsize=7, **below)
     panels[0].set_ylabel(r"$E\|\nabla f(x_{out})\|^2$")
     return save(figure, path)

@@ -1,5 +1,6 @@
 """Held and following rates: the recorded measurements again, the rules, and the proposition's two sides."""
 
+import fractions
 import json
 import pathlib
 
@@ -39,6 +40,23 @@ def test_the_recorded_sides():
     for p in (0.0, 1 / 8, 1 / 4):
         assert last[p, "held"] < 0.09 < last[p, "following the maximum"] < 0.15
         assert last[p, "following the moment"] > 0.8
+
+
+def test_the_table():
+    """benchmarks/README.md shows what is recorded of the largest n, and the largest quotient over every n."""
+    readme = (MEASUREMENTS.parents[1] / "README.md").read_text()
+    table = readme.split("| problem | p | r |")[1].split("\n\n")[0].splitlines()[2:]
+    name, shown = "", []
+    for line in table:
+        first, *cells = [cell.strip() for cell in line.strip("|").split("|")]
+        name = first or name
+        p, r, *numbers = [float(fractions.Fraction(cell)) for cell in cells]
+        rows = [row for row in RECORDED["problems"][name] if (row["p"], row["reference_p"]) == (p, r)]
+        last = [row["left"] for row in rows if row["n"] == 8_192]
+        quotient = max(row["largest_quotient"] for row in rows if row["rule"] == "held")
+        assert numbers == pytest.approx([*last, quotient], rel=0.06)
+        shown.append((name, p))
+    assert shown == [(name, p) for name in RECORDED["problems"] for p, _ in held_rates.POWERS]
 
 
 def steps_of(rule, p, reference_p, gradients, b1=0.5, b2=0.75, alpha=0.1):
