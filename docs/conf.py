@@ -27,7 +27,7 @@ html_title = f"padam_optax {release}"
 
 # Every reference must lead somewhere; other libraries' pages are on the network, so that theirs stay text.
 nitpicky = True
-nitpick_ignore_regex = [("py:.*", r"(collections|flax|jax|nnx|numpy|np|optax|pathlib|typing)\..*")]
+nitpick_ignore_regex = [("py:.*", r"(collections|flax|jax|nnx|numpy|np|optax|pathlib|requests|typing)\..*")]
 
 # Args say what is taken; signatures with the unions that jax's and optax's types stand for cannot be read.
 autodoc_typehints = "none"
@@ -59,7 +59,7 @@ def generate(app: Any) -> None:
     folder.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "typer", "padam_optax.cli", "utils", "docs", "--name", "padam"]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    (folder / "command.md").write_text(text)
+    (folder / "command.md").write_text(text, encoding="utf-8")
     for name, recorded, metric in SWEEPS:
         trials = [
             record
@@ -69,6 +69,9 @@ def generate(app: Any) -> None:
         found = Sweep.of(trials, metric)
         found.heat_map(folder / f"{name}-map.png")
         found.curves(folder / f"{name}-p.png")
+    study = HERE.parent / "benchmarks" / "studies" / "reference_p.py"
+    records = HERE.parent / "benchmarks" / "records" / "studies" / "reference-p.jsonl"
+    subprocess.run([sys.executable, study, "report", records, "--picture", folder / "reference-maps.png"], check=True)
 
 
 def skip_fields(app: Any, what: str, name: str, obj: object, skip: bool, options: Any) -> bool | None:

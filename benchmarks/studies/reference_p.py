@@ -213,32 +213,35 @@ def table(score: Score) -> list[str]:
 
 
 def draw(found: dict[str, dict[str, Score]], path: pathlib.Path) -> None:
-    """For each task two maps side by side, in the colours of one scale: without and with a reference."""
+    """For each task two maps side by side, in one scale of colours: without and with a reference."""
     import matplotlib.pyplot as plt
     import numpy as np
+    from matplotlib.colors import LogNorm
 
     tasks = [task for task in found if {"plain", "leaf"} <= found[task].keys()]
-    figure, axes = plt.subplots(
-        len(tasks), 2, figsize=(11, 2.5 * len(tasks)), squeeze=False, layout="constrained", width_ratios=(3, 2)
-    )
-    for row, task in zip(axes, tasks, strict=True):
-        low = min(value for part in ("plain", "leaf") for value in found[task][part].values())
-        for axis, part in zip(row, ("plain", "leaf"), strict=True):
+    figure = plt.figure(figsize=(11, 2.6 * len(tasks)), layout="constrained")
+    rows = np.atleast_1d(figure.subfigures(len(tasks), 1))
+    for row, task in zip(rows, tasks, strict=True):
+        row.suptitle(TITLES[task], fontsize="medium")
+        # The colours are those of the map on the right; what is worse than all of it has its darkest one.
+        norm = LogNorm(min(found[task]["leaf"].values()), max(found[task]["leaf"].values()), clip=True)
+        panels = zip(row.subplots(1, 2, width_ratios=(3, 2)), ("plain", "leaf"), strict=True)
+        for axis, part in panels:
             score = found[task][part]
             ps, rates = (sorted({place[k] for place in score}) for k in (0, 1))
             values = np.array([[score.get((p, rate), np.nan) for rate in rates] for p in ps])
-            axis.imshow(np.clip(values, low, 2.5 * low), aspect="auto", origin="lower", cmap="viridis_r")
+            # A hue for infinity too, which LogNorm would leave out.
+            axis.imshow(np.minimum(values, 1e9), aspect="auto", origin="lower", cmap="viridis_r", norm=norm)
             for (i, k), value in np.ndenumerate(values):
                 if np.isnan(value):
                     continue
                 text = "diverged" if math.isinf(value) else f"{value:.1f}" if value < 1000 else f"{value:.0e}"
-                color = "white" if value > 1.6 * low else "black"
+                color = "white" if norm(min(value, 1e9)) > 0.5 else "black"
                 axis.text(k, i, text, ha="center", va="center", color=color, fontsize="small")
             axis.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
             axis.set_yticks(range(len(ps)), [str(fractions.Fraction(p).limit_denominator(16)) for p in ps])
             axis.set(xlabel="Learning rate", ylabel="p")
-            how = "without a reference" if part == "plain" else "reference_p = 1/2"
-            axis.set_title(f"{TITLES[task]}, {how}", fontsize="medium")
+            axis.set_title("Without a reference" if part == "plain" else "reference_p = 1/2", fontsize="small")
     figure.savefig(path, dpi=100)
 
 

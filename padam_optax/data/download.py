@@ -20,7 +20,7 @@ from padam_optax.paths import expanded
 if TYPE_CHECKING:
     import requests
 
-__all__ = ["CACHE_VARIABLE", "SOURCES", "cache_folder", "fetch", "fetched"]
+__all__ = ["cache_folder", "fetch", "fetched"]
 
 CACHE_VARIABLE = "PADAM_DATA_DIR"
 

@@ -182,7 +182,7 @@ def adabound(
     return optax.chain(_stages.weight_decay_stage(weight_decay), scale, _stages.learning_rate_stage(learning_rate))
 
 
-class ScaleByAdaboundFromState(NamedTuple):
+class _AdaboundFromState(NamedTuple):
     """State of AdaBound without a given base rate.
 
     Attributes:
@@ -201,15 +201,15 @@ def _scale_by_adabound_from(
 
     with_any_ratio = scale_by_adabound(**options, final_ratio=1.0)
 
-    def init_fn(params: optax.Params) -> ScaleByAdaboundFromState:
-        return ScaleByAdaboundFromState(jnp.zeros([]), with_any_ratio.init(params))
+    def init_fn(params: optax.Params) -> _AdaboundFromState:
+        return _AdaboundFromState(jnp.zeros([]), with_any_ratio.init(params))
 
     def update_fn(
         updates: optax.Updates,
         state: Any,
         params: optax.Params | None = None,
         **extra_args: Any,
-    ) -> tuple[optax.Updates, ScaleByAdaboundFromState]:
+    ) -> tuple[optax.Updates, _AdaboundFromState]:
         rate = jnp.asarray(value_at(learning_rate, state.scale.count)).astype(state.base_learning_rate.dtype)
         base = jnp.maximum(state.base_learning_rate, rate)
         # While every rate was 0 nothing moves, whatever the bounds are.
@@ -217,6 +217,6 @@ def _scale_by_adabound_from(
         ratio = jnp.where(base > 0, final / jnp.where(base > 0, base, 1), 0)
         scale = scale_by_adabound(**options, final_ratio=ratio)
         updates, inner = scale.update(updates, state.scale, params, **extra_args)
-        return updates, ScaleByAdaboundFromState(base, inner)
+        return updates, _AdaboundFromState(base, inner)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
