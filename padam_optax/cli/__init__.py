@@ -39,6 +39,7 @@ def _show_version(value: bool) -> None:
 
 @app.callback()
 def main(
+    context: typer.Context,
     import_: Annotated[
         list[str] | None,
         typer.Option(
@@ -56,6 +57,8 @@ def main(
     with errors_in_one_line():
         for name in import_ or ():
             _import(name)
+    # Further processes import them too.
+    context.obj = import_
 
 
 def _import(name: str) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from padam_optax.cli.console import STDOUT
+from padam_optax.cli.select import CacheOption
 from padam_optax.cli.training import run_all
 from padam_optax.experiments import digits, pydoc
 from padam_optax.report import figures, tables
@@ -32,6 +33,7 @@ def run_demo(
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Train so many epochs instead of 40, of language 8.")
     ] = None,
+    cache_dir: CacheOption = None,
 ) -> None:
     """Compare the seven optimizers on a small task: a table and a picture, in a few minutes on a CPU.
 
@@ -39,11 +41,13 @@ def run_demo(
     """
     chosen = {DemoTask.IMAGES: digits.DIGITS, DemoTask.LANGUAGE: pydoc.EXPERIMENTS}[task]
     specs = [spec if epochs is None else spec.with_epochs(epochs) for spec in chosen]
+    from padam_optax.runner.compiled import keep_programs
     from padam_optax.runner.datasets import load_data
     from padam_optax.runner.queue import Budget
 
     runs = [(spec, number) for spec in specs for number in (range(seeds) if seeds else spec.seeds)]
     budget = Budget()
+    keep_programs(cache_dir)
     outcome = run_all(runs, lambda spec: load_data(spec, None, ""), out, budget, resume=True, checkpoint_every=0)
     if outcome.left:
         STDOUT.print(f"Stopped by {budget.reason}. The same command goes on with what is left.", highlight=False)

@@ -1,20 +1,21 @@
 """`padam run`: which experiments, with what options, and what is said at the end."""
 
-import dataclasses
 import enum
+import functools
 import pathlib
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
 from padam_optax.cli.console import STDERR, STDOUT
-from padam_optax.cli.select import FigureOption, TableOption, selected
-from padam_optax.cli.training import run_all, summary
+from padam_optax.cli.requests import Request, read_queue
+from padam_optax.cli.select import CacheOption, FigureOption, TableOption
+from padam_optax.cli.training import run_all, run_jobs, summary
 from padam_optax.experiments.spec import Experiment
-from padam_optax.runner.search_space import LARGEST_SEED, MOST_SEEDS
+from padam_optax.records.store import read_all
+from padam_optax.runner.search_space import LARGEST_SEED, MOST_JOBS, MOST_SEEDS
 
-if TYPE_CHECKING:  # It imports flax and orbax, which --help and reports can do without.
-    from padam_optax.runner.datasets import Data
+_Pending: TypeAlias = tuple[Request, list[tuple[Experiment, int]]]
 
 
 class UnknownWords(enum.Enum):
@@ -25,8 +26,12 @@ class UnknownWords(enum.Enum):
 
 
 def run(
+    context: typer.Context,
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME", help="Experiments to run; `padam list` shows all.")
+        list[str] | None,
+        typer.Argument(
+            metavar="NAME", help="Experiments, or patterns such as 'cifar10-vgg16-*'; `padam list` shows all."
+        ),
     ] = None,
     table: TableOption = None,
     figure: FigureOption = None,
@@ -53,6 +58,31 @@ def run(
         str | None,
         typer.Option(help="float32, bfloat16 or bfloat16-nearest: what Padam and AMSGrad keep their moments in."),
     ] = None,
+    queue: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Run what a file lists: a line has what follows `padam run`, such as names, --seed and --data-dir."
+            " What is done is skipped.",
+        ),
+    ] = None,
+    recorded: Annotated[
+        list[pathlib.Path] | None,
+        typer.Option(
+            metavar="RECORDS",
+            exists=True,
+            help="Skip what is recorded there too: folders, or files of `padam pack`. May be given again.",
+        ),
+    ] = None,
+    jobs: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=MOST_JOBS,
+            metavar="N",
+            help="Run N at once on one device, each in a process of its own with a share of the memory and the cores.",
+        ),
+    ] = 1,
     deadline: Annotated[
         float | None,
         typer.Option(min=0, help="Stop after so many seconds, with a checkpoint; begin nothing that cannot finish."),
@@ -62,6 +92,7 @@ def run(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write event files for TensorBoard beside each record.")
     ] = False,
+    cache_dir: CacheOption = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that decode images (ImageNet); 0: threads.")] = 0,
     unknown_words: Annotated[
         UnknownWords, typer.Option(help="What to do with words that the training text lacks: say so, or take <unk>.")
@@ -94,57 +125,76 @@ def run(
     A run that was stopped goes on from its last checkpoint, on other devices too; a finished one is not run again. The
     deadline, Ctrl-C, SIGTERM, SIGHUP, SIGUSR1 and a pipe that nobody reads any more leave a checkpoint. Several devices
     divide each batch among them. Several processes train together where each runs this command; OUT is a folder that
-    all of them see, and process 0 writes and prints.
+    all of them see, and process 0 writes and prints. With --jobs, a run that fails or diverges does not stop others.
     """
-    specs = selected(names or [], table, figure)
-    if not specs:
-        raise ValueError("Name an experiment, or choose some with --table or --figure; `padam list` shows all.")
-    if seed and seeds:
-        raise ValueError("--seed and --seeds exclude each other.")
-    if dtype not in (None, "float32", "bfloat16"):
-        raise ValueError(f"--dtype must be float32 or bfloat16, got {dtype!r}.")
-    if moment_dtype not in (None, "float32", "bfloat16", "bfloat16-nearest"):
-        raise ValueError(f"--moment-dtype must be float32, bfloat16 or bfloat16-nearest, got {moment_dtype!r}.")
-    if epochs is not None:
-        specs = [spec.with_epochs(epochs) for spec in specs]
-    if dtype is not None:
-        specs = [dataclasses.replace(spec, compute_dtype=dtype) for spec in specs]
-    if moment_dtype is not None:
-        specs = [dataclasses.replace(spec, moment_dtype=moment_dtype) for spec in specs]
-    from padam_optax.cli.devices import choose_devices, is_first
-    from padam_optax.runner.datasets import load_data
-    from padam_optax.runner.queue import Budget
-
-    placement = choose_devices(
-        devices,
-        shard_optimizer=shard_optimizer,
-        distributed=distributed,
-        coordinator=coordinator,
-        process=process,
+    request = Request(
+        names=names or [],
+        table=table,
+        figure=figure,
+        seed=seed or [],
+        seeds=seeds,
+        epochs=epochs,
+        dtype=dtype,
+        moment_dtype=moment_dtype,
+        data_dir=data_dir,
+        data_label=data_label,
+        unknown_words=unknown_words.value,
+        out=out,
+        jobs=jobs,
     )
-    STDOUT.quiet = not is_first()
+    if queue is not None and (names or table is not None or figure is not None):
+        raise ValueError("--queue says what to run: leave out names, --table and --figure.")
+    requests = [request] if queue is None else read_queue(queue, request)
+    if not any(each.runs() for each in requests):
+        raise ValueError("Name an experiment, or choose some with --table or --figure; `padam list` shows all.")
+    several = any(each.jobs > 1 for each in requests)
+    if several and (devices is not None or shard_optimizer or distributed or coordinator or process):
+        raise ValueError("--jobs is for one device: leave out --devices, --shard-optimizer and other processes.")
+    from padam_optax.runner.compiled import keep_programs
+    from padam_optax.runner.datasets import load_data
+    from padam_optax.runner.queue import Budget, Outcome, not_done
 
-    def load(spec: Experiment) -> "Data":
-        return load_data(spec, data_dir, data_label, unknown_words=unknown_words.value)
+    options: dict[str, Any] = {"resume": resume, "checkpoint_every": checkpoint_every, "tensorboard": tensorboard}
+    options["workers"] = workers
+    keep_programs(cache_dir)
+    if not several:
+        from padam_optax.cli.devices import choose_devices, is_first
 
-    runs = [(spec, number) for spec in specs for number in (range(seeds) if seeds else seed or [0])]
-    budget = Budget(deadline)
-    with budget.listening(lambda name: STDERR.print(f"{name}: stopping once the data are read.")):
-        for spec in specs:
-            load(spec)
-        outcome = run_all(
-            runs,
-            load,
-            out,
-            budget,
-            resume=resume,
-            checkpoint_every=checkpoint_every,
-            tensorboard=tensorboard,
-            workers=workers,
-            placement=placement,
+        options["placement"] = choose_devices(
+            devices,
+            shard_optimizer=shard_optimizer,
+            distributed=distributed,
+            coordinator=coordinator,
+            process=process,
         )
+        STDOUT.quiet = not is_first()
+    known = [record for path in recorded or () for record in read_all(path)]
+    pending = [(each, each.runs()) for each in requests]
+    if several:
+        pending = _each_once(pending)
+    if queue is not None or recorded:
+        listed = sum(len(runs) for _, runs in pending)
+        pending = [(each, not_done(runs, each.out, known, each.data_label)) for each, runs in pending]
+        skipped = listed - sum(len(runs) for _, runs in pending)
+        STDOUT.print(f"Recorded already, and skipped: {skipped} runs.", highlight=False)
+        pending = [(each, runs) for each, runs in pending if runs]
+    budget = Budget(deadline)
+    outcome = Outcome([], [])
+    with budget.listening(lambda name: STDERR.print(f"{name}: stopping once the data are read.")):
+        # What is wrong with the data is said before anything trains. A campaign may be long: its next piece will do.
+        for each, runs in pending if queue is None else pending[:1]:
+            for spec in {spec.name: spec for spec, _ in runs}.values():
+                load_data(spec, **each.data)
+        if several and pending:
+            outcome = run_jobs(pending, budget, options, context.obj or [], cache_dir)
+        else:
+            for each, runs in pending:
+                load = functools.partial(load_data, **each.data)
+                outcome = outcome.and_then(run_all(runs, load, each.out, budget, **options))
     for record in outcome.records:
         STDOUT.print(summary(record), emoji=False, highlight=False, markup=False, soft_wrap=True)
+    for spec, number, message in outcome.failed:
+        STDOUT.print(f"{spec.name} seed {number}: failed: {message}", highlight=False, markup=False, soft_wrap=True)
     if outcome.left:
         other = "the deadline" if budget.seconds is not None else "another process"
         STDOUT.print(f"Stopped by {budget.reason or other}. Left, for the same command:", highlight=False)
@@ -152,5 +202,18 @@ def run(
             STDOUT.print(f"  {spec.name} seed {number}: {done} of {spec.epochs} epochs done", highlight=False)
     if budget.interrupted:
         raise typer.Exit(130)
+    if outcome.failed:
+        raise typer.Exit(2)
     if any(record.diverged for record in outcome.records):
         raise typer.Exit(1)
+
+
+def _each_once(pending: list[_Pending]) -> list[_Pending]:
+    """Without what a line before lists: side by side it would be refused."""
+    seen: set[tuple[pathlib.Path, str, int]] = set()
+    once: list[_Pending] = []
+    for request, runs in pending:
+        fresh = [(spec, seed) for spec, seed in runs if (request.out, spec.name, seed) not in seen]
+        seen.update((request.out, spec.name, seed) for spec, seed in fresh)
+        once.append((request, fresh))
+    return once

@@ -9,6 +9,7 @@ import typer
 from rich.progress import Progress
 
 from padam_optax.cli.console import STDERR, STDOUT, progress_columns, stop_at_once, to_line, write
+from padam_optax.cli.select import CacheOption
 from padam_optax.experiments import find
 from padam_optax.experiments.spec import Experiment, ImageClassification
 from padam_optax.report import sweeps
@@ -60,6 +61,7 @@ def sweep(
     out: Annotated[pathlib.Path, typer.Option(help="Folder for the records, the table and pictures.")] = pathlib.Path(
         "sweeps"
     ),
+    cache_dir: CacheOption = None,
     deadline: Annotated[float | None, typer.Option(min=0, help="Stop after so many seconds.")] = None,
 ) -> None:
     """Train many values of hyper-parameters in one compiled program: records, a table, pictures.
@@ -84,11 +86,13 @@ def sweep(
         spec = spec.with_task(held_out=0.2 if held_out is None else held_out or None)
     elif held_out is not None:
         raise ValueError("--held-out is for images: a text has a validation part.")
+    from padam_optax.runner.compiled import keep_programs
     from padam_optax.runner.datasets import load_data
     from padam_optax.runner.queue import Budget
     from padam_optax.runner.search import search
     from padam_optax.runner.sweep import Sweeper
 
+    keep_programs(cache_dir)
     budget = Budget(deadline)
     count = len(configurations) if trials is None else trials
     total = count * seeds * spec.epochs

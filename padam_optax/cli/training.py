@@ -1,11 +1,11 @@
-"""Experiments one after another, under a progress bar: what `padam run` and `padam demo` share."""
+"""Experiments one after another or side by side, under progress bars: what `padam run` and `padam demo` share."""
 
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 
 from padam_optax.cli.console import STDERR, progress_columns, stop_at_once, to_line
 from padam_optax.experiments.spec import Experiment
@@ -13,6 +13,7 @@ from padam_optax.records.record import Record
 from padam_optax.records.store import RunDirectory
 
 if TYPE_CHECKING:  # These import flax and orbax, which --help and reports can do without.
+    from padam_optax.cli.requests import Request
     from padam_optax.runner.datasets import Data
     from padam_optax.runner.queue import Budget, Outcome
 
@@ -92,6 +93,65 @@ def run_all(
         if not outcome.left:
             progress.update(task, completed=total)
     return outcome
+
+
+def run_jobs(
+    requests: "Sequence[tuple[Request, Sequence[tuple[Experiment, int]]]]",
+    budget: "Budget",
+    options: Mapping[str, Any],
+    imports: Sequence[str],
+    programs: pathlib.Path | None,
+) -> "Outcome":
+    """Runs several at once, each with a progress bar of its own; where there is no terminal, with lines of its own."""
+    from padam_optax.runner.jobs import Job, mps_is_on, run_side_by_side
+
+    jobs = [
+        Job(spec, seed, request.out.absolute(), request.jobs, request.data, options)
+        for request, runs in requests
+        for spec, seed in runs
+    ]
+    mps = mps_is_on()
+    if mps is not None:
+        state = "on: the runs share the GPU" if mps else "off: the runs take turns on the GPU, see the guide"
+        STDERR.print(f"CUDA MPS is {state}.", highlight=False)
+    with Progress(*progress_columns(), console=STDERR) as progress:
+        bars: dict[tuple[str, int], TaskID] = {}
+
+        def on_event(spec: Experiment, seed: int, event: Mapping[str, Any]) -> None:
+            name = f"{spec.name} seed {seed}"
+            if "start" in event:
+                bars[spec.name, seed] = progress.add_task(f"{name}: compiling", total=spec.epochs)
+            elif "steps" in event:
+                epoch, share = event["steps"]
+                progress.update(bars[spec.name, seed], completed=epoch - 1 + share, description=name)
+            elif "epoch" in event:
+                line = event["epoch"]
+                progress.update(bars[spec.name, seed], completed=line["epoch"], description=name)
+                if not STDERR.is_terminal:
+                    STDERR.print(f"{name}: {to_line(line)}", highlight=False, soft_wrap=True)
+            elif "end" in event:
+                if bar := bars.pop((spec.name, seed), None):
+                    progress.remove_task(bar)
+            else:
+                colour, text = ("yellow", "Warning") if "warning" in event else ("red", "Error")
+                message = escape(event.get("warning", event.get("error", "")))
+                STDERR.print(
+                    f"[bold {colour}]{text}:[/bold {colour}] {name}: {message}",
+                    emoji=False,
+                    highlight=False,
+                    soft_wrap=True,
+                )
+            if STDERR.failure is not None:
+                budget.stop("a failure of its output")
+
+        def on_signal(name: str) -> None:
+            STDERR.print(f"{name}: all stop{' with a checkpoint' if options['checkpoint_every'] else ''}.")
+
+        try:
+            with budget.listening(on_signal):
+                return run_side_by_side(jobs, budget, imports=imports, programs=programs, on_event=on_event)
+        except KeyboardInterrupt:
+            stop_at_once("The same command goes on from the last checkpoint of each run that has one.")
 
 
 def summary(record: Record) -> str:

@@ -44,6 +44,7 @@ class Device:
       cpu_count: CPU cores of the host.
       count: Devices that trained together.
       processes: Processes that trained together.
+      jobs: Runs that shared the device, each in a process of its own; where there are several, times compare nothing.
     """
 
     kind: str
@@ -51,6 +52,7 @@ class Device:
     cpu_count: int | None = None
     count: int = 1
     processes: int = 1
+    jobs: int = 1
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""From a specification to a program, a run, a queue, a sweep, a search."""
+"""From a specification to a program, a run, a queue, jobs side by side, a sweep, a search."""

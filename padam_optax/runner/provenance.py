@@ -19,6 +19,7 @@ def new_record(
     data: Data,
     placement: Placement = ONE_DEVICE,
     sweep: SharedProgram | None = None,
+    jobs: int = 1,
 ) -> Record:
     """The record of a run that has not begun: specification, seed, data, versions and devices."""
     packages = ("padam_optax", "jax", "jaxlib", "optax", "flax", "numpy")
@@ -33,6 +34,7 @@ def new_record(
             cpu_count=os.cpu_count(),
             count=placement.devices,
             processes=jax.process_count(),
+            jobs=jobs,
         ),
         versions={"python": platform.python_version(), **{name: _version(name) for name in packages}},
         sweep=sweep,

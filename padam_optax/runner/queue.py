@@ -28,12 +28,13 @@ class Budget:
     """When to stop: after a number of seconds, on a signal, or when asked to.
 
     Args:
-      seconds: Wall-clock time from now, or None for no limit.
+      seconds: Wall-clock time, or None for no limit.
+      spent: How many of them are over.
     """
 
-    def __init__(self, seconds: float | None = None):
+    def __init__(self, seconds: float | None = None, spent: float = 0.0):
         self.seconds = seconds
-        self._began = time.monotonic()
+        self._began = time.monotonic() - spent
         self._signal: signal.Signals | None = None
         self._asked: str | None = None
 
@@ -121,11 +122,44 @@ class Outcome:
 
     Attributes:
       records: Those of the runs that ended, in the queue's order.
-      left: Experiment, seed and epochs done of the others.
+      left: Experiment, seed and epochs done of those that were stopped or not begun.
+      failed: Experiment and seed of those that ended with an error, side by side with others, and what it says.
     """
 
     records: list[Record]
     left: list[tuple[Experiment, int, int]]
+    failed: list[tuple[Experiment, int, str]] = dataclasses.field(default_factory=list)
+
+    def and_then(self, other: "Outcome") -> "Outcome":
+        """What became of this queue and the next one."""
+        return Outcome(self.records + other.records, self.left + other.left, self.failed + other.failed)
+
+
+def not_done(
+    runs: Iterable[tuple[Experiment, int]], out: str | pathlib.Path, known: Iterable[Record] = (), data_label: str = ""
+) -> list[tuple[Experiment, int]]:
+    """Those of `runs` that are not recorded to their end, as the same experiment with the same seed.
+
+    Args:
+      runs: Experiments and seeds.
+      out: Folder of records.
+      known: Other records, such as those of a packed file. They count where they are on the same data.
+      data_label: What the data of the runs are called; "" for the data sets' own names.
+    """
+    elsewhere = {(record.experiment.name, record.seed, record.data.label): record for record in known}
+    left: list[tuple[Experiment, int]] = []
+    for experiment, seed in runs:
+        records = (
+            RunDirectory(out, experiment.name, seed).read(),
+            elsewhere.get((experiment.name, seed, data_label or experiment.dataset)),
+        )
+        wanted = experiment.fields(Role.RESULT)
+        if not any(
+            record is not None and record.finished and record.experiment.fields(Role.RESULT) == wanted
+            for record in records
+        ):
+            left.append((experiment, seed))
+    return left
 
 
 def run_queue(
@@ -135,6 +169,7 @@ def run_queue(
     budget: Budget,
     *,
     placement: Placement = ONE_DEVICE,
+    jobs: int = 1,
     on_start: Callable[[Experiment, int], None] = lambda experiment, seed: None,
     **options: Any,
 ) -> Outcome:
@@ -149,6 +184,7 @@ def run_queue(
       out: Folder of all records.
       budget: When to stop.
       placement: Devices that train each.
+      jobs: How many runs share the device with this queue's, this one included.
       on_start: Called before each run.
       **options: For `run`.
     """
@@ -158,7 +194,9 @@ def run_queue(
         # What is replaced may be damaged.
         begun = RunDirectory(out, experiment.name, seed).read() if options.get("resume", True) else None
         done = 0 if begun is None else begun.epochs
-        too_late = budget.reason is not None or (done == 0 and _too_long(experiment, out, budget, placement.devices))
+        too_late = budget.reason is not None or (
+            done == 0 and _too_long(experiment, out, budget, placement.devices, jobs)
+        )
         if processes.anywhere(too_late):
             left.append((experiment, seed, done))
             continue
@@ -169,6 +207,7 @@ def run_queue(
             load(experiment),
             out,
             placement=placement,
+            jobs=jobs,
             should_stop=lambda: budget.reason is not None,
             **options,
         )
@@ -179,18 +218,18 @@ def run_queue(
     return Outcome(records, left)
 
 
-def _too_long(experiment: Experiment, out: str | pathlib.Path, budget: Budget, devices: int) -> bool:
+def _too_long(experiment: Experiment, out: str | pathlib.Path, budget: Budget, devices: int, jobs: int) -> bool:
     if budget.seconds is None:
         return False
-    seconds = projected_seconds(experiment, out, devices)
+    seconds = projected_seconds(experiment, out, devices, jobs)
     return seconds is not None and budget.left < seconds <= budget.seconds
 
 
-def projected_seconds(experiment: Experiment, out: str | pathlib.Path, devices: int = 1) -> float | None:
+def projected_seconds(experiment: Experiment, out: str | pathlib.Path, devices: int = 1, jobs: int = 1) -> float | None:
     """How long the whole experiment takes, by the records under `out` of runs that cost the same an epoch.
 
     Returns:
-      Seconds, or None if no such run was recorded on as many devices of this kind.
+      Seconds, or None if no such run was recorded on as many devices of this kind, shared by as many runs.
     """
     import jax
 
@@ -199,7 +238,7 @@ def projected_seconds(experiment: Experiment, out: str | pathlib.Path, devices: 
     times = [
         [line["seconds"] for line in record.metrics if "seconds" in line]
         for record in (read_all(out) if expanded(out).is_dir() else [])
-        if (record.device.kind, record.device.count) == (device, devices)
+        if (record.device.kind, record.device.count, record.device.jobs) == (device, devices, jobs)
         and record.experiment.fields(Role.COST) == wanted
     ]
     times = [seconds for seconds in times if len(seconds) > 1]

@@ -1,6 +1,7 @@
 """Runs one experiment: trains, evaluates, records, and goes on from where it was stopped."""
 
 import contextlib
+import dataclasses
 import functools
 import pathlib
 import time
@@ -43,6 +44,7 @@ def run(
     tensorboard: bool = False,
     workers: int = 0,
     placement: Placement = ONE_DEVICE,
+    jobs: int = 1,
     on_epoch: Callable[[dict[str, Any]], None] = lambda line: None,
     on_steps: Callable[[int, float], None] = lambda epoch, share: None,
     observe: Callable[[TrainState], Mapping[str, Any]] = lambda state: {},
@@ -67,6 +69,7 @@ def run(
       tensorboard: Whether to write event files for TensorBoard beside the record too.
       workers: Processes that decode images, for data that the host reads.
       placement: Devices that train together, as `placement.across` finds them; by default one.
+      jobs: How many runs share the device side by side; the record says so, and of a run that goes on the most.
       on_epoch: Called with each line of the metrics once it is recorded.
       on_steps: Called every few seconds of training with the epoch and the share of it that is done.
       observe: Maps the state after each epoch to what its line says beside the metrics, as JSON has it; such as
@@ -102,7 +105,7 @@ def run(
             " others see. --out (out=) must name a folder that they share, such as one of a network file system."
         )
     directory = RunDirectory(out, experiment.name, seed)
-    begun = new_record(experiment, seed, data, placement)
+    begun = new_record(experiment, seed, data, placement, jobs=jobs)
     record = _recorded(directory, begun) if resume else None
     if record is not None and record.finished:
         return record
@@ -142,6 +145,9 @@ def run(
             if record is not None:
                 _check_start(directory.path, record, int(state.epoch), restored is not None, checkpoint_every)
             write_events = _write_nothing
+            if record is not None and restored is not None:
+                jobs = max(jobs, record.device.jobs)
+                begun = dataclasses.replace(begun, device=dataclasses.replace(begun.device, jobs=jobs))
             if first:
                 kept = directory.start(begun, int(state.epoch))
                 if tensorboard:

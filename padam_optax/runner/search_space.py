@@ -13,6 +13,7 @@ from padam_optax.experiments.spec import Experiment
 MOST_VALUES = 10_000
 MOST_CONFIGURATIONS = 100_000
 MOST_SEEDS = 10_000
+MOST_JOBS = 64
 # The seed is an int32 of the compiled program.
 LARGEST_SEED = 2**31 - 1
 _FORMS = "numbers or fractions, separated by commas (1/16,1/8,0.25), or FROM:TO:log:COUNT or FROM:TO:lin:COUNT"

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import warnings
 
+import jax
 import matplotlib.image
 import pytest
 from typer.testing import CliRunner
@@ -239,6 +240,63 @@ def test_a_signal_while_the_data_are_read(tmp_path, monkeypatch, number, code):
     assert f"Stopped by {number.name}" in output
     assert "digits-padam seed 0: 0 of 40 epochs done" in output
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        (["digits-padam", "--jobs", 0], "--jobs"),
+        (["digits-padam", "--jobs", 65], "--jobs"),
+        (["digits-padam", "--jobs", 2, "--devices", 2], "--jobs is for one device"),
+        (["digits-padam", "--jobs", 2, "--coordinator", "here:1"], "--jobs is for one device"),
+        (["digits-padam", "--queue", "QUEUE"], "leave out names, --table and --figure"),
+        (["--table", 1, "--queue", "QUEUE"], "leave out names, --table and --figure"),
+        (["--queue", "QUEUE"], "QUEUE, line 1: There is no experiment called 'digits-none'"),
+        (["--queue", "nowhere"], "nowhere"),
+        (["digits-padam", "--recorded", "nowhere"], "nowhere"),
+    ],
+)
+def test_jobs_and_queues_that_are_refused(tmp_path, monkeypatch, options, shown):
+    monkeypatch.chdir(tmp_path)
+    pathlib.Path("QUEUE").write_text("digits-none\n")
+    code, output, errors = padam("run", *options, "--out", "runs")
+    assert (code, output) == (2, "")
+    assert shown in words(errors)
+    assert "Traceback" not in errors
+    assert not pathlib.Path("runs").exists()
+
+
+def test_a_queue_side_by_side(tmp_path, monkeypatch):
+    """Two processes compile the same program at once and share what is kept of it; then nothing is left to do."""
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    before = jax.config.values["jax_compilation_cache_dir"]
+    (tmp_path / "queue").write_text("digits-padam --seeds 2 --jobs 2\ndigits-padam --epochs 1 --jobs 2 # again\n")
+    options = [
+        "--queue",
+        tmp_path / "queue",
+        "--epochs",
+        2,
+        "--out",
+        tmp_path / "runs",
+        "--cache-dir",
+        tmp_path / "kept",
+    ]
+    try:
+        code, output, errors = padam("run", *options)
+        assert code == 0, errors
+        assert "skipped: 0 runs" in output
+        assert all(
+            f"digits-padam seed {seed}: epoch 2: train loss" in text for seed in (0, 1) for text in (output, errors)
+        )
+        assert "CUDA MPS" not in errors
+        assert {record.device.jobs for record in read_all(tmp_path / "runs")} == {2}
+        assert list((tmp_path / "kept").glob("*-cache"))
+        assert padam("run", *options) == (0, "Recorded already, and skipped: 2 runs.\n", "")
+        packed.pack(tmp_path / "runs", tmp_path / "runs.jsonl")
+        options = [*options, "--out", tmp_path / "elsewhere", "--recorded", tmp_path / "runs.jsonl"]
+        assert padam("run", *options) == (0, "Recorded already, and skipped: 2 runs.\n", "")
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
 
 
 def test_fetch_refuses(tmp_path):

@@ -605,7 +605,9 @@ def test_which_cache_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert download.cache_folder("~/argument") == tmp_path / "argument"
     monkeypatch.setenv("PADAM_DATA_DIR", "~nobody-of-this-name/x")
-    with pytest.raises(DataError, match="PADAM_DATA_DIR: '~nobody-of-this-name/x' begins with a home folder that is not known"):
+    with pytest.raises(
+        DataError, match="PADAM_DATA_DIR: '~nobody-of-this-name/x' begins with a home folder that is not known"
+    ):
         download.cache_folder()
 
 

@@ -16,18 +16,18 @@ from typer.testing import CliRunner
 from padam_optax.cli import app
 from padam_optax.experiments import find
 from padam_optax.records.record import DataSource, Device, Record
-from padam_optax.records.store import RunDirectory
+from padam_optax.records.store import RunDirectory, read_all
 from padam_optax.runner import queue
-from padam_optax.runner.queue import Budget, projected_seconds, run_queue
+from padam_optax.runner.queue import Budget, not_done, projected_seconds, run_queue
 
 SPEC = find("digits-padam").with_epochs(10)
 
 
-def recorded(out, seconds: list[float], *, device: str | None = None, **changes) -> None:
+def recorded(out, seconds: list[float], *, device: str | None = None, jobs: int = 1, **changes) -> None:
     """A record with these times an epoch."""
     spec = dataclasses.replace(SPEC, **{"name": "digits-other", **changes})
     directory = RunDirectory(out, spec.name, 0)
-    directory.start(Record(spec, 0, DataSource("digits"), Device(device or jax.devices()[0].device_kind)), 0)
+    directory.start(Record(spec, 0, DataSource("digits"), Device(device or jax.devices()[0].device_kind, jobs=jobs)), 0)
     for epoch, value in enumerate(seconds, start=1):
         directory.append({"epoch": epoch, "seconds": value})
 
@@ -48,6 +48,24 @@ def test_projection_ignores_runs_on_another_number_of_devices(tmp_path):
     recorded(tmp_path, [20.0, 1.0])
     assert projected_seconds(SPEC, tmp_path, devices=1) is not None
     assert projected_seconds(SPEC, tmp_path, devices=2) is None
+
+
+def test_projection_ignores_runs_that_shared_the_device_with_others(tmp_path):
+    recorded(tmp_path, [20.0, 1.0], jobs=3)
+    assert projected_seconds(SPEC, tmp_path) is None
+    assert projected_seconds(SPEC, tmp_path, jobs=3) is not None
+
+
+def test_what_is_done_is_left_out(tmp_path):
+    """By the record's experiment, seed and, where it lies elsewhere, data; not by its name alone."""
+    whole = SPEC.with_epochs(2)
+    recorded(tmp_path, [1.0, 1.0], name=SPEC.name, epochs=2, milestones=whole.milestones)
+    runs = [(whole, 0), (whole, 1), (SPEC, 0)]
+    assert not_done(runs, tmp_path) == [(whole, 1), (SPEC, 0)]
+    known = read_all(tmp_path)
+    assert not_done(runs, tmp_path / "other") == runs
+    assert not_done(runs, tmp_path / "other", known) == [(whole, 1), (SPEC, 0)]
+    assert not_done(runs, tmp_path / "other", known, "digits-of-mine") == runs
 
 
 @pytest.fixture

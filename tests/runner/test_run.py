@@ -381,6 +381,14 @@ def test_event_files(data, tmp_path):
     assert mine.exists()
 
 
+def test_a_run_that_shared_its_device_for_a_while(data, tmp_path):
+    """The record says so however it goes on, as times of those epochs compare nothing; of a new one it does not."""
+    start_and_stop(2, data, tmp_path, checkpoint_every=1, jobs=3)
+    record = run(SPEC, 0, data, tmp_path, should_stop=lambda: True)
+    assert (record.epochs, record.device.jobs) == (2, 3)
+    assert run(SPEC.with_epochs(1), 0, data, tmp_path, resume=False).device.jobs == 1
+
+
 def test_killed_and_resumed_equals_never_stopped(never_stopped, final_state, tmp_path):
     command = [sys.executable, "-m", "padam_optax", "run", SPEC.name, "--epochs", str(EPOCHS)]
     command += ["--checkpoint-every", "1", "--out", str(tmp_path)]

@@ -1,0 +1,57 @@
+"""Where compiled programs are kept, so that the second run of a kind starts in seconds."""
+
+import contextlib
+import hashlib
+import os
+import pathlib
+import platform
+
+from padam_optax.paths import expanded
+
+# Of seconds of compiling, what is worth a file. JAX's own default, 1, leaves out much of a small network.
+_SHORTEST = 0.2
+
+
+def keep_programs(folder: str | pathlib.Path | None = None) -> pathlib.Path | None:
+    """Has JAX keep what it compiles in a folder and take it from there. Call it before anything is compiled.
+
+    Several processes may share the folder. Nothing is ever removed from it; it can be deleted at any time.
+
+    Args:
+      folder: The folder; it is made. By default JAX's own setting (`JAX_COMPILATION_CACHE_DIR`) where there is one,
+        else `padam_optax/programs` in the user's cache folder, or none if that cannot be written.
+
+    Returns:
+      The folder, or None if nothing is kept.
+
+    Raises:
+      OSError: If the folder that was given cannot be made.
+    """
+    import jax
+
+    if folder is not None:
+        kept = expanded(folder).absolute()
+        kept.mkdir(parents=True, exist_ok=True)
+    elif (own := jax.config.values["jax_compilation_cache_dir"]) is not None:
+        return pathlib.Path(own)
+    else:
+        import pooch
+
+        kept = pathlib.Path(pooch.os_cache("padam_optax")) / "programs" / _processor()
+        try:
+            kept.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            return None
+    jax.config.update("jax_compilation_cache_dir", str(kept))
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", _SHORTEST)
+    return kept
+
+
+def _processor() -> str:
+    """A name for what this computer's processor can do: a home folder may be shared by computers that differ in it."""
+    text = platform.machine()
+    with contextlib.suppress(OSError):
+        lines = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        text += next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    return f"{platform.machine()}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
