@@ -27,7 +27,7 @@ html_title = f"padam_optax {release}"
 
 # Every reference must lead somewhere; other libraries' pages are on the network, so that theirs stay text.
 nitpicky = True
-nitpick_ignore_regex = [("py:.*", r"(collections|flax|jax|nnx|numpy|np|optax|pathlib|typing)\..*")]
+nitpick_ignore_regex = [("py:.*", r"(collections|flax|jax|nnx|numpy|np|optax|pathlib|requests|typing)\..*")]
 
 # Args say what is taken; signatures with the unions that jax's and optax's types stand for cannot be read.
 autodoc_typehints = "none"

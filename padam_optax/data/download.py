@@ -19,8 +19,6 @@ from padam_optax.data.transfer import DeadlineError, printable, receive
 if TYPE_CHECKING:
     import requests
 
-__all__ = ["CACHE_VARIABLE", "SOURCES", "cache_folder", "fetch", "fetched"]
-
 CACHE_VARIABLE = "PADAM_DATA_DIR"
 
 _RETRIES = 2

@@ -197,6 +197,14 @@ def test_fetch_refuses(tmp_path):
     assert "cifar10, cifar100" in errors
 
 
+@pytest.mark.parametrize("deadline", ["0", "-1", "nan"])
+def test_fetch_refuses_a_deadline_that_is_none(tmp_path, deadline):
+    code, output, errors = padam("data", "fetch", "ptb", "--cache-dir", tmp_path / "cache", "--deadline", deadline)
+    assert (code, output) == (2, "")
+    assert "--deadline (deadline) must be a positive number of seconds" in errors
+    assert not (tmp_path / "cache").exists()
+
+
 def test_interrupted(tmp_path, monkeypatch):
     """Ctrl-C ends with 130 and says how to go on."""
 
