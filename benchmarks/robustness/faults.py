@@ -245,8 +245,8 @@ def damage(folder: pathlib.Path) -> list[Row]:
             both = [str(copied.checkpoints / path.name) for path in (before, newest)]
             named = len(told) == 1 and all(path in told[0] for path in both)
             equal = End.of(copied, 5).equals(whole)
-            # A checkpoint without its checksums may be one whose process was killed before it wrote them.
-            unseen = kind == "checksums.json" and name == "deleted" and not told and lines[0]["epoch"] == 5
+            # A process may have been killed before it wrote the checksums: such a checkpoint is used, with a warning.
+            unseen = kind == "checksums.json" and name == "deleted" and len(told) == 1 and lines[0]["epoch"] == 5
             outcome = "used, being whole" if unseen else "the one before used" if named else "?"
             row.count(equal and (unseen or named), outcome, 4 - lines[0]["epoch"] + 1)
     row = Row("both damaged", "values")

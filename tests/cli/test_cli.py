@@ -306,6 +306,14 @@ def test_fetch_refuses(tmp_path):
     assert "cifar10, cifar100" in errors
 
 
+@pytest.mark.parametrize("deadline", ["0", "-1", "nan"])
+def test_fetch_refuses_a_deadline_that_is_none(tmp_path, deadline):
+    code, output, errors = padam("data", "fetch", "ptb", "--cache-dir", tmp_path / "cache", "--deadline", deadline)
+    assert (code, output) == (2, "")
+    assert "--deadline (deadline) must be a positive number of seconds" in errors
+    assert not (tmp_path / "cache").exists()
+
+
 @pytest.fixture
 def interrupted(monkeypatch):
     """As if Ctrl-C came twice; the process does not end."""
