@@ -34,7 +34,7 @@ class Task:
       out: Folder of all records.
       options: Arguments of `run.run`.
       jobs: How many runs share the device.
-      seconds: Of the deadline, or None.
+      seconds: How long all of the queue may take, or None for no limit.
       began: When that began, as `time.time` has it.
       cores: Processor cores to keep to; where there are none, or the system has no such thing, all.
       imports: Modules to import first.
@@ -72,7 +72,7 @@ def perform(task: Task, tell: Tell) -> int:
     """Runs a task; what happens is told as a mapping with one key: `start`, `steps`, `epoch`, `warning`, `error`.
 
     Returns:
-      The exit code of the process: 0, or 2 for an error that the user can mend.
+      The process's exit code, 0, or 2 for an error that the user can mend.
     """
     from padam_optax.runner.compiled import keep_programs
     from padam_optax.runner.datasets import load_data

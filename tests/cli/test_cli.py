@@ -205,11 +205,11 @@ def test_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "home").mkdir()
     given = []
-    monkeypatch.setattr("padam_optax.runner.datasets.load_data", lambda spec, folder, *_, **__: given.append(folder))
+    monkeypatch.setattr("padam_optax.runner.datasets.load_data", lambda spec, data_dir, **_: given.append(data_dir))
     monkeypatch.setattr("padam_optax.runner.queue.run", lambda spec, seed, data, out, **_: given.append(out))
     with pytest.raises(AttributeError):  # There is no record.
         padam("run", "digits-padam", "--out=~/runs", "--data-dir=~/data")
-    assert set(given) == {tmp_path / "home" / "data", tmp_path / "home" / "runs"}
+    assert set(map(str, given)) == {str(tmp_path / "home" / "data"), str(tmp_path / "home" / "runs")}
     directory = RunDirectory("~/runs", "digits-padam", 0)
     directory.start(Record(EXPERIMENTS["digits-padam"], 0, DataSource("digits"), Device("cpu")), 0)
     assert padam("report", tmp_path / "home" / "runs", "--out=~/tables")[0] == 0
