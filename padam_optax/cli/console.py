@@ -118,8 +118,14 @@ def _show_warning(
     if category.__module__.startswith("padam_optax."):
         text = f"[bold yellow]Warning:[/bold yellow] {_shown(str(message))}"
         STDERR.print(text, emoji=False, highlight=False, soft_wrap=True)
-    else:
+    elif not _is_mended(str(message)):
         others(message, category, *where, **options)
+
+
+def _is_mended(warning: str) -> bool:
+    from padam_optax.runner.compiled import forget_damaged
+
+    return forget_damaged(warning)
 
 
 def _fail(message: str) -> None:

@@ -5,11 +5,14 @@ import hashlib
 import os
 import pathlib
 import platform
+import re
 
 from padam_optax.paths import expanded
 
 # Of seconds of compiling, what is worth a file. JAX's own default, 1, leaves out much of a small network.
 _SHORTEST = 0.2
+# Folders that were set here.
+_chosen: set[str] = set()
 
 
 def keep_programs(folder: str | pathlib.Path | None = None) -> pathlib.Path | None:
@@ -42,10 +45,34 @@ def keep_programs(folder: str | pathlib.Path | None = None) -> pathlib.Path | No
             kept.mkdir(parents=True, exist_ok=True)
         except OSError:
             return None
+    _chosen.add(str(kept))
     jax.config.update("jax_compilation_cache_dir", str(kept))
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", _SHORTEST)
     return kept
+
+
+def forget_damaged(warning: str) -> bool:
+    """Removes what JAX warns that it cannot read, as a kill may leave it, from a folder that `keep_programs` chose.
+
+    JAX never writes over a file: it would compile anew, with a warning, each time.
+
+    Args:
+      warning: Any warning's text.
+
+    Returns:
+      Whether it is such a warning; JAX goes on by compiling, and writes the file again.
+    """
+    import jax
+
+    found = re.match(r"Error reading persistent compilation cache entry for '(\w+)'", warning)
+    folder = jax.config.values["jax_compilation_cache_dir"]
+    if found is None or folder is None or folder not in _chosen:
+        return False
+    # The text has no more of the name; others of it are compiled anew.
+    for path in pathlib.Path(folder).glob(f"{found[1]}-*-cache"):
+        path.unlink(missing_ok=True)
+    return True
 
 
 def _processor() -> str:

@@ -74,7 +74,7 @@ def perform(task: Task, tell: Tell) -> int:
     Returns:
       The process's exit code, 0, or 2 for an error that the user can mend.
     """
-    from padam_optax.runner.compiled import keep_programs
+    from padam_optax.runner.compiled import forget_damaged, keep_programs
     from padam_optax.runner.datasets import load_data
     from padam_optax.runner.queue import Budget, run_queue
 
@@ -85,7 +85,7 @@ def perform(task: Task, tell: Tell) -> int:
     def show(message: Warning | str, category: type[Warning], *where: Any, **options: Any) -> None:
         if category.__module__.startswith("padam_optax."):
             tell({"warning": str(message)})
-        else:
+        elif not forget_damaged(str(message)):
             others(message, category, *where, **options)
 
     warnings.showwarning = show
