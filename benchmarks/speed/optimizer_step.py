@@ -71,6 +71,10 @@ def optimizers() -> dict[str, Callable[[jax.Array], optax.GradientTransformation
         "padam, p=1/5": lambda p: padam_optax.padam(RATE, p=1 / 5),
         "padam, p traced": lambda p: padam_optax.padam(RATE, p=p),
         "padam, p scheduled": lambda p: padam_optax.padam(RATE, p=optax.linear_schedule(0.5, 0.1, 1000)),
+        "padam, p=1/8, R measured": lambda p: padam_optax.padam(
+            RATE, p=1 / 8, reference_p=1 / 2, calibration_steps=1e9
+        ),
+        "padam, p=1/8, R held": lambda p: padam_optax.padam(RATE, p=1 / 8, reference_p=1 / 2, calibration_steps=1),
         "padam, p=1/8, moments in bfloat16": lambda p: padam_optax.padam(RATE, p=1 / 8, mu_dtype=half, nu_dtype=half),
         FLATTENED: lambda p: optax.flatten(padam_optax.padam(RATE, p=1 / 8)),
         "padamw, p=1/8": lambda p: padam_optax.padamw(RATE, p=1 / 8),

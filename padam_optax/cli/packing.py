@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from padam_optax.cli.console import STDOUT, errors_in_one_line
+from padam_optax.cli.console import STDOUT
 from padam_optax.records import packed
 
 
@@ -19,11 +19,10 @@ def pack(
 
     `padam report` and `padam check` read such a file wherever they take a folder; `padam unpack` gives folders back.
     """
-    with errors_in_one_line():
-        count = packed.pack(runs, out)
-        if not count:
-            raise ValueError(f"{runs} holds no recorded runs (config.json, metrics.jsonl).")
-        STDOUT.print(f"Written: {out}, {count} runs", highlight=False, markup=False, soft_wrap=True)
+    count = packed.pack(runs, out)
+    if not count:
+        raise ValueError(f"{runs} holds no recorded runs (config.json, metrics.jsonl).")
+    STDOUT.print(f"Written: {out}, {count} runs", highlight=False, markup=False, soft_wrap=True)
 
 
 def unpack(
@@ -33,6 +32,5 @@ def unpack(
     out: Annotated[pathlib.Path, typer.Option(help="Folder for the runs.")],
 ) -> None:
     """Write the runs of a packed file as folders, as `padam run` leaves them."""
-    with errors_in_one_line():
-        count = packed.unpack(file, out)
-        STDOUT.print(f"Written: {out}, {count} runs", highlight=False, markup=False, soft_wrap=True)
+    count = packed.unpack(file, out)
+    STDOUT.print(f"Written: {out}, {count} runs", highlight=False, markup=False, soft_wrap=True)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from padam_optax.cli.console import STDOUT, errors_in_one_line, write
+from padam_optax.cli.console import STDOUT, write
 from padam_optax.records.record import Record
 from padam_optax.records.store import read_all
 from padam_optax.report import claims, figures, page, tables, targets
@@ -41,31 +41,28 @@ def report(
 
     Nothing but the records is read. The paper's tables are printed where they have a run.
     """
-    with errors_in_one_line():
-        found = _read(records)
-        if figure is not None and out is None:
-            raise ValueError("--figure draws a PNG: name a folder for it with --out.")
-        chosen: dict[str, list[Grid]] = {}
-        if table is not None:
-            chosen[f"table-{table}"] = [tables.paper_table(table, found)]
-        if time_to_target is not None:
-            chosen["time-to-target"] = targets.target_grids(found, *_target(time_to_target))
-        drawn = [] if figure is None else figures.paper_figure(figure, found)
-        for name, grids in chosen.items():
-            for grid in grids:
-                STDOUT.print(grid.rich_table())
-            if out is not None:
-                write(out / f"{name}.md", "\n".join(grid.markdown() for grid in grids))
-        if figure is not None and out is not None:
-            for picture in drawn:
-                path = figures.save(picture.figure, out / f"{picture.name}.png")
-                STDOUT.print(
-                    f"{picture.title}: {path}\n{picture.caption}", highlight=False, markup=False, soft_wrap=True
-                )
-            if not drawn:
-                STDOUT.print(f"Figure {figure}: not run.", highlight=False)
-        if table is figure is time_to_target is None:
-            _report_all(found, out)
+    found = _read(records)
+    if figure is not None and out is None:
+        raise ValueError("--figure draws a PNG: name a folder for it with --out.")
+    chosen: dict[str, list[Grid]] = {}
+    if table is not None:
+        chosen[f"table-{table}"] = [tables.paper_table(table, found)]
+    if time_to_target is not None:
+        chosen["time-to-target"] = targets.target_grids(found, *_target(time_to_target))
+    drawn = [] if figure is None else figures.paper_figure(figure, found)
+    for name, grids in chosen.items():
+        for grid in grids:
+            STDOUT.print(grid.rich_table())
+        if out is not None:
+            write(out / f"{name}.md", "\n".join(grid.markdown() for grid in grids))
+    if figure is not None and out is not None:
+        for picture in drawn:
+            path = figures.save(picture.figure, out / f"{picture.name}.png")
+            STDOUT.print(f"{picture.title}: {path}\n{picture.caption}", highlight=False, markup=False, soft_wrap=True)
+        if not drawn:
+            STDOUT.print(f"Figure {figure}: not run.", highlight=False)
+    if table is figure is time_to_target is None:
+        _report_all(found, out)
 
 
 def check(records: _Records) -> None:
@@ -76,9 +73,8 @@ def check(records: _Records) -> None:
 
     The exit code is 0 whatever the verdicts are.
     """
-    with errors_in_one_line():
-        results = _read(records)
-        found = claims.findings(results)
+    results = _read(records)
+    found = claims.findings(results)
     STDOUT.rule("The claims on the paper's own tables")
     for finding in found:
         _print_finding(finding.claim, finding.on_tables, finding.tables_grid())

@@ -48,7 +48,8 @@ def time_to_target(records: Sequence[Record], metric: str, target: float) -> Tim
         if epoch is not None:
             epochs.append(epoch)
             lines = [line for line in record.metrics if line["epoch"] <= epoch]
-            if all("seconds" in line for line in lines):
+            # Runs side by side share the device: their times compare with nothing.
+            if record.device.jobs == 1 and all("seconds" in line for line in lines):
                 seconds.append(sum(line["seconds"] for line in lines))
     timed = len(seconds) == len(epochs)
     return TimeToTarget(len(records), len(epochs), summarize(epochs), summarize(seconds) if timed else None)
