@@ -33,6 +33,7 @@ from padam_optax.transforms import (
     value_at,
     widened,
 )
+from padam_optax.transforms.learning_rates import convert_learning_rate
 from padam_optax.transforms.partial_rmsprop import ScaleByPartialRmsState
 
 __all__ = ["QUANTILES", "MeasureState", "Summary", "effective_learning_rates", "measure", "median_root", "summarize"]
@@ -62,6 +63,7 @@ def effective_learning_rates(
     *,
     p: optax.ScalarOrSchedule | None = None,
     eps: jax.typing.ArrayLike | None = None,
+    reference_p: jax.typing.ArrayLike | None = None,
 ) -> dict[str, jax.Array]:
     r"""The rate of each coordinate, :math:`\alpha_t / (\sqrt{\hat{v}_t} + \varepsilon)^{2p}`.
 
@@ -75,6 +77,7 @@ def effective_learning_rates(
       p: The partially adaptive parameter: a number, an array or a schedule; by default the injected one. Only a Python
         number is checked: rates of an array, a traced value or a schedule of 3 are computed as they are.
       eps: Added to the root of `nu_max`; by default the injected one, or 1e-8, which is Padam's default.
+      reference_p: The optimizer's, where the state holds a reference root; by default the injected one.
 
     Returns:
       A dictionary from the name of each leaf of the parameters, as :func:`jax.tree_util.keystr` writes its path, to
@@ -112,13 +115,21 @@ def effective_learning_rates(
     for node in _states_with_nu_max(state):
         last = jnp.maximum(node.count - 1, 0)
         alpha, p_now = value_at(learning_rate, last), value_at(p, last)
-        for path, nu_max in jax.tree_util.tree_leaves_with_path(node.nu_max):
+        roots, factors = getattr(node, "reference_root", None), jnp.ones([])
+        if roots is not None:
+            q = _given_or_injected("reference_p", reference_p, state)
+            factors = jnp.where(roots > 0, convert_learning_rate(1.0, q, p_now, jnp.where(roots > 0, roots, 1)), 1)
+        leaves = jax.tree_util.tree_leaves_with_path(node.nu_max, is_leaf=lambda leaf: leaf is None)
+        for i, (path, nu_max) in enumerate(leaves):
+            if nu_max is None:
+                continue
             name = jax.tree_util.keystr(path)
             if name in rates:
                 raise ValueError(f"state must hold one nu_max for each leaf, got two for {name!r}.")
             dtype = compute_dtype(nu_max.dtype)
             base = root(nu_max.astype(dtype), root_eps)
-            rates[name] = divide_by_power(jnp.full_like(base, alpha), base, p_now, up_to_one=True)
+            factor = factors[i] if factors.ndim else factors
+            rates[name] = divide_by_power(jnp.full_like(base, alpha * factor), base, p_now, up_to_one=True)
     if not rates:
         raise ValueError("state must hold nu_max, as those of padam and optax.amsgrad do, got none.")
     return rates
@@ -130,6 +141,7 @@ def summarize(
     *,
     p: optax.ScalarOrSchedule | None = None,
     eps: jax.typing.ArrayLike | None = None,
+    reference_p: jax.typing.ArrayLike | None = None,
     quantiles: Sequence[float] = QUANTILES,
     threshold: jax.typing.ArrayLike = 1e-4,
 ) -> Summary:
@@ -139,7 +151,7 @@ def summarize(
     with the schedule bound by `functools.partial`). With `quantiles=()` nothing is sorted.
 
     Args:
-      state, learning_rate, p, eps: As for :func:`padam_optax.diagnostics.effective_learning_rates`.
+      state, learning_rate, p, eps, reference_p: As for :func:`padam_optax.diagnostics.effective_learning_rates`.
       quantiles: The quantiles to compute, in [0, 1], interpolated linearly; by default the extremes, 5%, the quartiles
         and 95%.
       threshold: A coordinate with a smaller rate counts as one that has all but stopped.
@@ -171,7 +183,7 @@ def summarize(
     _check_quantiles(quantiles)
     rates = {
         name: jnp.ravel(leaf)
-        for name, leaf in effective_learning_rates(state, learning_rate, p=p, eps=eps).items()
+        for name, leaf in effective_learning_rates(state, learning_rate, p=p, eps=eps, reference_p=reference_p).items()
         if leaf.size
     }
     if not rates:

@@ -383,3 +383,19 @@ def test_no_false_alarm_of_the_debugging_flags(p, without_jit):
     assert np.isfinite(summary.quantiles).all()
     rates = diagnostics.effective_learning_rates(state._replace(nu_max=state.nu_max * jnp.nan), 0.1, p=p)
     assert np.isnan(rates[""]).all()
+
+
+@pytest.mark.parametrize("scope", ["leaf", "all"])
+def test_rates_with_a_reference(scope):
+    """Those of the optimizer's own updates: where momentum is 1, an update is a rate."""
+    gradients = {"a": jnp.array([1e-3, 2e-3]), "b": jnp.array([0.5, 0.1, 3.0])}
+    settings = {"p": 1 / 8, "reference_p": 1 / 2, "bias_correction": "none", "b1": 0.0, "reference_scope": scope}
+    optimizer = padam_optax.padam(0.01, **settings)
+    updates, state = optimizer.update(gradients, optimizer.init(gradients))
+    rates = diagnostics.effective_learning_rates(state, 0.01, p=1 / 8, reference_p=1 / 2)
+    for name, gradient in gradients.items():
+        np.testing.assert_allclose(-updates[name] / gradient, rates[f"['{name}']"], rtol=1e-5)
+    summary = diagnostics.summarize(state, 0.01, p=1 / 8, reference_p=1 / 2, quantiles=(0, 1))
+    np.testing.assert_allclose(summary.quantiles[1], max(leaf.max() for leaf in rates.values()), rtol=1e-6)
+    with pytest.raises(ValueError, match="reference_p must be given"):
+        diagnostics.effective_learning_rates(state, 0.01, p=1 / 8)
