@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from padam_optax.data.images import DataError
+from padam_optax.paths import expanded
 from padam_optax.records.checks import printable
 from padam_optax.records.files import write_whole
 from padam_optax.report.summary import number_text
@@ -154,6 +155,33 @@ def end_at_once() -> None:
     """Ends the process if `stop_at_once` was called: where JAX still computes, Python's own end may crash."""
     if _at_once:
         os._exit(130)
+
+
+def existing(text: str) -> pathlib.Path:
+    """The file or folder of this name, `~` standing for the home folder; a usage error where there is none."""
+    try:
+        path = expanded(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    if not path.exists():
+        raise typer.BadParameter(f"Path {text!r} does not exist.")
+    return path
+
+
+def existing_folder(text: str) -> pathlib.Path:
+    """As `existing`, but no file."""
+    path = existing(text)
+    if not path.is_dir():
+        raise typer.BadParameter(f"Directory {text!r} is a file.")
+    return path
+
+
+def existing_file(text: str) -> pathlib.Path:
+    """As `existing`, but no folder."""
+    path = existing(text)
+    if path.is_dir():
+        raise typer.BadParameter(f"File {text!r} is a directory.")
+    return path
 
 
 def progress_columns() -> tuple[ProgressColumn, ...]:

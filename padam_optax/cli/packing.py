@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
-from padam_optax.cli.console import STDOUT
+from padam_optax.cli.console import STDOUT, existing_file, existing_folder
 from padam_optax.records import packed
 
 
 def pack(
     runs: Annotated[
-        pathlib.Path, typer.Argument(metavar="RUNS", help="Folder of recorded runs.", exists=True, file_okay=False)
+        pathlib.Path, typer.Argument(metavar="RUNS", help="Folder of recorded runs.", parser=existing_folder)
     ],
     out: Annotated[pathlib.Path, typer.Option(help="The file to write, such as records/my-suite.jsonl.")],
 ) -> None:
@@ -27,7 +27,7 @@ def pack(
 
 def unpack(
     file: Annotated[
-        pathlib.Path, typer.Argument(metavar="FILE", help="As `padam pack` wrote it.", exists=True, dir_okay=False)
+        pathlib.Path, typer.Argument(metavar="FILE", help="As `padam pack` wrote it.", parser=existing_file)
     ],
     out: Annotated[pathlib.Path, typer.Option(help="Folder for the runs.")],
 ) -> None:

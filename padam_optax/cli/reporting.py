@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from padam_optax.cli.console import STDOUT, write
+from padam_optax.cli.console import STDOUT, existing, write
 from padam_optax.records.record import Record
 from padam_optax.records.store import read_all
 from padam_optax.report import claims, figures, page, tables, targets
@@ -16,7 +16,7 @@ from padam_optax.report.results import PAPER, Results
 
 _Records = Annotated[
     list[pathlib.Path],
-    typer.Argument(metavar="RECORDS", help="Folders of recorded runs, or files of `padam pack`.", exists=True),
+    typer.Argument(metavar="RECORDS", help="Folders of recorded runs, or files of `padam pack`.", parser=existing),
 ]
 
 

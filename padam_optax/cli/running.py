@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
-from padam_optax.cli.console import STDERR, STDOUT
+from padam_optax.cli.console import STDERR, STDOUT, existing
 from padam_optax.cli.requests import Request, read_queue
 from padam_optax.cli.select import CacheOption, FigureOption, TableOption
 from padam_optax.cli.training import run_all, run_jobs, summary
@@ -70,7 +70,7 @@ def run(
         list[pathlib.Path] | None,
         typer.Option(
             metavar="RECORDS",
-            exists=True,
+            parser=existing,
             help="Skip what is recorded there too: folders, or files of `padam pack`. May be given again.",
         ),
     ] = None,

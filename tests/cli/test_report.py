@@ -330,3 +330,15 @@ def test_no_folder():
         code, _, errors = padam(command)
         assert code == 2
         assert "RECORDS" in errors
+
+
+def test_the_home_folder_is_found_in_arguments(tmp_path, monkeypatch):
+    """Also where the shell leaves `~` as it is, as within quotes."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "runs").mkdir()
+    code, _, errors = padam("pack", "~/runs", "--out", "~/all.jsonl")
+    assert (code, "holds no recorded runs" in errors) == (2, True)
+    for command in (("report", "~/none"), ("pack", "~/none", "--out", "x"), ("unpack", "~/runs", "--out", "x")):
+        code, _, errors = padam(*command)
+        assert code == 2
+        assert "Path '~/none' does not exist" in errors or "File '~/runs' is a directory" in errors
