@@ -128,7 +128,7 @@ def paper_table(number: int, results: Results) -> Grid:
 def _about(label: str) -> str:
     """What is to say of data that are not the paper's own files."""
     if label in COPIES:
-        return f"{data_title(label)}, {label}, is a lossless copy of the paper's images in another order; no second copy was compared."
+        return f"{data_title(label)}, {label}, has the images in another order; no second copy was compared."
     return f"{label} is not the paper's data."
 
 

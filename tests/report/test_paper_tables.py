@@ -222,7 +222,7 @@ def test_a_lossless_copy_in_bfloat16(tmp_path):
     assert grid.caption.endswith(" Activations in bfloat16: Net on CIFAR-10 (lossless copy).")
     assert (
         grid.notes[0]
-        == "CIFAR-10 (lossless copy), cifar10-png, is a lossless copy of the paper's images in another order; no second copy was compared."
+        == "CIFAR-10 (lossless copy), cifar10-png, has the images in another order; no second copy was compared."
     )
     found += records(tmp_path / "32", cell, [0.1], label="cifar10-png")
     names = [line.heads[1] for line in tables.paper_table(1, Results(SMALL, found)).lines]
