@@ -17,9 +17,9 @@ records of that search and of the runs are in benchmarks/records. A run takes ab
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from padam_optax.experiments import paper
+from padam_optax.experiments import paper, tuning
 from padam_optax.experiments.methods import METHODS
 from padam_optax.experiments.paper import PAPER_METHODS
 from padam_optax.experiments.spec import Experiment, ImageClassification
@@ -47,6 +47,7 @@ def _tables() -> Iterator[Experiment]:
             ),
             # PyTorch's default when the tables were made; the authors' wide network sets ones.
             model_options={} if model == "wrn16-4" else {"norm_scale_init": "uniform"},
+            bias_correction="official",
             seeds=(0, 1, 2),
             paper=paper.results(f"{dataset}-{model}", optimizer),
         )
@@ -84,21 +85,28 @@ MINI_CHOICES: dict[str, dict[str, float]] = {
     "padam": {"learning_rate": 0.3162, "p": 0.25},
 }
 
-MINI = tuple(
-    Experiment(
-        name=f"cifar10-mini-{optimizer}",
-        suite="cifar10-mini",
-        model="resnet10-mini",
-        dataset="cifar10",
-        optimizer=optimizer,
-        hyperparameters={**METHODS[optimizer].settings, **MINI_CHOICES[optimizer]},
-        epochs=40,
-        milestones=(20, 30),
-        task=ImageClassification(augmentation=("flip",)),
-        seeds=(0, 1, 2, 3, 4),
-        train_examples=5_000,
-    )
-    for optimizer in PAPER_METHODS
-)
 
-EXPERIMENTS = (*TABLES, *FIGURE_1, *MINI)
+def _mini(suite: str, choices: Mapping[str, Mapping[str, float]]) -> tuple[Experiment, ...]:
+    """The recipe with each method at the settings for images but for `choices`."""
+    return tuple(
+        Experiment(
+            name=f"{suite}-{optimizer}",
+            suite=suite,
+            model="resnet10-mini",
+            dataset="cifar10",
+            optimizer=optimizer,
+            hyperparameters={**METHODS[optimizer].settings, **choices.get(optimizer, {})},
+            epochs=20,
+            milestones=(10, 15),
+            task=ImageClassification(augmentation=("flip",)),
+            seeds=(0, 1, 2, 3, 4),
+            train_examples=5_000,
+        )
+        for optimizer in tuning.SPACES
+    )
+
+
+MINI = _mini("cifar10-mini", MINI_CHOICES)
+UNTUNED = _mini("cifar10-mini-untuned", {})
+
+EXPERIMENTS = (*TABLES, *FIGURE_1, *MINI, *UNTUNED)

@@ -14,8 +14,8 @@ benchmarks/records.
 import dataclasses
 
 from padam_optax.experiments.methods import METHODS
-from padam_optax.experiments.paper import PAPER_METHODS
 from padam_optax.experiments.spec import Experiment
+from padam_optax.experiments.tuning import SPACES
 
 DIGITS = tuple(
     Experiment(
@@ -29,7 +29,7 @@ DIGITS = tuple(
         milestones=(20, 30),
         seeds=(0, 1, 2, 3, 4),
     )
-    for optimizer in PAPER_METHODS
+    for optimizer in SPACES
 )
 
 # Chosen on held-out training images; everything else is as in the paper.
@@ -41,6 +41,7 @@ MINI_CHOICES: dict[str, dict[str, float]] = {
     "yogi": {"learning_rate": 0.1},
     "adabound": {"learning_rate": 0.1},
     "padam": {"learning_rate": 10.0, "p": 0.0625},
+    "padam-reference": {},
 }
 
 MINI = tuple(

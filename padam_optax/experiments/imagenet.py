@@ -35,6 +35,7 @@ def _table_2() -> Iterator[Experiment]:
             milestones=(30, 60, 80),
             batch_size=256,
             task=ImageClassification(image_size=224),
+            bias_correction="official",
             seeds=(0, 1, 2),
             assumed=() if optimizer == "adamw" else ("weight_decay",),
             paper=paper.results(f"imagenet-{model}", optimizer),

@@ -54,7 +54,7 @@ class MethodContext:
     factor: Any = 1.0
     total_updates: int = 1
     decays: Callable[[optax.Params], Any] | None = None
-    bias_correction: BiasCorrection = "official"
+    bias_correction: BiasCorrection | None = None
     moment_dtype: MomentDtype = "float32"
     allow_unproven_p: bool = False
     group: ParameterGroup | None = None
@@ -203,6 +203,17 @@ def _padam(values: Hyperparameters, context: MethodContext) -> optax.GradientTra
     )
 
 
+def _padam_reference(values: Hyperparameters, context: MethodContext) -> optax.GradientTransformation:
+    optimizer = padam_optax.padam(
+        rate_of(values, context),
+        **_moment_arguments(values),
+        p=values["p"],
+        reference_p=values["reference_p"],
+        **moment_options(context),
+    )
+    return coupled(values, context, optimizer)
+
+
 def _moment_arguments(values: Hyperparameters) -> dict[str, Any]:
     return {name: values[name] for name in ("b1", "b2", "eps")}
 
@@ -243,3 +254,14 @@ _SEVEN = (
 )
 for _method in _SEVEN:
     register(_method)
+# Padam with its learning rate in Adam's units, at Adam's rate.
+register(
+    Method(
+        "padam-reference",
+        "Padam at Adam's rates",
+        METHODS["padam"].color,
+        {**METHODS["padam"].settings, "learning_rate": 1e-3, "reference_p": 0.5},
+        _padam_reference,
+        keeps_moments=True,
+    )
+)

@@ -66,20 +66,6 @@ def _make_by_group_converted(values: Hyperparameters, context: MethodContext) ->
     return coupled(values, context, optax.partition({True: group, False: rest}, context.group))
 
 
-def _make_referenced(values: Hyperparameters, context: MethodContext) -> optax.GradientTransformation:
-    return coupled(
-        values,
-        context,
-        padam_optax.padam(
-            rate_of(values, context),
-            **{name: values[name] for name in _MOMENTS},
-            p=values["p"],
-            reference_p=values["reference_p"],
-            **moment_options(context),
-        ),
-    )
-
-
 def _make_padamw(values: Hyperparameters, context: MethodContext) -> optax.GradientTransformation:
     return padam_optax.padamw(
         rate_of(values, context),
@@ -103,12 +89,6 @@ for _name, _title, _settings, _make in (
         "Padam, p falling, rate converted",
         {**_SETTINGS, "p": 0.5, "final_p": 0.0, **_RATE},
         _make_falling_converted,
-    ),
-    (
-        "padam-reference",
-        "Padam at Adam's rates",
-        {**_SETTINGS, "learning_rate": 1e-3, "reference_p": 0.5},
-        _make_referenced,
     ),
     ("padam-converted", "Padam, rate converted", {**_SETTINGS, **_RATE}, _make_converted),
     (

@@ -16,9 +16,10 @@ epochs; the records of that search and of the runs are in benchmarks/records.
 
 import dataclasses
 import itertools
+from collections.abc import Mapping
 from collections.abc import Iterator
 
-from padam_optax.experiments import paper
+from padam_optax.experiments import paper, tuning
 from padam_optax.experiments.paper import PAPER_METHODS
 from padam_optax.experiments.spec import Experiment, LanguageModelling
 
@@ -38,6 +39,7 @@ def _settings(sgdm: float, yogi: float, adabound_final: float, padam: float, p: 
         "yogi": {**adaptive, "learning_rate": yogi, "eps": 1e-3, **_DECAY},
         "adabound": {**adaptive, "final_learning_rate": adabound_final, "gamma": 1e-3, **_DECAY},
         "padam": {**adaptive, "learning_rate": padam, "p": p, **_DECAY},
+        "padam-reference": {**adaptive, "p": 0.125, "reference_p": 0.5, **_DECAY},
     }
 
 
@@ -72,6 +74,7 @@ def _table_3() -> Iterator[Experiment]:
             epochs=200,
             milestones=(100, 150),
             batch_size=20,
+            bias_correction="official",
             seeds=(0, 1, 2),
             task=LanguageModelling(),
             model_options={"layers": layers, **AWD_LSTM},
@@ -93,45 +96,53 @@ MINI_CHOICES: dict[str, dict[str, float]] = {
     "padam": {"learning_rate": 3.162, "p": 0.2},
 }
 
-MINI = tuple(
-    Experiment(
-        name=f"ptb-mini-{optimizer}",
-        suite="ptb-mini",
-        model="awd-lstm",
-        dataset="ptb",
-        optimizer=optimizer,
-        hyperparameters={**PAPER_SETTINGS[2][optimizer], **MINI_CHOICES[optimizer]},
-        epochs=20,
-        milestones=(10, 15),
-        batch_size=20,
-        seeds=(0, 1, 2, 3, 4),
-        train_examples=100_000,
-        task=LanguageModelling(vocabulary=2_000, window=35, random_window=False, eval_columns=(10, 10)),
-        model_options={"layers": 2, **AWD_LSTM, "embedding": 128, "hidden": 128},
-    )
-    for optimizer in PAPER_METHODS
-)
 
-TRANSFORMER = tuple(
-    dataclasses.replace(
-        spec,
-        name=f"ptb-transformer-mini-{spec.optimizer}",
-        suite="ptb-transformer-mini",
-        model="transformer",
-        epochs=10,
-        milestones=(5, 8),
-        task=LanguageModelling(
-            vocabulary=2_000,
-            window=70,
-            random_window=False,
-            eval_columns=(10, 10),
-            activation_regularization=0.0,
-            temporal_regularization=0.0,
-            gradient_clip=1.0,
-        ),
-        model_options={"features": 64, "heads": 4, "layers": 2, "context": 70, "dropout": 0.1},
+def _mini(suite: str, choices: Mapping[str, Mapping[str, float]]) -> tuple[Experiment, ...]:
+    """The recipe with each method at the settings for two layers but for `choices`."""
+    return tuple(
+        Experiment(
+            name=f"{suite}-{optimizer}",
+            suite=suite,
+            model="awd-lstm",
+            dataset="ptb",
+            optimizer=optimizer,
+            hyperparameters={**PAPER_SETTINGS[2][optimizer], **choices.get(optimizer, {})},
+            epochs=10,
+            milestones=(5, 8),
+            batch_size=20,
+            seeds=(0, 1, 2, 3, 4),
+            train_examples=100_000,
+            task=LanguageModelling(vocabulary=2_000, window=35, random_window=False, eval_columns=(10, 10)),
+            model_options={"layers": 2, **AWD_LSTM, "embedding": 128, "hidden": 128},
+        )
+        for optimizer in tuning.SPACES
     )
-    for spec in MINI
-)
 
-EXPERIMENTS = (*TABLE_3, *MINI, *TRANSFORMER)
+
+def _transformer(suite: str, choices: Mapping[str, Mapping[str, float]]) -> tuple[Experiment, ...]:
+    """The same with the small transformer in the place of the LSTM."""
+    return tuple(
+        dataclasses.replace(
+            spec,
+            model="transformer",
+            task=LanguageModelling(
+                vocabulary=2_000,
+                window=70,
+                random_window=False,
+                eval_columns=(10, 10),
+                activation_regularization=0.0,
+                temporal_regularization=0.0,
+                gradient_clip=1.0,
+            ),
+            model_options={"features": 64, "heads": 4, "layers": 2, "context": 70, "dropout": 0.1},
+        )
+        for spec in _mini(suite, choices)
+    )
+
+
+MINI = _mini("ptb-mini", MINI_CHOICES)
+UNTUNED = _mini("ptb-mini-untuned", {})
+TRANSFORMER = _transformer("ptb-transformer-mini", {})
+TRANSFORMER_UNTUNED = _transformer("ptb-transformer-mini-untuned", {})
+
+EXPERIMENTS = (*TABLE_3, *MINI, *UNTUNED, *TRANSFORMER, *TRANSFORMER_UNTUNED)

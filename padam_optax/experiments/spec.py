@@ -124,7 +124,8 @@ class Experiment:
       moment_dtype: Dtype of the state of Padam and AMSGrad: "bfloat16" keeps all three moments in 6 bytes a parameter,
         the second ones rounded stochastically; "bfloat16-nearest" rounds them to nearest, to compare with.
       decay_everything: Whether weight decay is on every parameter, or on those of two or more axes only.
-      bias_correction: That of Padam and AMSGrad: "official", "none" or "debiased".
+      bias_correction: That of Padam and AMSGrad: "official", "none" or "debiased"; None for what a user of
+        `padam_optax.padam` gets by default.
       allow_unproven_p: Whether Padam's p may be above 1/2, up to 1.
       group: The parameters that have a p of their own, where the optimizer takes one for them.
       seeds: Seeds of the runs that a table is made from.
@@ -151,7 +152,7 @@ class Experiment:
     compute_dtype: Literal["float32", "bfloat16"] = _is(_ALL, "float32")
     moment_dtype: MomentDtype = _is(_PROGRAM, "float32")
     decay_everything: bool = _is(_PROGRAM, True)
-    bias_correction: BiasCorrection = _is(_PROGRAM, "official")
+    bias_correction: BiasCorrection | None = _is(_PROGRAM, None)
     allow_unproven_p: bool = _is(_PROGRAM, False)
     group: ParameterGroup | None = _is(_PROGRAM, None)
     seeds: tuple[int, ...] = _is(Role.BESIDE, (0,))
