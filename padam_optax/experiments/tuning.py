@@ -1,8 +1,8 @@
-"""How the settings of our own recipes are chosen: the search space of every method, written down before the first trial.
+"""How the settings of our own recipes are chosen: the search space of every method, as it was before the first trial.
 
 Every method gets `TRIALS` trials, at half the epochs, each with `SEEDS`, scored on examples held out from training
-(images: the last fifth of the training images; text: the validation text). The best mean is the recipe's, trained on the
-whole with seeds that the search never saw.
+(images: the last fifth of the training images; text: the validation text). What has the best mean is the recipe's, and
+is trained on the whole with seeds that the search never saw.
 
 A space has two axes. The learning rates of the trials divide three decades evenly on a logarithmic scale; the values of
 the second hyper-parameter take turns, so that each meets rates from all of the range. Everything else is the paper's.
