@@ -16,8 +16,7 @@ epochs; the records of that search and of the runs are in benchmarks/records.
 
 import dataclasses
 import itertools
-from collections.abc import Mapping
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from padam_optax.experiments import paper, tuning
 from padam_optax.experiments.paper import PAPER_METHODS
