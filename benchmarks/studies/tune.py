@@ -2,14 +2,14 @@
 
     python benchmarks/studies/tune.py train digits-mini
     python benchmarks/studies/tune.py train cifar10-mini --data-dir DIR --data-label cifar10-png
-    python benchmarks/studies/tune.py train ptb-mini --data-dir DIR [--methods sgdm,adam]
+    python benchmarks/studies/tune.py train ptb-transformer-mini --data-dir DIR [--methods sgdm,adam]
     python benchmarks/studies/tune.py choose runs/digits-mini-tuning
 
 `padam_optax/experiments/tuning.py` says what is tried: 12 trials for every method, two seeds each, half the epochs. The
 records go to `runs/<suite>-tuning`. What is there is not trained again, so that a search that was stopped goes on, and
 `padam unpack benchmarks/records/suites/<suite>-tuning.jsonl` gives what was recorded. `choose` prints the setting of
 the best mean of each method; `experiments/digits.py`, `cifar.py` and `ptb.py` hold them, and a test compares the two.
-On one core, 3 minutes for the digits, 90 for CIFAR-10 and 120 for the text.
+On one core, 3 minutes for the digits and 90 for CIFAR-10.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""`padam demo`: seven optimizers on a small task."""
+"""`padam demo`: the optimizers on a small task."""
 
 import enum
 import pathlib
@@ -35,11 +35,11 @@ def run_demo(
     ] = None,
     cache_dir: CacheOption = None,
 ) -> None:
-    """Compare the seven optimizers on a small task: a table and a picture, in a few minutes on a CPU.
+    """Compare the optimizers on a small task: a table and a picture, in a few minutes on a CPU.
 
     No download. What is recorded under OUT already is not run again.
     """
-    chosen = {DemoTask.IMAGES: digits.DIGITS, DemoTask.LANGUAGE: pydoc.EXPERIMENTS}[task]
+    chosen = {DemoTask.IMAGES: digits.MINI, DemoTask.LANGUAGE: pydoc.EXPERIMENTS}[task]
     specs = [spec if epochs is None else spec.with_epochs(epochs) for spec in chosen]
     from padam_optax.runner.compiled import keep_programs
     from padam_optax.runner.datasets import load_data

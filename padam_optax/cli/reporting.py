@@ -9,9 +9,10 @@ from rich.markup import escape
 from padam_optax.cli.console import STDOUT, existing, write
 from padam_optax.records.record import Record
 from padam_optax.records.store import read_all
-from padam_optax.report import claims, figures, page, tables, targets
+from padam_optax.report import budget, claims, figures, page, tables, targets
 from padam_optax.report.grid import Grid
 from padam_optax.report.inconsistencies import inconsistencies
+from padam_optax.report.naming import file_names
 from padam_optax.report.results import PAPER, Results
 
 _Records = Annotated[
@@ -28,6 +29,10 @@ def report(
     ] = None,
     table: Annotated[int | None, typer.Option(help="Only this table of the paper.")] = None,
     figure: Annotated[int | None, typer.Option(help="Only this figure of the paper; needs --out.")] = None,
+    with_budget: Annotated[
+        bool,
+        typer.Option("--budget", help="Only what a budget of trials buys: the expected best score after k of them."),
+    ] = False,
     time_to_target: Annotated[
         str | None,
         typer.Option(
@@ -49,6 +54,8 @@ def report(
         chosen[f"table-{table}"] = [tables.paper_table(table, found)]
     if time_to_target is not None:
         chosen["time-to-target"] = targets.target_grids(found, *_target(time_to_target))
+    if with_budget:
+        chosen["budget"] = _budgets(found, out)
     drawn = [] if figure is None else figures.paper_figure(figure, found)
     for name, grids in chosen.items():
         for grid in grids:
@@ -61,7 +68,7 @@ def report(
             STDOUT.print(f"{picture.title}: {path}\n{picture.caption}", highlight=False, markup=False, soft_wrap=True)
         if not drawn:
             STDOUT.print(f"Figure {figure}: not run.", highlight=False)
-    if table is figure is time_to_target is None:
+    if table is figure is time_to_target is None and not with_budget:
         _report_all(found, out)
 
 
@@ -112,14 +119,27 @@ def _target(text: str) -> tuple[str, float]:
         raise ValueError(f"--time-to-target takes METRIC=VALUE, such as test_error=0.1; got {text!r}.") from None
 
 
+def _budgets(results: Results, out: pathlib.Path | None) -> list[Grid]:
+    """A table for each search; draws them where there is a folder."""
+    found = budget.searches(results)
+    if not found:
+        raise ValueError(
+            "The records hold no trials of a search over two methods or more: --budget has none to compare."
+        )
+    if out is not None:
+        for search, name in zip(found, file_names([f"{search.suite}-budget" for search in found]), strict=True):
+            budget.draw_budget(search, out / f"{name}.png")
+    return [budget.budget_grid(search) for search in found]
+
+
 def _report_all(results: Results, out: pathlib.Path | None) -> None:
     """Prints what was run; with a folder, writes all that there is to say."""
     contents = page.contents(results)
     for number, grid in contents.tables.items():
         if tables.has_runs(number, results):
             STDOUT.print(grid.rich_table())
-    for table in contents.suites:
-        STDOUT.print(table.grid.rich_table())
+    for grid in (grid for table in contents.suites for grid in table.grids[:2]):
+        STDOUT.print(grid.rich_table())
     for grid in contents.variants:
         STDOUT.print(grid.rich_table())
     if out is None:
@@ -127,18 +147,21 @@ def _report_all(results: Results, out: pathlib.Path | None) -> None:
     for number, grid in contents.tables.items():
         write(out / f"table-{number}.md", grid.markdown())
     curves: dict[str, str] = {}
+    budgets: dict[str, str] = {}
     for table in contents.suites:
         suite, name = table.suite, table.name
-        write(out / f"{name}.md", table.grid.markdown())
+        write(out / f"{name}.md", "\n".join(grid.markdown() for grid in table.grids))
         if any(suite.group.finished.values()):
             curves[name] = figures.training_curves(suite, out / f"{name}.png").name
         if figures.has_three(suite):
             figures.training_curves(suite, out / f"{name}-three.png", figures.THREE)
+        if table.search is not None:
+            budgets[name] = budget.draw_budget(table.search, out / f"{name}-budget.png").name
     if contents.variants:
         write(out / "variants.md", "\n".join(grid.markdown() for grid in contents.variants))
     pictures: dict[str, figures.Picture] = {}
     for number in figures.NUMBERS:
         for picture in figures.paper_figure(number, results):
             pictures[figures.save(picture.figure, out / f"{picture.name}.png").name] = picture
-    write(out / "results.md", page.results_page(contents, pictures, curves))
+    write(out / "results.md", page.results_page(contents, pictures, curves, budgets))
     STDOUT.print(f"Written: {out / 'results.md'}", highlight=False, markup=False, soft_wrap=True)

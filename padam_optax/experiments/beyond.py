@@ -1,13 +1,12 @@
-"""Further than the paper: what else p can do, on the two recipes for a CPU core.
+"""Further than the paper: what else p can do, on the recipe for text.
 
-Each experiment is a recipe's Padam with one thing changed, all else as chosen there:
+Each experiment is the recipe's Padam with one thing changed, all else as chosen there:
 
-    padam run cifar10-mini-padam-falling-p ptb-mini-padam-falling-p
+    padam run ptb-mini-padam-falling-p --data-dir DIR
 
 - `falling-p`: p goes from 1/2 to 0 in the course of the training, from AMSGrad to momentum SGD, at AMSGrad's rate.
 - `falling-p-converted`: the same, with Padam's rate converted to the p of each step.
-- `group-p-converted`: p = 2/5 for a group, 1/8 for the rest, rates converted. The group is the embedding, or, in the
-  network for images, what has fewer than two axes: scales and biases.
+- `group-p-converted`: p = 2/5 for a group, 1/8 for the rest, rates converted. The group is the embedding.
 - `debiased`: that bias correction, in the place of the authors' code's.
 - `p1-converted`: no root, p = 1, beyond what the paper proves, the rate converted.
 - `p1-converted-debiased`: the same with that bias correction. Under the official one the first update is
@@ -20,18 +19,18 @@ A rate is converted by `padam_optax.convert_learning_rate`, from the p that it w
 import dataclasses
 from collections.abc import Iterator
 
-from padam_optax.experiments import cifar, ptb
-from padam_optax.experiments.methods import METHODS, ParameterGroup
+from padam_optax.experiments import ptb
+from padam_optax.experiments.methods import ParameterGroup
 from padam_optax.experiments.spec import Experiment
 
 # The medians of sqrt(v_hat) + eps at the end of a run of the recipe's Padam, of all coordinates and of the group's:
 # benchmarks/records/studies/effective-rates.jsonl.
-ROOTS: dict[str, tuple[float, float]] = {"cifar10-mini": (5.1e-4, 5.5e-3), "ptb-mini": (1.2e-4, 1.1e-4)}
-GROUPS = {"cifar10-mini": ParameterGroup(most_axes=1), "ptb-mini": ParameterGroup(names=("embedding",))}
+ROOTS: dict[str, tuple[float, float]] = {"ptb-mini": (1.2e-4, 1.1e-4)}
+GROUPS = {"ptb-mini": ParameterGroup(names=("embedding",))}
 
 
 def _variants() -> Iterator[Experiment]:
-    for recipe, adamw in ((cifar.MINI, METHODS["adamw"].settings), (ptb.MINI, ptb.PAPER_SETTINGS[2]["adamw"])):
+    for recipe, adamw in ((ptb.MINI, ptb.PAPER_SETTINGS[2]["adamw"]),):
         by_optimizer = {spec.optimizer: spec for spec in recipe}
         base = by_optimizer["padam"]
         own = base.hyperparameters

@@ -14,7 +14,6 @@ epochs; the records of that search and of the runs are in benchmarks/records.
     padam run ptb-mini-padam --data-dir DIR
 """
 
-import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping
 
@@ -84,7 +83,8 @@ def _table_3() -> Iterator[Experiment]:
 
 TABLE_3 = tuple(_table_3())
 
-# Chosen on the validation text; everything else is as for the paper's two layers.
+# Chosen on the validation text, before every method had the same number of trials, with the official bias correction;
+# everything else is as for the paper's two layers.
 MINI_CHOICES: dict[str, dict[str, float]] = {
     "sgdm": {"learning_rate": 3.162},
     "adam": {"learning_rate": 1e-2},
@@ -96,13 +96,34 @@ MINI_CHOICES: dict[str, dict[str, float]] = {
 }
 
 
-def _mini(suite: str, choices: Mapping[str, Mapping[str, float]]) -> tuple[Experiment, ...]:
-    """The recipe with each method at the settings for two layers but for `choices`."""
+MINI = tuple(
+    Experiment(
+        name=f"ptb-mini-{optimizer}",
+        suite="ptb-mini",
+        model="awd-lstm",
+        dataset="ptb",
+        optimizer=optimizer,
+        hyperparameters={**PAPER_SETTINGS[2][optimizer], **MINI_CHOICES[optimizer]},
+        epochs=20,
+        milestones=(10, 15),
+        batch_size=20,
+        bias_correction="official",
+        seeds=(0, 1, 2, 3, 4),
+        train_examples=100_000,
+        task=LanguageModelling(vocabulary=2_000, window=35, random_window=False, eval_columns=(10, 10)),
+        model_options={"layers": 2, **AWD_LSTM, "embedding": 128, "hidden": 128},
+    )
+    for optimizer in PAPER_METHODS
+)
+
+
+def _transformer(suite: str, choices: Mapping[str, Mapping[str, float]]) -> tuple[Experiment, ...]:
+    """A small transformer on the same text, each method at the settings for two layers but for `choices`."""
     return tuple(
         Experiment(
             name=f"{suite}-{optimizer}",
             suite=suite,
-            model="awd-lstm",
+            model="transformer",
             dataset="ptb",
             optimizer=optimizer,
             hyperparameters={**PAPER_SETTINGS[2][optimizer], **choices.get(optimizer, {})},
@@ -111,19 +132,6 @@ def _mini(suite: str, choices: Mapping[str, Mapping[str, float]]) -> tuple[Exper
             batch_size=20,
             seeds=(0, 1, 2, 3, 4),
             train_examples=100_000,
-            task=LanguageModelling(vocabulary=2_000, window=35, random_window=False, eval_columns=(10, 10)),
-            model_options={"layers": 2, **AWD_LSTM, "embedding": 128, "hidden": 128},
-        )
-        for optimizer in tuning.SPACES
-    )
-
-
-def _transformer(suite: str, choices: Mapping[str, Mapping[str, float]]) -> tuple[Experiment, ...]:
-    """The same with the small transformer in the place of the LSTM."""
-    return tuple(
-        dataclasses.replace(
-            spec,
-            model="transformer",
             task=LanguageModelling(
                 vocabulary=2_000,
                 window=70,
@@ -135,13 +143,11 @@ def _transformer(suite: str, choices: Mapping[str, Mapping[str, float]]) -> tupl
             ),
             model_options={"features": 64, "heads": 4, "layers": 2, "context": 70, "dropout": 0.1},
         )
-        for spec in _mini(suite, choices)
+        for optimizer in tuning.SPACES
     )
 
 
-MINI = _mini("ptb-mini", MINI_CHOICES)
-UNTUNED = _mini("ptb-mini-untuned", {})
 TRANSFORMER = _transformer("ptb-transformer-mini", {})
 TRANSFORMER_UNTUNED = _transformer("ptb-transformer-mini-untuned", {})
 
-EXPERIMENTS = (*TABLE_3, *MINI, *UNTUNED, *TRANSFORMER, *TRANSFORMER_UNTUNED)
+EXPERIMENTS = (*TABLE_3, *MINI, *TRANSFORMER, *TRANSFORMER_UNTUNED)

@@ -1,7 +1,207 @@
-"""What a budget of trials buys."""
+"""What a budget of trials buys: the expected best score after k of them, from the recorded trials of each method."""
 
-from padam_optax.report.sweeps import Sweep, SweepPoint
+import dataclasses
+import math
+import pathlib
+import statistics
+from collections.abc import Sequence
+
+from padam_optax.experiments.methods import METHODS
+from padam_optax.experiments.spec import LanguageModelling
+from padam_optax.records.record import Record
+from padam_optax.report.escaping import plain_label
+from padam_optax.report.figures import new_figure, plain_ticks, save
+from padam_optax.report.grid import Cell, Grid, Line
+from padam_optax.report.metrics import METRICS, last
+from padam_optax.report.naming import data_title, method_color, method_title
+from padam_optax.report.results import Results
+from padam_optax.report.series import PADAM
+from padam_optax.report.sweeps import Sweep, SweepPoint, setting_text
+
+# Of which the tables show the expected best.
+_COUNTS = (1, 2, 4, 8, 12)
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """The trials of a suite's methods on the same data, for as many epochs.
+
+    Attributes:
+      suite: The suite that the settings are chosen for.
+      label: The data's.
+      sweeps: The trials by method.
+    """
+
+    suite: str
+    label: str
+    sweeps: dict[str, Sweep]
+
+    @property
+    def metric(self) -> str:
+        """What the trials are compared by; lower is better."""
+        return next(iter(self.sweeps.values())).metric
+
+    @property
+    def title(self) -> str:
+        """Suite, data and length, such as `cifar10-mini on cifar10, trials of 10 epochs`."""
+        (epochs,) = {_first(sweep).experiment.epochs for sweep in self.sweeps.values()}
+        return f"{self.suite} on {data_title(self.label)}, trials of {epochs} epochs"
+
+    @property
+    def best(self) -> dict[str, SweepPoint | None]:
+        """What each method's trials choose."""
+        return {method: best_trial(sweep) for method, sweep in self.sweeps.items()}
+
+    def expected(self) -> dict[str, list[float]]:
+        """The expected best score after 1, 2, ... trials, by method: errors in percent, perplexities as they are."""
+        scores = {method: _scores(sweep) for method, sweep in self.sweeps.items()}
+        if METRICS[self.metric].higher_is_better:
+            return {method: expected_best([100 * score for score in of]) for method, of in scores.items()}
+        # The mean of losses: one perplexity of a run that failed would outweigh all others.
+        return {
+            method: [math.exp(loss) for loss in expected_best([math.log(score) for score in of])]
+            for method, of in scores.items()
+        }
+
+
+def expected_best(scores: Sequence[float]) -> list[float]:
+    """The expected lowest of k scores drawn independently, for k = 1 to the number of scores.
+
+    The distribution that is drawn from is that of the scores: the i-th lowest of n is the best of k draws with the
+    probability ((n-i+1)/n)^k - ((n-i)/n)^k.
+
+    References:
+      Dodge et al. 2019, Show Your Work: Improved Reporting of Experimental Results, section 3.2.
+
+    Examples:
+      >>> expected_best([3.0, 1.0])
+      [2.0, 1.5]
+    """
+    ranked, n = sorted(scores), len(scores)
+    return [
+        sum(score * (((n - place) / n) ** k - ((n - place - 1) / n) ** k) for place, score in enumerate(ranked))
+        for k in range(1, n + 1)
+    ]
 
 
 def best_trial(sweep: Sweep) -> SweepPoint | None:
-    return sweep.points[0]
+    """The setting of the best mean, of equal ones that of the lower loss; None if none can be chosen.
+
+    One that a run was not finished, diverged or collapsed with cannot be chosen, however good the mean is.
+    """
+    able = [point for point in sweep.points if not any(failed(run, sweep.metric) for run in point.runs)]
+    loss = "valid_loss" if sweep.metric == "valid_perplexity" else "test_loss"
+
+    def rank(point: SweepPoint) -> tuple[float, float]:
+        losses = [value for run in point.runs if (value := last(run, loss)) is not None]
+        return point.mean(sweep.metric), statistics.fmean(losses) if losses else math.inf
+
+    return min(able, key=rank, default=None)
+
+
+def failed(run: Record, metric: str) -> bool:
+    """Whether a run did not come to its end, diverged, or collapsed: it ended worse than after its first epoch."""
+    value = last(run, metric)
+    return not run.whole or value is None or value > run.metrics[0][metric]
+
+
+def searches(results: Results) -> list[Search]:
+    """The searches among some records: trials of two methods of a suite or more, on the same data, equally long."""
+    found: dict[tuple[str, str, int], dict[str, list[Record]]] = {}
+    for record in results.records:
+        spec = record.experiment
+        if spec.trial:
+            methods = found.setdefault((spec.suite, record.data.label, spec.epochs), {})
+            methods.setdefault(spec.optimizer, []).append(record)
+    order = {method: place for place, method in enumerate(METHODS)}
+    return [
+        Search(
+            suite,
+            label,
+            {
+                method: Sweep.of(methods[method], methods[method][0].experiment.score_metric)
+                for method in sorted(methods, key=lambda name: order.get(name, len(order)))
+            },
+        )
+        for (suite, label, _), methods in sorted(found.items())
+        if len(methods) > 1
+    ]
+
+
+def budget_grid(search: Search) -> Grid:
+    """A line a method: the setting that its trials choose, its score, and the expected best after k trials."""
+    most = max(len(sweep.points) for sweep in search.sweeps.values())
+    counts = [count for count in _COUNTS if count <= most]
+    metric = METRICS[search.metric]
+    percent = 100.0 if metric.higher_is_better else 1.0
+    lines: list[Line] = []
+    expected, best = search.expected(), search.best
+    lowest = min((values[-1] for values in expected.values()), default=math.inf)
+    for method, sweep in search.sweeps.items():
+        point, values = best[method], expected[method]
+        chosen = (
+            "none" if point is None else ", ".join(setting_text(name, value) for name, value in point.chosen.items())
+        )
+        score = "-" if point is None else f"{percent * point.mean(search.metric):.{metric.digits}f}"
+        texts = [f"{values[k - 1]:.{metric.digits}f}" if k <= len(values) else "-" for k in counts]
+        cells = [Cell((text,), k == most and values[-1] == lowest) for k, text in zip(counts, texts, strict=True)]
+        failures = sum(any(failed(run, search.metric) for run in each.runs) for each in sweep.points)
+        lines.append(Line((method_title(method),), (Cell((chosen,)), Cell((score,)), Cell((f"{failures}",)), *cells)))
+    seeds = sorted({len(point.runs) for sweep in search.sweeps.values() for point in sweep.points})
+    sizes = sorted({len(sweep.points) for sweep in search.sweeps.values()})
+    what = "Validation perplexity" if search.metric == "valid_perplexity" else "Held-out error (%)"
+    how = "losses averaged" if search.metric == "valid_perplexity" else "errors averaged"
+    return Grid(
+        f"{search.title}: {_range(sizes)} trials of {_range(seeds)} seeds a method. {what}: the chosen setting's, and"
+        f" the expected best after k trials ({how}; a run that diverged counts as a guess, or as the worst recorded)."
+        " Failed: with a run that diverged or ended worse than after its first epoch; it cannot be chosen.",
+        ("Method",),
+        ("Chosen", "Its score", "Failed", *(f"k = {count}" for count in counts)),
+        tuple(lines),
+    )
+
+
+def draw_budget(search: Search, path: str | pathlib.Path) -> pathlib.Path:
+    """Draws the expected best score against the number of trials, a line a method; writes a PNG."""
+    figure = new_figure(6.4, 4.2)
+    axes = figure.subplots()
+    colors: list[str] = []
+    for method, values in search.expected().items():
+        color = method_color(method)
+        style = ("-", "--", ":")[colors.count(color) % 3]
+        colors.append(color)
+        width = 2.2 if color == method_color(PADAM) else 1.3
+        label = plain_label(method_title(method))
+        axes.plot(range(1, len(values) + 1), values, style, color=color, linewidth=width, label=label)
+    what = "validation perplexity" if search.metric == "valid_perplexity" else "held-out error (%)"
+    axes.set(xlabel="Trials", ylabel=f"Expected best {what}", yscale="log")
+    low, high = axes.get_ylim()
+    if high < 20 * low:
+        plain_ticks(axes)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize="small")
+    axes.set_title(plain_label(search.title), fontsize="medium", wrap=True)
+    return save(figure, path)
+
+
+def _first(sweep: Sweep) -> Record:
+    return sweep.points[0].runs[0]
+
+
+def _range(numbers: Sequence[int]) -> str:
+    return " to ".join(map(str, dict.fromkeys((numbers[0], numbers[-1]))))
+
+
+def _scores(sweep: Sweep) -> list[float]:
+    """The mean score of each trial; what failed counts as a guess, or as the worst that was recorded."""
+    task = _first(sweep).experiment.task
+    lines = (line for point in sweep.points for run in point.runs for line in run.metrics)
+    known = [line[sweep.metric] for line in lines if sweep.metric in line]
+    worst = max(filter(math.isfinite, known), default=1.0)
+    limit = float(task.vocabulary or worst) if isinstance(task, LanguageModelling) else worst
+
+    def score(run: Record) -> float:
+        value = last(run, sweep.metric)
+        return limit if value is None else min(value, limit)
+
+    return [statistics.fmean(map(score, point.runs)) for point in sweep.points]

@@ -81,7 +81,7 @@ def draw_panel(axes: "Axes", metric: str, curves: Sequence[Curve], title: str = 
         axes.set_yscale("log")
         low, high = axes.get_ylim()
         if axes.lines and high < 20 * low:
-            _plain_ticks(axes)
+            plain_ticks(axes)
     axes.grid(alpha=0.3)
     if not axes.lines:
         runs = [run for curve in curves for run in curve.runs]
@@ -91,8 +91,8 @@ def draw_panel(axes: "Axes", metric: str, curves: Sequence[Curve], title: str = 
         axes.minorticks_off()
 
 
-def _plain_ticks(axes: "Axes") -> None:
-    """Numbers within each decade instead of powers of ten, for a range of about one."""
+def plain_ticks(axes: "Axes") -> None:
+    """Labels a logarithmic axis with numbers within each decade instead of powers of ten, for a range of about one."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)))

@@ -3,7 +3,9 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+from padam_optax.report.budget import Search, budget_grid, searches
 from padam_optax.report.claims import MINIMUM, Finding, findings
+from padam_optax.report.comparison import comparison_grid
 from padam_optax.report.escaping import inline, paragraph
 from padam_optax.report.figures import Picture
 from padam_optax.report.grid import Grid
@@ -23,11 +25,21 @@ class SuiteTable:
       suite: The suite.
       name: What its files are called, without the ending.
       grid: The table.
+      comparison: The methods one by one, where their settings were chosen by a search of equal budgets.
+      search: That search, where its trials were recorded.
     """
 
     suite: Suite
     name: str
     grid: Grid
+    comparison: Grid | None = None
+    search: Search | None = None
+
+    @property
+    def grids(self) -> list[Grid]:
+        """All of the suite's tables."""
+        budget = None if self.search is None else budget_grid(self.search)
+        return [grid for grid in (self.grid, self.comparison, budget) if grid is not None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,28 +64,49 @@ def contents(results: Results) -> Contents:
     return Contents(
         results,
         {number: paper_table(number, results) for number in results.paper.tables},
-        [SuiteTable(suite, name, suite_grid(suite)) for suite, name in suite_files(suites(results))],
+        _suite_tables(results),
         variant_grids(results),
     )
+
+
+def _suite_tables(results: Results) -> list[SuiteTable]:
+    found = {(search.suite, search.label): search for search in searches(results)}
+    return [
+        SuiteTable(
+            suite,
+            name,
+            suite_grid(suite),
+            comparison_grid(suite, results),
+            found.get((suite.name, suite.group.conditions.label)),
+        )
+        for suite, name in suite_files(suites(results))
+    ]
 
 
 def suite_files(found: Sequence[Suite]) -> list[tuple[Suite, str]]:
     """Each suite and what its files are called: its name, and where several have the name all that tells them apart.
 
-    Beside each, with this ending, is the picture of three of its methods: see `figures.has_three`.
+    Beside each, with these endings, are the pictures of three of its methods, see `figures.has_three`, and of what a
+    budget of trials buys.
     """
     names = [suite.name for suite in found]
     wanted = [suite.name if names.count(suite.name) == 1 else suite.title for suite in found]
-    return list(zip(found, file_names(wanted, ["-three"]), strict=True))
+    return list(zip(found, file_names(wanted, ["-three", "-budget"]), strict=True))
 
 
-def results_page(found: Contents, pictures: Mapping[str, Picture], curves: Mapping[str, str] | None = None) -> str:
+def results_page(
+    found: Contents,
+    pictures: Mapping[str, Picture],
+    curves: Mapping[str, str] | None = None,
+    budgets: Mapping[str, str] | None = None,
+) -> str:
     """All results in one page, the same for the same records.
 
     Args:
       found: The tables.
       pictures: The paper's figures by their addresses, as the page should link to them.
       curves: Addresses of the pictures of our suites, by the names of their tables.
+      budgets: Those of the pictures of their searches, in the same way.
 
     Returns:
       Markdown.
@@ -88,9 +121,13 @@ def results_page(found: Contents, pictures: Mapping[str, Picture], curves: Mappi
     if found.suites:
         parts.append("## Our own experiments")
     for table in found.suites:
-        parts.append(table.grid.markdown())
+        parts += [grid.markdown() for grid in table.grids]
         if curves and table.name in curves:
             parts.append(f"![Curves of {inline(table.suite.title)}]({curves[table.name]})")
+        if budgets and table.name in budgets:
+            parts.append(
+                f"![The expected best score after so many trials: {inline(table.suite.name)}]({budgets[table.name]})"
+            )
     if found.variants:
         parts.append("## Beyond the paper")
     parts += [grid.markdown() for grid in found.variants]

@@ -2,8 +2,9 @@
 
 import dataclasses
 import math
+import random
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from padam_optax.records.record import Record
 from padam_optax.report.metrics import METRICS, last
@@ -36,7 +37,7 @@ def number_text(value: float, digits: int, sign: str = "") -> str:
       >>> number_text(93.456, 2), number_text(1267436572293981.25, 2), number_text(0.5, 2, "+")
       ('93.46', '1.27e+15', '+0.50')
     """
-    return f"{value:{sign}.{digits}f}" if abs(value) < 1e6 else f"{value:{sign}.3g}"
+    return f"{value:{sign}z.{digits}f}" if abs(value) < 1e6 else f"{value:{sign}.3g}"
 
 
 def summarize(numbers: Sequence[float]) -> Value | None:
@@ -61,3 +62,57 @@ def paired_interval(differences: Sequence[float]) -> tuple[float, float] | None:
     mean, n = statistics.mean(differences), len(differences)
     half = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * statistics.stdev(differences) / math.sqrt(n)
     return mean - half, mean + half
+
+
+def interquartile_mean(numbers: Sequence[float]) -> float:
+    """The mean of the middle half: a quarter of the numbers, rounded down, is left out at each end.
+
+    References:
+      Agarwal et al. 2021, Deep Reinforcement Learning at the Edge of the Statistical Precipice, section 4.3.
+    """
+    cut = len(numbers) // 4
+    return statistics.fmean(sorted(numbers)[cut : len(numbers) - cut])
+
+
+def bootstrap_interval(
+    numbers: Sequence[float], statistic: Callable[[Sequence[float]], float], resamples: int = 2_000
+) -> tuple[float, float] | None:
+    """The 95% percentile interval of a statistic over resamples of the numbers; None for less than two.
+
+    The resamples are the same whenever it is called, so that a report of the same records is the same.
+    """
+    if len(numbers) < 2:
+        return None
+    draw = random.Random(0)
+    found = sorted(statistic(draw.choices(numbers, k=len(numbers))) for _ in range(resamples))
+    tail = round(resamples * (1 - CONFIDENCE) / 2)
+    return found[tail], found[-1 - tail]
+
+
+def paired_p(differences: Sequence[float]) -> float | None:
+    """The two-sided p-value of Student's paired t-test that the mean difference is 0; None for less than two."""
+    from scipy.special import stdtr
+
+    if len(differences) < 2:
+        return None
+    mean, deviation, n = statistics.mean(differences), statistics.stdev(differences), len(differences)
+    if deviation == 0:
+        return 1.0 if mean == 0 else 0.0
+    return 2 * float(stdtr(n - 1, -abs(mean) / deviation * math.sqrt(n)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted so that one of them is below .05 by chance in 5% of cases at most, however many there are.
+
+    References:
+      Holm 1979, A Simple Sequentially Rejective Multiple Test Procedure.
+
+    Examples:
+      >>> holm([0.01, 0.04, 0.03])
+      [0.03, 0.06, 0.06]
+    """
+    found, least = [0.0] * len(p_values), 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        least = max(least, min(1.0, (len(p_values) - rank) * p_values[place]))
+        found[place] = least
+    return found

@@ -89,7 +89,7 @@ class Sweep:
             values = [scale * value for value in each.final(self.metric)]
             text = f"{statistics.fmean(values):.2f}" if values else "diverged" if any(map(diverged, each.runs)) else "-"
             text += f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-            settings = ", ".join(_setting(name, value) for name, value in each.chosen.items())
+            settings = ", ".join(setting_text(name, value) for name, value in each.chosen.items())
             lines.append(Line((settings,), (Cell((text,), place == 0 and bool(values)), Cell((_remark(each),)))))
         every = [run for each in self.points for run in each.runs]
         whole = sum(run.experiment.epochs for run in every)
@@ -172,12 +172,13 @@ def _remark(each: SweepPoint) -> str:
     return "; ".join(parts)
 
 
-def _setting(name: str, value: float) -> str:
+def setting_text(name: str, value: float) -> str:
+    """A hyper-parameter as tables show it, such as `p = 1/8`."""
     return p_text(value) if name == "p" else f"{name} = {value:g}"
 
 
 def _legend(p: float, chosen: Mapping[str, float]) -> str:
-    others = ", ".join(_setting(name, value) for name, value in chosen.items() if name != "p")
+    others = ", ".join(setting_text(name, value) for name, value in chosen.items() if name != "p")
     return p_text(p) + (f" ({others})" if others else "")
 
 

@@ -4,10 +4,12 @@ import dataclasses
 from collections.abc import Sequence
 
 from padam_optax.experiments.paper import PaperRow
+from padam_optax.experiments.tuning import UNTUNED
+from padam_optax.records.record import Record
 from padam_optax.report.conditions import in_bfloat16, line_names
 from padam_optax.report.grid import Cell, Grid, Line
 from padam_optax.report.metrics import METRICS, quality
-from padam_optax.report.naming import COPIES, data_title, setting_title
+from padam_optax.report.naming import COPIES, data_title, p_text, setting_title
 from padam_optax.report.results import Results, RunGroup, merged
 from padam_optax.report.series import Series, paper_series, suite_series, titles
 from padam_optax.report.summary import Value, final, number_text
@@ -44,10 +46,18 @@ class Suite:
 def suites(results: Results) -> list[Suite]:
     """The suites that no table of the paper shows, those among them that only the records know, by name.
 
-    A suite of the paper's is shown here too where a run of it is of none of the cells in its tables.
+    A suite of the paper's is shown here too where a run of it is of none of the cells in its tables; one at the
+    settings before any choice is no suite of its own where the chosen ones were run: it is beside these.
     """
     found: list[Suite] = []
+    beside = {
+        untuned
+        for chosen, untuned in UNTUNED.items()
+        if results.groups(spec.name for spec in results.suites.get(chosen, ()))
+    }
     for name, members in sorted(results.suites.items()):
+        if name in beside:
+            continue
         others = {spec.name for spec in members}
         if name in results.paper.suites:
             others -= {spec.name for spec in results.cells(name).values()}
@@ -69,12 +79,24 @@ def caption(suite: Suite) -> str:
 
 
 def suite_grid(suite: Suite) -> Grid:
-    """The metric of the test and the train loss of each method."""
+    """The learning rate and p, the metric of the test and the train loss of each method."""
+    rates = tuple(Cell(_rate(suite.group.finished_of(each.experiment))) for each in suite.series)
     lines = [
         Line((METRICS[metric].title,), _cells(suite.series, suite.group, metric, with_n=False))
         for metric in (suite.quality, "train_loss")
     ]
-    return Grid(caption(suite), ("",), tuple(each.title for each in suite.series), tuple(lines))
+    return Grid(
+        caption(suite), ("",), tuple(each.title for each in suite.series), (Line(("Learning rate",), rates), *lines)
+    )
+
+
+def _rate(runs: Sequence[Record]) -> tuple[str, ...]:
+    """The learning rate that all of some runs were trained at, and p where they have one."""
+    found = {tuple(run.experiment.hyperparameters.get(name) for name in ("learning_rate", "p")) for run in runs}
+    if len(found) != 1:
+        return ("-",)
+    ((rate, p),) = found
+    return (f"{rate:.3g}",) if p is None else (f"{rate:.3g},", p_text(p))
 
 
 _NOT_RUN = Cell(("not run",))

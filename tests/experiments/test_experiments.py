@@ -1,10 +1,7 @@
-"""The specifications, and the choices in them against the records that they were made from."""
+"""The specifications."""
 
 import collections
 import dataclasses
-import functools
-import importlib
-import itertools
 import re
 
 import jax
@@ -12,25 +9,28 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from recorded import recorded
 
-from padam_optax.experiments import EXPERIMENTS, beyond, digits, figure, find, paper, ptb, pydoc, register, table
-from padam_optax.experiments.cifar import FIGURE_1, MINI_CHOICES
+from padam_optax.experiments import (
+    EXPERIMENTS,
+    beyond,
+    digits,
+    figure,
+    find,
+    paper,
+    ptb,
+    pydoc,
+    register,
+    table,
+    tuning,
+)
+from padam_optax.experiments.cifar import FIGURE_1
 from padam_optax.experiments.methods import METHODS, MethodContext, make_optimizer
 from padam_optax.experiments.paper import PAPER_METHODS
 from padam_optax.experiments.spec import Experiment, ImageClassification, LanguageModelling, Role
-from padam_optax.records.record import Record
 from padam_optax.runner.datasets import DATASETS, ImageDataset, TextDataset
 from padam_optax.runner.programs import AUGMENTATIONS, MODELS, build_model, trainer_for
 
 PAPER_SETTINGS = {name: METHODS[name].settings for name in PAPER_METHODS}
-# The paper's settings, and what was chosen instead, by suite.
-CHOICES = {
-    "cifar10-mini": (PAPER_SETTINGS, MINI_CHOICES),
-    "ptb-mini": (ptb.PAPER_SETTINGS[2], ptb.MINI_CHOICES),
-    "digits-mini": (PAPER_SETTINGS, digits.MINI_CHOICES),
-}
-
 each_spec = pytest.mark.parametrize("spec", EXPERIMENTS.values(), ids=EXPERIMENTS)
 
 
@@ -73,16 +73,21 @@ def test_spec_is_frozen(spec):
 
 
 def test_names_are_unique_and_suites_complete():
-    """Each recipe is there for each of the seven, alike but for the optimizer and its settings."""
+    """Each recipe is there for each of the seven, alike but for the optimizer and its settings.
+
+    Where settings were chosen by `tuning`, Padam at Adam's rates is there too.
+    """
     suites = collections.defaultdict(list)
     for spec in EXPERIMENTS.values():
         if spec.variant_of is None:
             suites[spec.suite].append(spec)
-    for specs in suites.values():
-        assert [spec.optimizer for spec in specs] == list(PAPER_METHODS)
+    searched = {*tuning.UNTUNED, *tuning.UNTUNED.values()}
+    assert searched <= suites.keys()
+    for suite, specs in suites.items():
+        assert [spec.optimizer for spec in specs] == list(tuning.SPACES if suite in searched else PAPER_METHODS)
         other = {"name": "", "optimizer": "", "hyperparameters": {}, "assumed": (), "paper": ()}
         recipes = [dataclasses.replace(spec, **other) for spec in specs]
-        assert recipes == recipes[:1] * len(PAPER_METHODS)
+        assert recipes == recipes[:1] * len(specs)
 
 
 def test_settings_of_section_5():
@@ -157,18 +162,17 @@ def test_normalised_decay_counts_the_updates_of_a_language_model():
 
 
 @pytest.mark.parametrize("name", PAPER_METHODS)
-def test_demonstration_takes_the_papers_settings(name):
+def test_the_digits_before_any_choice_have_the_papers_settings(name):
     assert EXPERIMENTS[f"digits-{name}"].hyperparameters == PAPER_SETTINGS[name]
     assert EXPERIMENTS[f"pydoc-{name}"].hyperparameters == EXPERIMENTS[f"ptb-mini-{name}"].hyperparameters
     assert {spec.name for spec in (*digits.DIGITS, *pydoc.EXPERIMENTS)} >= {f"digits-{name}", f"pydoc-{name}"}
 
 
-@pytest.mark.parametrize("suite", CHOICES)
 @pytest.mark.parametrize("name", PAPER_METHODS)
-def test_mini_changes_the_chosen_settings_only(suite, name):
-    paper_settings, choices = CHOICES[suite]
-    assert set(choices[name]) == ({"learning_rate", "p"} if name == "padam" else {"learning_rate"})
-    assert EXPERIMENTS[f"{suite}-{name}"].hyperparameters == {**paper_settings[name], **choices[name]}
+def test_the_text_recipe_changes_the_chosen_settings_only(name):
+    choices = ptb.MINI_CHOICES[name]
+    assert set(choices) == ({"learning_rate", "p"} if name == "padam" else {"learning_rate"})
+    assert EXPERIMENTS[f"ptb-mini-{name}"].hyperparameters == {**ptb.PAPER_SETTINGS[2][name], **choices}
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4])
@@ -304,62 +308,3 @@ def test_one_schedule_for_the_host_and_the_compiled_step(epoch):
     assert spec.learning_rate(epoch + 1) == 0.1 * expected
     passed = jnp.sum(epoch >= jnp.asarray(spec.milestones))
     np.testing.assert_array_equal(jax.jit(spec.rate_factor)(jnp.int32(epoch)), jnp.asarray(0.1) ** passed)
-
-
-@pytest.fixture(scope="module")
-def tuning():
-    """The script that made the choices."""
-    return importlib.import_module("tune_mini")
-
-
-@functools.cache
-def trials(suite: str, name: str) -> list[Record]:
-    """Records of the search for an optimizer's settings."""
-    return [record for record in recorded(f"{suite}-tuning") if record.experiment.optimizer == name]
-
-
-each_search = pytest.mark.parametrize(("suite", "name"), list(itertools.product(CHOICES, PAPER_METHODS)))
-
-
-def chosen(record) -> dict[str, float]:
-    settings = record.experiment.hyperparameters
-    return {name: settings[name] for name in ("learning_rate", "p") if name in settings}
-
-
-@each_search
-def test_mini_choices_are_the_best_trials(tuning, suite, name):
-    assert trials(suite, name), "the records of the search are missing"
-    best = min(trials(suite, name), key=functools.partial(tuning.score, suite))
-    assert chosen(best) == CHOICES[suite][1][name]
-
-
-@each_search
-def test_search_was_complete(tuning, suite, name):
-    """For each p, as many rates as the search begins with or more, and the best is not at an edge.
-
-    Unless it could not have gone on there.
-    """
-    by_p = collections.defaultdict(dict)
-    for record in trials(suite, name):
-        settings = chosen(record)
-        by_p[settings.get("p")][settings["learning_rate"]] = tuning.score(suite, record)
-    assert set(by_p) == (set(tuning.PS) if name == "padam" else {None})
-    for scores in by_p.values():
-        rates = sorted(scores)
-        assert len(rates) >= 2 * tuning.SEARCHES[suite].width + 1
-        limits = {tuning.rate(tuning.LOWEST), tuning.rate(tuning.HIGHEST)}
-        assert min(rates, key=scores.get) in {*rates[1:-1], *limits}
-
-
-@each_search
-def test_trials_are_todays_recipe(tuning, suite, name):
-    assert trials(suite, name), "the records of the search are missing"
-    for record in trials(suite, name):
-        assert record.finished
-        settings = chosen(record)
-        today = tuning.variant(suite, name, settings["learning_rate"], settings.get("p"))
-        assert record.experiment.fields(Role.RESULT) == today.fields(Role.RESULT)
-        assert (record.experiment.name, record.experiment.variant_of) == (today.name, today.variant_of)
-        assert record.experiment.is_trial
-        sizes = {"cifar10-mini": (4_000, 1_000), "ptb-mini": (100_000, 82_430), "digits-mini": (800, 200)}[suite]
-        assert (record.data.train_examples, record.data.test_examples) == sizes

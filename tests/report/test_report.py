@@ -10,6 +10,7 @@ import pytest
 from recorded import RESULTS_PAGE, ROOT, recorded
 from rich.console import Console
 
+from padam_optax.experiments import tuning
 from padam_optax.experiments.paper import PAPER_METHODS
 from padam_optax.experiments.paper import TABLES as PAPER_TABLES
 from padam_optax.experiments.spec import LanguageModelling
@@ -75,6 +76,7 @@ MARKDOWN = f"""{CAPTION}
 
 | | SGD-Momentum | Adam | AMSGrad | AdamW | Yogi | AdaBound | Padam |
 |---|---|---|---|---|---|---|---|
+| Learning rate | 0.1 | 0.1 | 0.1 | - | 0.1 | - | 0.1, p = 1/8 |
 | Test accuracy (%) | 89.00 ± 1.00 | 79.95 ± 0.07 | diverged | not finished | 75.00 | not run | **94.88** |
 | Train loss | 0.5000 ± 0.1000 | **0.0115 ± 0.0021** | diverged | not finished | 0.2000 | not run | 0.1235 |
 """
@@ -299,15 +301,20 @@ def test_picture_without_a_curve(tmp_path):
     assert matplotlib.image.imread(figures.training_curves(suite, tmp_path / "curves.png")).shape == (480, 1200, 4)
 
 
-@pytest.mark.parametrize("name", ["cifar10-mini", "ptb-mini", "digits-mini"])
-def test_readme_shows_the_recorded_runs(name):
-    """The tables in README are those that its records make."""
-    (suite,) = tables.suites(Results(PAPER, recorded(name)))
+@pytest.mark.parametrize(
+    ("name", "methods"), [("cifar10-mini", tuning.SPACES), ("ptb-mini", PAPER_METHODS), ("digits-mini", tuning.SPACES)]
+)
+def test_readme_shows_the_recorded_runs(name, methods):
+    """The tables in README and on the page are those that its records make."""
+    results = Results(PAPER, recorded(name))
+    (suite,) = tables.suites(results)
     counts = [(each.method, len(suite.group.finished_of(each.experiment))) for each in suite.series]
-    assert counts == [(method, 5) for method in PAPER_METHODS]
-    text = tables.suite_grid(suite).markdown()
-    assert text in (ROOT / "README.md").read_text()
-    assert text in RESULTS_PAGE.read_text()
+    assert counts == [(method, 5) for method in methods]
+    assert tables.suite_grid(suite).markdown() in (ROOT / "README.md").read_text()
+    (table,) = page.contents(results).suites
+    assert len(table.grids) == (1 if name == "ptb-mini" else 3)
+    for grid in table.grids:
+        assert grid.markdown() in RESULTS_PAGE.read_text()
 
 
 def test_readme_quotes_the_paper():
