@@ -45,12 +45,7 @@ plot_html_show_source_link = False
 
 
 # Name of the pictures, the records' file, and what they are compared by.
-SWEEPS = (
-    ("search", "cifar10-mini-tuning", "test_error"),
-    ("digits", "digits-sweep", "test_error"),
-    ("ptb-mini", "ptb-mini-tuning", "valid_perplexity"),
-    ("figure-1", "cifar10-mini-p", "test_error"),
-)
+SWEEPS = (("ptb-mini", "ptb-mini-tuning", "valid_perplexity"),)
 
 
 def generate(app: Any) -> None:

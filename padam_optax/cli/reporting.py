@@ -163,5 +163,7 @@ def _report_all(results: Results, out: pathlib.Path | None) -> None:
     for number in figures.NUMBERS:
         for picture in figures.paper_figure(number, results):
             pictures[figures.save(picture.figure, out / f"{picture.name}.png").name] = picture
+    for picture in figures.network_pictures(results):
+        pictures[figures.save(picture.figure, out / f"{picture.name}.png").name] = picture
     write(out / "results.md", page.results_page(contents, pictures, curves, budgets))
     STDOUT.print(f"Written: {out / 'results.md'}", highlight=False, markup=False, soft_wrap=True)

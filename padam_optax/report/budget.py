@@ -13,7 +13,7 @@ from padam_optax.report.escaping import plain_label
 from padam_optax.report.figures import new_figure, plain_ticks, save
 from padam_optax.report.grid import Cell, Grid, Line
 from padam_optax.report.metrics import METRICS, last
-from padam_optax.report.naming import data_title, method_color, method_title
+from padam_optax.report.naming import data_title, method_color, method_style, method_title, picture_title
 from padam_optax.report.results import Results
 from padam_optax.report.series import PADAM
 from padam_optax.report.sweeps import Sweep, SweepPoint, setting_text
@@ -46,6 +46,12 @@ class Search:
         """Suite, data and length, such as `cifar10-mini on cifar10, trials of 10 epochs`."""
         (epochs,) = {_first(sweep).experiment.epochs for sweep in self.sweeps.values()}
         return f"{self.suite} on {data_title(self.label)}, trials of {epochs} epochs"
+
+    @property
+    def heading(self) -> str:
+        """The same in words for a picture."""
+        spec = _first(next(iter(self.sweeps.values()))).experiment
+        return f"{picture_title(self.label, [spec.model])}, trials of {spec.epochs} epochs"
 
     @property
     def best(self) -> dict[str, SweepPoint | None]:
@@ -165,22 +171,17 @@ def draw_budget(search: Search, path: str | pathlib.Path) -> pathlib.Path:
     """Draws the expected best score against the number of trials, a line a method; writes a PNG."""
     figure = new_figure(6.4, 4.2)
     axes = figure.subplots()
-    colors: list[str] = []
     for method, values in search.expected().items():
-        color = method_color(method)
-        style = ("-", "--", ":")[colors.count(color) % 3]
-        colors.append(color)
+        color, style = method_color(method), method_style(method)
         width = 2.2 if color == method_color(PADAM) else 1.3
         label = plain_label(method_title(method))
         axes.plot(range(1, len(values) + 1), values, style, color=color, linewidth=width, label=label)
     what = "validation perplexity" if search.metric == "valid_perplexity" else "held-out error (%)"
     axes.set(xlabel="Trials", ylabel=f"Expected best {what}", yscale="log")
-    low, high = axes.get_ylim()
-    if high < 20 * low:
-        plain_ticks(axes)
+    plain_ticks(axes)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize="small")
-    axes.set_title(plain_label(search.title), fontsize="medium", wrap=True)
+    axes.set_title(plain_label(search.heading), fontsize="medium", wrap=True)
     return save(figure, path)
 
 

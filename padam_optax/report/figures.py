@@ -12,10 +12,10 @@ from padam_optax.records.files import part_of
 from padam_optax.records.record import Record
 from padam_optax.report.escaping import plain_label
 from padam_optax.report.metrics import METRICS, diverged, last
-from padam_optax.report.naming import data_title, file_name, setting_title
+from padam_optax.report.naming import data_title, file_name, file_names, setting_title
 from padam_optax.report.results import Results, RunGroup, merged
 from padam_optax.report.series import Series, paper_series, sweep_series, titles
-from padam_optax.report.tables import Suite
+from padam_optax.report.tables import Suite, paper_suites
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,13 +74,15 @@ def draw_panel(axes: "Axes", metric: str, curves: Sequence[Curve], title: str = 
         values[~np.isfinite(values)] = np.nan
         mean, deviation = values.mean(0), values.std(0, ddof=1 if len(runs) > 1 else 0)
         axes.plot(epochs, mean, label=curve.label, color=curve.color, linewidth=curve.width, linestyle=curve.style)
-        axes.fill_between(epochs, mean - deviation, mean + deviation, color=curve.color, alpha=0.15, linewidth=0)
+        # Not below what was measured, which a logarithmic axis may not show.
+        low = np.maximum(mean - deviation, values.min(0))
+        axes.fill_between(epochs, low, mean + deviation, color=curve.color, alpha=0.15, linewidth=0)
     axes.set(xlabel="Epoch", ylabel=METRICS[metric].curve)
     axes.set_title(plain_label(title), fontsize="medium")
     if log:
         axes.set_yscale("log")
         low, high = axes.get_ylim()
-        if axes.lines and high < 20 * low:
+        if axes.lines and high < 150 * low:
             plain_ticks(axes)
     axes.grid(alpha=0.3)
     if not axes.lines:
@@ -109,14 +111,38 @@ def training_curves(suite: Suite, path: str | pathlib.Path, methods: Collection[
 
     Runs that diverged are left out; the title names the data, what departs from the experiments, and n.
     """
+    return save(_two_panels(suite, methods), path)
+
+
+def network_pictures(results: Results) -> "list[Picture]":
+    """The same for each network of the paper's tables that was run: all of its methods beside each other."""
+    found = paper_suites(results)
+    names = file_names(
+        [suite.title if [each.name for each in found].count(suite.name) > 1 else suite.name for suite in found]
+    )
+    return [
+        Picture(
+            name,
+            f"{suite.heading}: train loss and {METRICS[suite.quality].curve.lower()}",
+            suite.group.remarks(titles(suite.series)),
+            _two_panels(suite, None),
+        )
+        for suite, name in zip(found, names, strict=True)
+    ]
+
+
+def _two_panels(suite: Suite, methods: Collection[str] | None) -> "Figure":
     figure = new_figure(10, 4)
     curves = _curves([each for each in suite.series if methods is None or each.method in methods], suite.group)
     for axes, metric in zip(figure.subplots(1, 2), ("train_loss", suite.quality), strict=True):
-        draw_panel(axes, metric, curves, log=metric == "train_loss")
+        # The last epochs, where the methods differ by little, can be read on a logarithmic axis only.
+        draw_panel(axes, metric, curves, log=True)
     _legend(figure, [curve.label for curve in curves])
-    title = plain_label(suite.title)
-    figure.suptitle(f"{title}\n(n = {_n(curves, suite.quality)}, mean and standard deviation)", fontsize="medium")
-    return save(figure, path)
+    title = plain_label(suite.heading)
+    n = _n(curves, suite.quality)
+    spread = "" if n in ("0", "1") else ", mean and standard deviation"
+    figure.suptitle(f"{title}\n(n = {n}{spread})", fontsize="medium")
+    return figure
 
 
 def has_three(suite: Suite) -> bool:
@@ -282,7 +308,13 @@ def _legend(figure: "Figure", names: Sequence[str]) -> None:
     }
     order = [name for name in names if name in handles]
     if order:
-        figure.legend([handles[name] for name in order], order, loc="outside lower center", ncols=7, frameon=False)
+        figure.legend(
+            [handles[name] for name in order],
+            order,
+            loc="outside lower center",
+            ncols=7 if len(order) < 8 else 4,
+            frameon=False,
+        )
 
 
 def save(figure: "Figure", path: str | pathlib.Path) -> pathlib.Path:

@@ -26,6 +26,26 @@ def p_text(p: float) -> str:
     return f"p = {fractions.Fraction(p).limit_denominator(100)}"
 
 
+# How curves that coincide are told apart; others are drawn through.
+_DASHED = {"adam": "--", "amsgrad": "-.", "yogi": ":", "adabound": "--", "padam-reference": "--"}
+# Networks and data as the titles of pictures call them; others go by their names.
+_MODELS = {
+    "small-cnn": "small CNN",
+    "resnet10-mini": "ResNet-10",
+    "resnet18": "ResNet-18",
+    "vgg16": "VGG-16",
+    "wrn16-4": "WideResNet-16-4",
+    "awd-lstm": "LSTM",
+    "transformer": "transformer",
+}
+_DATA = {
+    "digits": "Digits",
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "imagenet": "ImageNet",
+    "ptb": "Penn Treebank",
+    "pydoc": "Python's help texts",
+}
 # Labels of data that are the paper's in another file, and what to call them.
 COPIES = {"cifar10-png": "CIFAR-10 (lossless copy)", "cifar100-png": "CIFAR-100 (lossless copy)"}
 # A setting of a run that has another result than the experiment's but the same meaning.
@@ -35,6 +55,16 @@ BFLOAT16 = "compute_dtype=bfloat16"
 def data_title(label: str) -> str:
     """The data of a label as reports call them: most go by their label."""
     return COPIES.get(label, label)
+
+
+def method_style(name: str) -> str:
+    """The line of a method's curves, as matplotlib writes it."""
+    return _DASHED.get(name, "-")
+
+
+def picture_title(label: str, models: Sequence[str]) -> str:
+    """Data and networks in words, such as `CIFAR-10 (lossless copy), ResNet-18`."""
+    return ", ".join((_DATA.get(label, data_title(label)), *(_MODELS.get(model, model) for model in models)))
 
 
 def setting_title(setting: str) -> str:

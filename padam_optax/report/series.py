@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from padam_optax.experiments.methods import METHODS
 from padam_optax.experiments.paper import PAPER_METHODS
 from padam_optax.experiments.spec import Experiment
-from padam_optax.report.naming import method_color, method_title, p_text
+from padam_optax.report.naming import method_color, method_style, method_title, p_text
 
 PADAM = "padam"
 # Curves of one color in one panel are told apart by these.
@@ -46,6 +46,7 @@ def paper_series(cells: Mapping[str, Experiment]) -> tuple[Series, ...]:
             method,
             cells[method].name if method in cells else None,
             method_color(method),
+            method_style(method),
             main=method == PADAM,
         )
         for method in PAPER_METHODS
@@ -64,7 +65,9 @@ def suite_series(members: Sequence[Experiment]) -> tuple[Series, ...]:
         of_method = [spec for spec in members if spec.optimizer == method]
         color, title = method_color(method), method_title(method)
         for spec in of_method:
-            style = _STYLES[sum(series.color == color for series in found if series.experiment) % len(_STYLES)]
+            style = method_style(method)
+            while (color, style) in {(series.color, series.style) for series in found if series.experiment}:
+                style = _STYLES[(_STYLES.index(style) + 1) % len(_STYLES)]
             called = title if len(of_method) == 1 else spec.name
             found.append(Series(called, method, spec.name, color, style, main=method == PADAM))
         if not of_method and method in seven:

@@ -9,7 +9,7 @@ from padam_optax.records.record import Record
 from padam_optax.report.conditions import in_bfloat16, line_names
 from padam_optax.report.grid import Cell, Grid, Line
 from padam_optax.report.metrics import METRICS, quality
-from padam_optax.report.naming import COPIES, data_title, p_text, setting_title
+from padam_optax.report.naming import COPIES, data_title, p_text, picture_title, setting_title
 from padam_optax.report.results import Results, RunGroup, merged
 from padam_optax.report.series import Series, paper_series, suite_series, titles
 from padam_optax.report.summary import Value, final, number_text
@@ -38,6 +38,15 @@ class Suite:
         return ", ".join((f"{self.name} on {data_title(conditions.label)}", *length, *departures))
 
     @property
+    def heading(self) -> str:
+        """The same in words for a picture, such as `Digits, small CNN, 40 epochs`."""
+        conditions = self.group.conditions
+        models = sorted({record.experiment.model for record in self.group.records})
+        length = (self.group.length,) if conditions.full else ()
+        departures = map(setting_title, conditions.departures)
+        return ", ".join((picture_title(conditions.label, models), *length, *departures))
+
+    @property
     def quality(self) -> str:
         """The metric of the test."""
         return quality(self.group.records)
@@ -64,6 +73,16 @@ def suites(results: Results) -> list[Suite]:
         series = suite_series(members)
         groups = results.groups(titles(series))
         found += [Suite(name, series, group) for group in groups if any(map(group.has_run, others))]
+    return found
+
+
+def paper_suites(results: Results) -> list[Suite]:
+    """The rows of the paper's tables that were run, network by network, on each kind of data."""
+    found: list[Suite] = []
+    for name in results.paper.suites:
+        series = paper_series(results.cells(name))
+        groups = results.groups(titles(series))
+        found += [Suite(name, series, group) for group in groups if any(group.finished.values())]
     return found
 
 

@@ -6,7 +6,6 @@ import numpy as np
 import optax
 import pytest
 
-import padam_optax
 from padam_optax.experiments.methods import METHODS, Method, MethodContext, ParameterGroup, make_optimizer, register
 from padam_optax.experiments.paper import PAPER_METHODS
 

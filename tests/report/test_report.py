@@ -217,7 +217,7 @@ def test_language(tmp_path, monkeypatch):
     assert [axes.get_ylabel() for axes in (loss, perplexity)] == ["Train loss", "Test perplexity"]
     assert perplexity.lines[0].get_ydata() == pytest.approx([80.5] * EPOCHS)
     assert loss.yaxis.get_major_formatter()(4.0) == "4"
-    assert title.startswith("ptb-mini on ptb, 3 epochs")
+    assert title.startswith("Penn Treebank, small CNN, 3 epochs")
     found = {
         each.claim: each for each in on_records(Results(NOTHING, read_all(tmp_path))) if each.rival == "SGD-Momentum"
     }
@@ -281,7 +281,8 @@ def test_picture(suite, tmp_path):
 
 def test_curves(suite, tmp_path, monkeypatch):
     loss, error, title = axes_of(suite, tmp_path, monkeypatch)
-    assert title == "small on made-up, 3 epochs\n(n = 1-3, mean and standard deviation)"
+    assert title == "made-up, small CNN, 3 epochs\n(n = 1-3, mean and standard deviation)"
+    assert error.get_yscale() == "log"
     assert loss.get_yscale() == "log"
     assert error.get_ylabel() == "Test error (%)"
     drawn = ["SGD-Momentum", "Adam", "Yogi", "Padam"]
@@ -304,17 +305,19 @@ def test_picture_without_a_curve(tmp_path):
 @pytest.mark.parametrize(
     ("name", "methods"), [("cifar10-mini", tuning.SPACES), ("ptb-mini", PAPER_METHODS), ("digits-mini", tuning.SPACES)]
 )
-def test_readme_shows_the_recorded_runs(name, methods):
-    """The tables in README and on the page are those that its records make."""
+def test_the_page_shows_the_recorded_runs(name, methods):
+    """Its tables, and those of the guide's page of results, are those that the records make."""
     results = Results(PAPER, recorded(name))
     (suite,) = tables.suites(results)
     counts = [(each.method, len(suite.group.finished_of(each.experiment))) for each in suite.series]
     assert counts == [(method, 5) for method in methods]
-    assert tables.suite_grid(suite).markdown() in (ROOT / "README.md").read_text()
     (table,) = page.contents(results).suites
     assert len(table.grids) == (1 if name == "ptb-mini" else 3)
+    assert table.grids[0] == tables.suite_grid(suite)
     for grid in table.grids:
         assert grid.markdown() in RESULTS_PAGE.read_text()
+        assert grid.markdown() in (RESULTS_PAGE.parent / f"{name}.md").read_text()
+    assert f"../benchmarks/reports/{name}.md" in (ROOT / "docs" / "results.md").read_text()
 
 
 def test_readme_quotes_the_paper():
