@@ -1,0 +1,253 @@
+"""Does the tail of the classes decide which p trains fastest? The same network and data, class frequencies k^-a.
+
+    python benchmarks/studies/tail.py [--out FILE] [--picture PNG] [--smoke]
+
+Kunstner et al. (https://arxiv.org/abs/2402.19449) explain Adam's lead over SGD on language by rare words, and show it
+on images with many classes of unequal size: MNIST's digits with a barcode. Here the 8x8 digits that scikit-learn ships
+get one of 16 barcodes of 4 bits, which makes 160 classes. Of 2,048 training images the k-th class has a share that is
+proportional to k^-a: at a = 0 all are alike, at a = 1.5 the first has 41%, 69 have one image and 24 none. Which class
+is the k-th is drawn anew with each seed.
+
+A perceptron of two hidden layers of 128 is trained for 600 steps of 128 images with Padam at p from 0 to 1/2, no decay,
+`reference_p=1/2`, so that all p have the same six learning rates to choose from, and a rate that falls along a cosine.
+The rate of each p and a is chosen by the mean train loss of two seeds; five other seeds are reported. The score is the
+train loss: what Kunstner et al. explain is how fast the loss falls, not how it generalises. It is split into the
+frequent and the rare classes: those which have the first and the second half of the images. About 20 minutes on one CPU
+core.
+"""
+
+import argparse
+import fractions
+import functools
+import pathlib
+import random
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import padam_optax
+from padam_optax.data.digits import CLASSES, read_digits
+from padam_optax.report.figures import new_figure, save, spread_colors
+
+# measuring.py lies beside what measures speed.
+sys.path.append(str(pathlib.Path(__file__).parents[1] / "speed"))
+from measuring import write
+
+TAILS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
+PS = (0.0, 1 / 16, 1 / 8, 1 / 4, 2 / 5, 1 / 2)
+RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+TUNING_SEEDS, SEEDS = (100, 101), (0, 1, 2, 3, 4)
+IMAGES, BATCH, STEPS, HIDDEN = 2_048, 128, 600, 128
+BITS = 4
+CODES = 2**BITS
+
+
+class Examples(NamedTuple):
+    """Inputs to train on.
+
+    Attributes:
+      inputs: (N, features), float32.
+      labels: (N,), int32.
+      rare: (N,), whether the example's class is one of the rare ones.
+    """
+
+    inputs: jax.Array
+    labels: jax.Array
+    rare: jax.Array
+
+
+def shares(classes: int, tail: float) -> np.ndarray:
+    """Of the k-th of the classes: proportional to k^-tail, (classes,)."""
+    weights = np.arange(1, classes + 1) ** -tail
+    return weights / weights.sum()
+
+
+def counts(classes: int, tail: float, total: int) -> np.ndarray:
+    """Whole numbers nearest to the shares whose sum is `total`: the largest remainders are rounded up."""
+    wanted = shares(classes, tail) * total
+    found = np.floor(wanted).astype(int)
+    missing = total - found.sum()
+    found[np.argsort(found - wanted, kind="stable")[:missing]] += 1
+    return found
+
+
+def examples(tail: float, seed: int) -> Examples:
+    """Digits with barcodes; which class is the k-th, and which of its digits are taken, is drawn with the seed."""
+    draw = np.random.default_rng(seed)
+    digits = read_digits().train
+    classes = draw.permutation(CLASSES * CODES)
+    number = counts(len(classes), tail, IMAGES)
+    ranks = np.repeat(np.arange(len(classes)), number)
+    # The first half of the images, in the order of the classes' frequencies, is of the frequent ones.
+    rare = np.cumsum(number)[ranks] > IMAGES // 2
+    labels = classes[ranks]
+    chosen = np.array([draw.choice(np.flatnonzero(digits.labels == label // CODES)) for label in labels])
+    codes = (labels % CODES)[:, None] >> np.arange(BITS) & 1
+    pixels = digits.images[chosen].reshape(len(labels), -1) / 8 - 1
+    inputs = np.concatenate([pixels, 2.0 * np.repeat(codes, 4, axis=1) - 1], axis=1)
+    return Examples(jnp.asarray(inputs, jnp.float32), jnp.asarray(labels, jnp.int32), jnp.asarray(rare))
+
+
+def init(key: jax.Array, sizes: Sequence[int]) -> list[dict[str, jax.Array]]:
+    """Layers of a perceptron: kernels N(0, 2 / fan-in), biases 0."""
+    return [
+        {"kernel": jax.random.normal(each, (one, other)) * (2 / one) ** 0.5, "bias": jnp.zeros(other)}
+        for each, one, other in zip(jax.random.split(key, len(sizes) - 1), sizes[:-1], sizes[1:], strict=True)
+    ]
+
+
+def logits(params: list[dict[str, jax.Array]], inputs: jax.Array) -> jax.Array:
+    """(N, classes) from (N, features)."""
+    for layer in params[:-1]:
+        inputs = jax.nn.relu(inputs @ layer["kernel"] + layer["bias"])
+    return inputs @ params[-1]["kernel"] + params[-1]["bias"]
+
+
+def losses(params: list[dict[str, jax.Array]], data: Examples) -> jax.Array:
+    """Cross-entropy of each example, (N,)."""
+    return optax.softmax_cross_entropy_with_integer_labels(logits(params, data.inputs), data.labels)
+
+
+def fit(
+    make: Any, setting: Mapping[str, jax.Array], seed: jax.Array, data: Examples, classes: int, steps: int
+) -> list[dict[str, jax.Array]]:
+    """The parameters after so many steps.
+
+    Args:
+      make: Maps a schedule and the setting to the optimizer.
+      setting: Traced scalars, `learning_rate` among them; the rate falls along a cosine.
+      seed: Of the initial weights and the batches.
+      data: To train on.
+      classes: How many there are.
+      steps: Updates.
+    """
+    init_key, step_key = jax.random.split(jax.random.key(seed))
+    params = init(init_key, (data.inputs.shape[1], HIDDEN, HIDDEN, classes))
+
+    def schedule(count: jax.Array) -> jax.Array:
+        return setting["learning_rate"] * 0.5 * (1 + jnp.cos(jnp.pi * count / steps))
+
+    tx = make(schedule, setting)
+
+    def step(carry, key):
+        params, state = carry
+        batch = jax.random.randint(key, (BATCH,), 0, len(data.labels))
+        batch_data = jax.tree.map(lambda array: array[batch], data)
+        gradients = jax.grad(lambda params: losses(params, batch_data).mean())(params)
+        updates, state = tx.update(gradients, state, params)
+        return (optax.apply_updates(params, updates), state), None
+
+    (params, _), _ = jax.lax.scan(step, (params, tx.init(params)), jax.random.split(step_key, steps))
+    return params
+
+
+def padam(schedule: Any, setting: Mapping[str, jax.Array]) -> optax.GradientTransformation:
+    """Padam at rates in Adam's units."""
+    return padam_optax.padam(schedule, p=setting["p"], reference_p=0.5)
+
+
+@functools.partial(jax.jit, static_argnames="steps")
+def train(setting: dict[str, jax.Array], seed: jax.Array, data: Examples, steps: int = STEPS) -> dict[str, jax.Array]:
+    """One training: the mean train loss at its end, of all images, the frequent and the rare classes'."""
+    found = losses(fit(padam, setting, seed, data, CLASSES * CODES, steps), data)
+    rare = data.rare
+    return {
+        "all": found.mean(),
+        "frequent": jnp.sum(jnp.where(rare, 0, found)) / jnp.maximum(jnp.sum(~rare), 1),
+        "rare": jnp.sum(jnp.where(rare, found, 0)) / jnp.maximum(jnp.sum(rare), 1),
+    }
+
+
+def best(rows: Mapping[float, Sequence[float]]) -> dict[str, Any]:
+    """The p of the lowest mean, and the range of 95% of those in resamples of the seeds.
+
+    Args:
+      rows: Losses by p, one a seed, the same seeds for all.
+    """
+    draw = random.Random(0)
+    number = len(next(iter(rows.values())))
+
+    def lowest(places: Sequence[int]) -> float:
+        return min(rows, key=lambda p: statistics.fmean(rows[p][place] for place in places))
+
+    drawn = sorted(lowest(draw.choices(range(number), k=number)) for _ in range(2_000))
+    return {"p": lowest(range(number)), "interval": (drawn[50], drawn[-51])}
+
+
+def study(tails: Sequence[float], rates: Sequence[float], steps: int) -> list[dict[str, Any]]:
+    """Chooses a rate for each p and tail and trains it with the reported seeds."""
+    found = []
+    for tail in tails:
+        data = {seed: examples(tail, seed) for seed in (*TUNING_SEEDS, *SEEDS)}
+
+        def run(p: float, rate: float, seed: int, data: dict[int, Examples] = data) -> dict[str, float]:
+            setting = {"learning_rate": jnp.float32(rate), "p": jnp.float32(p)}
+            return {name: float(value) for name, value in train(setting, jnp.int32(seed), data[seed], steps).items()}
+
+        row: dict[str, Any] = {"tail": tail, "tuning": {}, "chosen": {}, "losses": {}}
+        for p in PS:
+            tried = {rate: [run(p, rate, seed)["all"] for seed in TUNING_SEEDS] for rate in rates}
+            chosen = min(tried, key=lambda rate: np.nan_to_num(statistics.fmean(tried[rate]), nan=np.inf))
+            runs = [run(p, chosen, seed) for seed in SEEDS]
+            name = str(fractions.Fraction(p).limit_denominator(16))
+            row["tuning"][name] = {f"{rate:g}": scores for rate, scores in tried.items()}
+            row["chosen"][name] = chosen
+            row["losses"][name] = {part: [each[part] for each in runs] for part in runs[0]}
+        row["best"] = {
+            part: best({float(fractions.Fraction(p)): row["losses"][p][part] for p in row["losses"]})
+            for part in ("all", "frequent", "rare")
+        }
+        print(
+            f"a = {tail:g}:", {p: f"{statistics.fmean(of['all']):.4g}" for p, of in row["losses"].items()}, flush=True
+        )
+        print("  best p:", row["best"], flush=True)
+        found.append(row)
+    return found
+
+
+def draw(found: Sequence[Mapping[str, Any]], path: pathlib.Path) -> None:
+    """Left: the train loss over p, a line a tail, relative to the best p. Right: the best p over the tail."""
+    figure = new_figure(10, 4)
+    left, right = figure.subplots(1, 2)
+    for row, color in zip(found, spread_colors(len(found)), strict=True):
+        ps = [float(fractions.Fraction(p)) for p in row["losses"]]
+        means = np.array([statistics.fmean(of["all"]) for of in row["losses"].values()])
+        left.plot(ps, means / means.min(), "o-", color=color, label=f"a = {row['tail']:g}")
+    left.set(xlabel="p", ylabel="Train loss, over that of the best p", yscale="log")
+    left.legend(frameon=False, fontsize="small")
+    for part, shift, color in (("all", 0.0, "black"), ("frequent", -0.02, "#0072B2"), ("rare", 0.02, "#D55E00")):
+        tails = np.array([row["tail"] for row in found]) + shift
+        values = np.array([row["best"][part]["p"] for row in found])
+        ends = np.array([row["best"][part]["interval"] for row in found]).T
+        errors = np.abs(ends - values)
+        label = {"all": "all images", "frequent": "frequent classes", "rare": "rare classes"}[part]
+        right.errorbar(tails, values, errors, fmt="o-", color=color, capsize=3, label=label)
+    right.set(xlabel="Tail of the classes a (frequency k^-a)", ylabel="p of the lowest train loss", ylim=(-0.03, 0.53))
+    right.legend(frameon=False, fontsize="small")
+    figure.suptitle("Digits with barcodes, 160 classes, n = 5 (95% of resamples)", fontsize="medium")
+    save(figure, path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=pathlib.Path, help="write the result as JSON")
+    parser.add_argument("--picture", type=pathlib.Path, help="draw it as a PNG")
+    parser.add_argument("--smoke", action="store_true", help="a few steps, to try the script")
+    arguments = parser.parse_args()
+    small = {"tails": (0.0, 1.0), "rates": (1e-3, 1e-2), "steps": 5}
+    found = study(**(small if arguments.smoke else {"tails": TAILS, "rates": RATES, "steps": STEPS}))
+    if arguments.out is not None:
+        settings = {"p": PS, "rates": RATES, "tuning_seeds": TUNING_SEEDS, "seeds": SEEDS, "steps": STEPS}
+        write(arguments.out, settings=settings, tails=found)
+    if arguments.picture is not None:
+        draw(found, arguments.picture)
+
+
+if __name__ == "__main__":
+    main()
