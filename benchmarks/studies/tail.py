@@ -77,6 +77,7 @@ def counts(classes: int, tail: float, total: int) -> np.ndarray:
     return found
 
 
+@functools.cache
 def examples(tail: float, seed: int) -> Examples:
     """Digits with barcodes; which class is the k-th, and which of its digits are taken, is drawn with the seed."""
     draw = np.random.default_rng(seed)
@@ -116,8 +117,8 @@ def losses(params: list[dict[str, jax.Array]], data: Examples) -> jax.Array:
 
 def fit(
     make: Any, setting: Mapping[str, jax.Array], seed: jax.Array, data: Examples, classes: int, steps: int
-) -> list[dict[str, jax.Array]]:
-    """The parameters after so many steps.
+) -> tuple[list[dict[str, jax.Array]], Any]:
+    """The parameters and the optimizer's state after so many steps.
 
     Args:
       make: Maps a schedule and the setting to the optimizer.
@@ -143,8 +144,7 @@ def fit(
         updates, state = tx.update(gradients, state, params)
         return (optax.apply_updates(params, updates), state), None
 
-    (params, _), _ = jax.lax.scan(step, (params, tx.init(params)), jax.random.split(step_key, steps))
-    return params
+    return jax.lax.scan(step, (params, tx.init(params)), jax.random.split(step_key, steps))[0]
 
 
 def padam(schedule: Any, setting: Mapping[str, jax.Array]) -> optax.GradientTransformation:
@@ -155,7 +155,8 @@ def padam(schedule: Any, setting: Mapping[str, jax.Array]) -> optax.GradientTran
 @functools.partial(jax.jit, static_argnames="steps")
 def train(setting: dict[str, jax.Array], seed: jax.Array, data: Examples, steps: int = STEPS) -> dict[str, jax.Array]:
     """One training: the mean train loss at its end, of all images, the frequent and the rare classes'."""
-    found = losses(fit(padam, setting, seed, data, CLASSES * CODES, steps), data)
+    params, _ = fit(padam, setting, seed, data, CLASSES * CODES, steps)
+    found = losses(params, data)
     rare = data.rare
     return {
         "all": found.mean(),
