@@ -26,7 +26,7 @@ _LEVEL = 0.05
 
 
 def comparison_grid(suite: Suite, results: Results) -> Grid | None:
-    """A line a method; None for a suite whose settings no search of `experiments.tuning` chose, or with one method.
+    """A line a method; None for a suite whose settings no search chose, or with one method or seed.
 
     Mean and standard deviation, median, interquartile mean with a bootstrap interval, the same suite at the settings
     before any choice, and the difference of each of Padam's columns from each other method, paired by seed.
@@ -35,7 +35,7 @@ def comparison_grid(suite: Suite, results: Results) -> Grid | None:
         return None
     metric = METRICS[suite.quality]
     run = [series for series in suite.series if _values(suite.group.finished_of(series.experiment), suite.quality)]
-    if len(run) < 2:
+    if len(run) < 2 or max(len(suite.group.finished_of(series.experiment)) for series in run) < 2:
         return None
     ours = [series for series in run if series.color == method_color(PADAM)]
     untuned = _untuned(suite, results)
@@ -51,10 +51,10 @@ def comparison_grid(suite: Suite, results: Results) -> Grid | None:
     for series in run:
         values = sorted(_values(suite.group.finished_of(series.experiment), suite.quality).values())
         cells = [
-            (_mean(suite.group.finished_of(series.experiment), suite.quality),),
+            _mean(suite.group.finished_of(series.experiment), suite.quality),
             (number_text(statistics.median(values), metric.digits),),
             _with_interval(interquartile_mean(values), bootstrap_interval(values, interquartile_mean), metric.digits),
-            (_mean(untuned.get(series.method, ()), suite.quality),),
+            _mean(untuned.get(series.method, ()), suite.quality),
             *(
                 _difference(
                     differences.get((each.method, series.method), ()),
@@ -93,12 +93,13 @@ def _values(records: Sequence[Record], metric: str) -> dict[int, float]:
     return {seed: METRICS[metric].shown(value) for seed, value in found.items() if value is not None}
 
 
-def _mean(records: Sequence[Record], metric: str) -> str:
+def _mean(records: Sequence[Record], metric: str) -> tuple[str, ...]:
     value = final(records, metric)
     if value is None:
-        return "diverged" if any(map(diverged, records)) else "not run"
+        return ("diverged" if any(map(diverged, records)) else "not run",)
     missing = len(records) - value.n
-    return value.format(METRICS[metric].digits) + (f" ({missing} of {len(records)} diverged)" if missing else "")
+    text = value.parts(METRICS[metric].digits)
+    return (*text, f"({missing} of {len(records)}", "diverged)") if missing else text
 
 
 def _paired(group: RunGroup, ours: Series, other: Series, metric: str) -> list[float]:
@@ -112,7 +113,7 @@ def _with_interval(value: float, interval: tuple[float, float] | None, digits: i
     if interval is None:
         return (text,)
     low, high = (number_text(end, digits, sign) for end in interval)
-    return text, f"({low} to {high})"
+    return text, f"({low} to", f"{high})"
 
 
 def _difference(found: Sequence[float], metric: Metric, adjusted: float | None) -> tuple[str, ...]:

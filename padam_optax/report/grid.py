@@ -2,12 +2,16 @@
 
 import dataclasses
 import itertools
+import textwrap
 from collections.abc import Iterable
 
 from rich.markup import escape
 from rich.table import Table
 
 from padam_optax.report.escaping import inline, paragraph
+
+# Characters of a column's heading in a terminal, if its words allow.
+_HEADING = 9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +66,8 @@ class Grid:
         # Folded: names that are cut short look alike.
         table.add_column(escape("\n".join(filter(None, self.heads))), overflow="fold")
         for name in self.columns:
-            table.add_column(escape(name.replace("-", "-\n")), justify="right", no_wrap=True)
+            heading = "\n".join(textwrap.wrap(name, _HEADING, break_long_words=False))
+            table.add_column(escape(heading), justify="right", no_wrap=True)
         before: tuple[str, ...] = ()
         for line in self.lines:
             new = itertools.dropwhile(lambda pair: pair[0] == pair[1], itertools.zip_longest(line.heads, before))

@@ -23,8 +23,7 @@ from padam_optax.data.cifar import CIFAR10, read_cifar10
 from padam_optax.data.imagenet import scan_image_folder
 from padam_optax.data.images import DataError
 from padam_optax.data.ptb import read_text
-from padam_optax.experiments import EXPERIMENTS, pydoc
-from padam_optax.experiments.paper import PAPER_METHODS
+from padam_optax.experiments import EXPERIMENTS, pydoc, tuning
 from padam_optax.records import packed
 from padam_optax.records.record import DataSource, Device, Record
 from padam_optax.records.store import RunDirectory, read_all
@@ -477,9 +476,21 @@ def demonstration(tmp_path_factory) -> tuple[pathlib.Path, str]:
 def test_demo_prints_the_table(demonstration):
     out, output = demonstration
     (table,) = [output[: output.index("The curves: ")]]
-    for name in ("Momentum", "Adam", "AMSGrad", "AdamW", "Yogi", "AdaBound", "Padam", "accuracy", "loss"):
+    for name in (
+        "Momentum",
+        "Adam",
+        "AMSGrad",
+        "AdamW",
+        "Yogi",
+        "AdaBound",
+        "Padam",
+        "accuracy",
+        "loss",
+        "rate",
+        "p = 1/4",
+    ):
         assert name in table
-    assert "digits on digits, 1 of 40 epochs, n = 1" in words(table)
+    assert "digits-mini on digits, 1 of 40 epochs, n = 1" in words(table)
     assert "not run" not in table
     assert "A demonstration" in output
     for record in read_all(out):
@@ -489,9 +500,9 @@ def test_demo_prints_the_table(demonstration):
 
 def test_demo_writes_records_and_picture(demonstration):
     out, _ = demonstration
-    assert matplotlib.image.imread(out / "digits.png").shape == (480, 1200, 4)
+    assert matplotlib.image.imread(out / "digits-mini.png").shape == (480, 1200, 4)
     records = read_all(out)
-    assert {record.experiment.optimizer for record in records} == set(PAPER_METHODS)
+    assert {record.experiment.optimizer for record in records} == set(tuning.SPACES)
     assert all(record.finished and not record.diverged for record in records)
     assert {record.data for record in records} == {records[0].data}
 
@@ -530,13 +541,13 @@ def test_report(demonstration, tmp_path):
     assert rest.strip() == str(tmp_path / "tables" / "results.md")
     written = {path.name for path in (tmp_path / "tables").iterdir()}
     assert written == {
-        "digits.md",
-        "digits.png",
-        "digits-three.png",
+        "digits-mini.md",
+        "digits-mini.png",
+        "digits-mini-three.png",
         "results.md",
         *(f"table-{number}.md" for number in (1, 2, 3, 4)),
     }
-    text = (tmp_path / "tables" / "digits.md").read_text()
+    text = (tmp_path / "tables" / "digits-mini.md").read_text()
     assert "| Test accuracy (%) |" in text
     assert "n = 1" in text
 
