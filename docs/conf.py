@@ -5,6 +5,9 @@ import subprocess
 import sys
 from typing import Any
 
+from docutils import nodes
+from latex2mathml.converter import convert
+
 import padam_optax
 from padam_optax.records.store import read_all
 from padam_optax.report.sweeps import Sweep
@@ -19,11 +22,14 @@ extensions = [
     "matplotlib.sphinxext.plot_directive",
     "myst_parser",
     "sphinx.ext.autodoc",
-    "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
 ]
 html_theme = "furo"
 html_title = f"padam_optax {release}"
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
+# Browsers render MathML themselves: MathJax would be loaded over the network.
+html_math_renderer = "mathml"
 
 # Every reference must lead somewhere; other libraries' pages are on the network, so that theirs stay text.
 nitpicky = True
@@ -74,7 +80,20 @@ def skip_fields(app: Any, what: str, name: str, obj: object, skip: bool, options
     return True if (getattr(obj, "__doc__", None) or "").startswith("Alias for field number") else None
 
 
+def write_inline(translator: Any, node: nodes.math) -> None:
+    """Writes a formula within text."""
+    translator.body.append(convert(node.astext()))
+    raise nodes.SkipNode
+
+
+def write_block(translator: Any, node: nodes.math_block) -> None:
+    """Writes a formula on lines of its own."""
+    translator.body.append(convert(node.astext(), display="block"))
+    raise nodes.SkipNode
+
+
 def setup(app: Any) -> None:
     """Called by Sphinx."""
+    app.add_html_math_renderer("mathml", inline_renderers=(write_inline, None), block_renderers=(write_block, None))
     app.connect("builder-inited", generate)
     app.connect("autodoc-skip-member", skip_fields)

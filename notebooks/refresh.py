@@ -2,7 +2,7 @@
 
     python notebooks/refresh.py [NAME ...]
 
-writes each notebook's badge and first code cell, which installs, both from the repository's address in pyproject.toml;
+writes each notebook's badge and first code cell, which installs, both from what pyproject.toml says;
 runs the notebook as the tests do, with PADAM_SMOKE=1; and stores it with its outputs. A traceback, a warning or a path
 of this machine in an output is refused, and the notebook is left as it was.
 """
@@ -25,9 +25,19 @@ METADATA = {
 }
 
 
+def _project() -> dict[str, Any]:
+    return tomllib.loads((FOLDER.parent / "pyproject.toml").read_text())["project"]
+
+
 def repository() -> str:
     """The repository's address, which is written down in pyproject.toml only."""
-    return tomllib.loads((FOLDER.parent / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
+    return _project()["urls"]["Repository"]
+
+
+def lowest_jax() -> str:
+    """The lowest version of jax that the package takes, such as "0.10.2"."""
+    (found,) = (each.removeprefix("jax>=") for each in _project()["dependencies"] if each.startswith("jax>="))
+    return found
 
 
 def badge(name: str) -> str:
@@ -41,9 +51,19 @@ def badge(name: str) -> str:
 def install_cell() -> str:
     """The first code cell. The constraint holds every jax package at what is installed: pip would rather fail."""
     return f"""\
+import importlib.metadata
 import os
 
+from packaging.version import Version
+
 SMOKE = os.environ.get("PADAM_SMOKE") == "1"  # small settings, nothing to install: the tests
+NEEDED = "{lowest_jax()}"  # the lowest jax that works
+for jax in importlib.metadata.distributions(name="jax"):
+    if Version(jax.version) < Version(NEEDED):
+        raise RuntimeError(
+            f"This notebook needs jax {{NEEDED}} or newer, and jax {{jax.version}} is installed. Upgrade it as"
+            " https://docs.jax.dev/en/latest/installation.html says, restart the runtime, and run this cell again."
+        )
 if not SMOKE:  # the jax that is here stays: on Colab it is the one that fits the GPU
     !pip freeze | grep -i "^jax" > jax-installed.txt
     !pip install --quiet --constraint jax-installed.txt "padam_optax[experiments] @ git+{repository()}"

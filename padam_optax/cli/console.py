@@ -1,4 +1,4 @@
-"""What all commands share: consoles of both outputs, errors in one line, the progress bar, a record's line."""
+"""What all commands share: consoles of both outputs, errors in one line, a record's line."""
 
 import codecs
 import contextlib
@@ -15,7 +15,6 @@ from typing import Any, NoReturn
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from padam_optax.data.images import DataError
 from padam_optax.paths import expanded
@@ -182,17 +181,6 @@ def existing_file(text: str) -> pathlib.Path:
     if path.is_dir():
         raise typer.BadParameter(f"File {text!r} is a directory.")
     return path
-
-
-def progress_columns() -> tuple[ProgressColumn, ...]:
-    return (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:.1f}/{task.total} epochs"),
-        TimeElapsedColumn(),
-        TextColumn("left:"),
-        TimeRemainingColumn(elapsed_when_finished=False),
-    )
 
 
 def to_line(line: dict[str, Any]) -> str:

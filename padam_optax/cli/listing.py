@@ -1,34 +1,65 @@
 """`padam list`."""
 
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
 from rich import box
+from rich.markup import escape
 from rich.table import Column, Table
+from rich.text import Text
 
 from padam_optax.cli.console import STDOUT
 from padam_optax.cli.select import FigureOption, TableOption, selected
 from padam_optax.experiments import EXPERIMENTS
+from padam_optax.experiments.spec import Experiment
+from padam_optax.report.naming import p_text
 
 
 def list_experiments(
     table: TableOption = None,
     figure: FigureOption = None,
+    dataset: Annotated[str | None, typer.Option(help="Those on this data set, such as cifar10.")] = None,
+    model: Annotated[str | None, typer.Option(help="Those with this network, such as resnet18.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="Those with this optimizer, such as padam.")] = None,
 ) -> None:
-    """List the experiments, or those of one of the paper's tables or figures."""
+    """List the experiments by suite: all of them, or those that every option given chooses.
+
+    A suite is what one row of a table compares.
+    """
     specs = selected([], table, figure) or list(EXPERIMENTS.values())
+    for field, wanted in (("dataset", dataset), ("model", model), ("optimizer", optimizer)):
+        specs = specs if wanted is None else _with(specs, field, wanted)
     rows = Table(
         Column("Name", no_wrap=True, min_width=max(len(spec.name) for spec in specs)),
         "Epochs",
         "Rate",
         "p",
         "Paper",
-        # Names are long: no lines between the columns, so that 80 are enough.
+        # Names are long: a space between the columns, so that 80 are enough.
         box=box.SIMPLE_HEAD,
         show_edge=False,
         pad_edge=False,
-        padding=(0, 1, 0, 0),
+        padding=0,
     )
+    suites: dict[str, list[Experiment]] = {}
     for spec in specs:
-        settings = spec.hyperparameters
-        p = f"{settings['p']:g}" if "p" in settings else ""
-        paper = ", ".join(f"{result.value:.2f}" for result in spec.paper)
-        rows.add_row(spec.name, str(spec.epochs), f"{settings['learning_rate']:g}", p, paper)
+        suites.setdefault(spec.suite, []).append(spec)
+    for number, (suite, members) in enumerate(suites.items()):
+        if number:
+            rows.add_row()
+        rows.add_row(Text(f"{suite}:", "bold"))
+        for spec in members:
+            settings = spec.hyperparameters
+            p = p_text(settings["p"]).removeprefix("p = ") if "p" in settings else ""
+            paper = ", ".join(f"{result.value:.2f}" for result in spec.paper)
+            rows.add_row(escape(spec.name), str(spec.epochs), f"{settings['learning_rate']:g}", p, paper)
     STDOUT.print(rows)
+
+
+def _with(specs: Sequence[Experiment], field: str, wanted: str) -> list[Experiment]:
+    known = list(dict.fromkeys(getattr(spec, field) for spec in specs))
+    if wanted not in known:
+        left = " with the other options" if len(specs) < len(EXPERIMENTS) else ""
+        raise ValueError(f"--{field} must be one of {', '.join(known)}{left}, got {wanted!r}.")
+    return [spec for spec in specs if getattr(spec, field) == wanted]

@@ -8,12 +8,13 @@ from typing import Annotated, Any
 import typer
 from rich.progress import Progress
 
-from padam_optax.cli.console import STDERR, STDOUT, progress_columns, stop_at_once, to_line, write
+from padam_optax.cli.console import STDERR, STDOUT, stop_at_once, to_line, write
+from padam_optax.cli.progress import Part, TimeLeft, progress_columns
 from padam_optax.cli.select import CacheOption
 from padam_optax.experiments import find
 from padam_optax.experiments.spec import Experiment, ImageClassification
 from padam_optax.report import sweeps
-from padam_optax.report.naming import file_name
+from padam_optax.report.naming import file_name, p_text
 from padam_optax.runner.search_space import MOST_SEEDS, parse_space, parse_values, product
 
 
@@ -101,21 +102,34 @@ def sweep(
         STDERR.print(f"{name}: stopping once the epoch under way is done; what is unfinished then starts anew.")
 
     with _second_interrupt(), budget.listening(on_signal), Progress(*progress_columns(), console=STDERR) as progress:
-        task = progress.add_task(f"{spec.name}: compiling", total=total)
+        left = TimeLeft([Part(total)])
+        task = progress.add_task(spec.name, total=total, left=left)
         data = load_data(spec, data_dir, data_label)
 
         def on_epoch(run: Experiment, seed: int, line: dict[str, Any]) -> None:
             if STDERR.failure is not None:
                 budget.stop("a failure of its output")
-            progress.update(task, advance=1, description=spec.name)
+            progress.update(task, advance=1)
+            left.epochs(int(progress.tasks[task].completed))
             if not STDERR.is_terminal and ("train_loss" not in line or line["epoch"] == run.epochs):
-                STDERR.print(f"{run.name} seed {seed}: {to_line(line)}", highlight=False, soft_wrap=True)
+                STDERR.print(f"{_title(run)}, seed {seed}: {to_line(line)}", highlight=False, soft_wrap=True)
+
+        def on_compile(under_way: bool) -> None:
+            progress.update(task, description=f"{spec.name}: compiling" if under_way else spec.name)
+            left.begin(0)
 
         def should_stop() -> bool:
             return budget.reason is not None
 
         sweeper = Sweeper(
-            spec, data, out, mode=mode, batch_configs=batch_configs, on_epoch=on_epoch, should_stop=should_stop
+            spec,
+            data,
+            out,
+            mode=mode,
+            batch_configs=batch_configs,
+            on_epoch=on_epoch,
+            on_compile=on_compile,
+            should_stop=should_stop,
         )
         if trials is None:
             records = [] if should_stop() else sweeper.train(configurations, range(seeds), halving=halving)
@@ -135,6 +149,13 @@ def sweep(
         STDOUT.print(f"Stopped by {budget.reason or 'the deadline'}. The same command goes on with what is left.")
         if budget.interrupted:
             raise typer.Exit(130)
+
+
+def _title(run: Experiment) -> str:
+    """A run by its experiment and the values that were chosen for it."""
+    values = {name: run.hyperparameters[name] for name in run.trial}
+    settings = [p_text(value) if name == "p" else f"{name} = {value:g}" for name, value in values.items()]
+    return ", ".join((run.variant_of or run.name, *settings))
 
 
 @contextlib.contextmanager

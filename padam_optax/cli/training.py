@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.progress import Progress, TaskID
 
-from padam_optax.cli.console import STDERR, progress_columns, stop_at_once, to_line
+from padam_optax.cli.console import STDERR, stop_at_once, to_line
+from padam_optax.cli.progress import Part, TimeLeft, progress_columns
 from padam_optax.experiments.spec import Experiment
 from padam_optax.records.record import Record
 from padam_optax.records.store import RunDirectory
@@ -32,10 +33,11 @@ def run_all(
     from padam_optax.runner.queue import run_queue
 
     with Progress(*progress_columns(), console=STDERR, disable=not is_first()) as progress:
-        task = progress.add_task("", total=sum(spec.epochs for spec, _ in runs))
-        epochs_before, total = {}, 0
-        for spec, seed in runs:
-            epochs_before[spec.name, seed] = total
+        left = TimeLeft([Part.of(spec) for spec, _ in runs])
+        task = progress.add_task("", total=sum(spec.epochs for spec, _ in runs), left=left)
+        places, total = {}, 0
+        for number, (spec, seed) in enumerate(runs):
+            places[spec.name, seed] = number, total
             total += spec.epochs
         name, before = "", 0
         directory: RunDirectory | None = None
@@ -44,19 +46,25 @@ def run_all(
             nonlocal name, before, directory
             directory = RunDirectory(out, spec.name, seed)
             name = f"{spec.name} seed {seed}"
-            before = epochs_before[spec.name, seed]
-            progress.update(task, description=f"{name}: compiling", completed=before)
+            number, before = places[spec.name, seed]
+            left.begin(number)
+            progress.update(task, description=name, completed=before)
 
         def check_output() -> None:
             if STDERR.failure is not None:
                 budget.stop("a failure of its output")
 
+        def on_compile(under_way: bool) -> None:
+            progress.update(task, description=_described(name, under_way))
+
         def on_steps(epoch: int, share: float) -> None:
-            progress.update(task, completed=before + epoch - 1 + share, description=name)
+            left.steps(epoch, share)
+            progress.update(task, completed=before + epoch - 1 + share)
             check_output()
 
         def on_epoch(line: dict[str, Any]) -> None:
-            progress.update(task, completed=before + line["epoch"], description=name)
+            left.epochs(line["epoch"])
+            progress.update(task, completed=before + line["epoch"])
             if not STDERR.is_terminal and is_first():
                 STDERR.print(f"{name}: {to_line(line)}", highlight=False, soft_wrap=True)
             check_output()
@@ -81,6 +89,7 @@ def run_all(
                     out,
                     budget,
                     on_start=on_start,
+                    on_compile=on_compile,
                     on_steps=on_steps,
                     on_epoch=on_epoch,
                     checkpoint_every=checkpoint_every,
@@ -115,23 +124,31 @@ def run_jobs(
         state = "on: the runs share the GPU" if mps else "off: the runs take turns on the GPU, see the guide"
         STDERR.print(f"CUDA MPS is {state}.", highlight=False)
     with Progress(*progress_columns(), console=STDERR) as progress:
-        bars: dict[tuple[str, int], TaskID] = {}
+        bars: dict[tuple[str, int], tuple[TaskID, TimeLeft]] = {}
+        measured: dict[str, tuple[float, float]] = {}
 
         def on_event(spec: Experiment, seed: int, event: Mapping[str, Any]) -> None:
             name = f"{spec.name} seed {seed}"
             if "start" in event:
-                bars[spec.name, seed] = progress.add_task(f"{name}: compiling", total=spec.epochs)
+                left = TimeLeft([Part.of(spec)], measured)
+                bars[spec.name, seed] = progress.add_task(name, total=spec.epochs, left=left), left
+            elif "compile" in event:
+                progress.update(bars[spec.name, seed][0], description=_described(name, event["compile"]))
             elif "steps" in event:
                 epoch, share = event["steps"]
-                progress.update(bars[spec.name, seed], completed=epoch - 1 + share, description=name)
+                bar, left = bars[spec.name, seed]
+                left.steps(epoch, share)
+                progress.update(bar, completed=epoch - 1 + share)
             elif "epoch" in event:
                 line = event["epoch"]
-                progress.update(bars[spec.name, seed], completed=line["epoch"], description=name)
+                bar, left = bars[spec.name, seed]
+                left.epochs(line["epoch"])
+                progress.update(bar, completed=line["epoch"])
                 if not STDERR.is_terminal:
                     STDERR.print(f"{name}: {to_line(line)}", highlight=False, soft_wrap=True)
             elif "end" in event:
-                if bar := bars.pop((spec.name, seed), None):
-                    progress.remove_task(bar)
+                if ended := bars.pop((spec.name, seed), None):
+                    progress.remove_task(ended[0])
             else:
                 colour, text = ("yellow", "Warning") if "warning" in event else ("red", "Error")
                 message = escape(event.get("warning", event.get("error", "")))
@@ -152,6 +169,10 @@ def run_jobs(
                 return run_side_by_side(jobs, budget, imports=imports, programs=programs, on_event=on_event)
         except KeyboardInterrupt:
             stop_at_once("The same command goes on from the last checkpoint of each run that has one.")
+
+
+def _described(name: str, compiles: bool) -> str:
+    return f"{name}: compiling" if compiles else name
 
 
 def summary(record: Record) -> str:

@@ -69,7 +69,8 @@ class Task:
 
 
 def perform(task: Task, tell: Tell) -> int:
-    """Runs a task; what happens is told as a mapping with one key: `start`, `steps`, `epoch`, `warning`, `error`.
+    """Runs a task; what happens is told as a mapping with one key: `start`, `compile`, `steps`, `epoch`,
+    `warning`, `error`.
 
     Returns:
       The process's exit code, 0, or 2 for an error that the user can mend.
@@ -102,6 +103,7 @@ def perform(task: Task, tell: Tell) -> int:
                 budget,
                 jobs=task.jobs,
                 on_start=lambda experiment, seed: tell({"start": seed}),
+                on_compile=lambda under_way: tell({"compile": under_way}),
                 on_steps=lambda epoch, share: tell({"steps": [epoch, share]}),
                 on_epoch=lambda line: tell({"epoch": line}),
                 **task.options,

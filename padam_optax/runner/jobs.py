@@ -67,8 +67,9 @@ def run_side_by_side(
       budget: When to stop. The caller listens for signals (`Budget.listening`).
       imports: Modules that each process imports first, as they may register what is run.
       programs: Where compiled programs are kept, see `compiled.keep_programs`.
-      on_event: Told what happens in a run as a mapping with one key: `start`; `steps`, an epoch and the share of it
-        that is done; `epoch`, its line of the metrics; `warning` or `error`, a text; `end`, the exit code.
+      on_event: Told what happens in a run as a mapping with one key: `start`; `compile`, whether it begins or ends;
+        `steps`, an epoch and the share of it that is done; `epoch`, its line of the metrics; `warning` or `error`, a
+        text; `end`, the exit code.
 
     Returns:
       What became of each, in the order of `jobs`.

@@ -47,6 +47,7 @@ def run(
     jobs: int = 1,
     on_epoch: Callable[[dict[str, Any]], None] = lambda line: None,
     on_steps: Callable[[int, float], None] = lambda epoch, share: None,
+    on_compile: Callable[[bool], None] = lambda under_way: None,
     observe: Callable[[TrainState], Mapping[str, Any]] = lambda state: {},
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Record:
@@ -72,6 +73,7 @@ def run(
       jobs: How many runs share the device side by side; the record says so, and of a run that goes on the most.
       on_epoch: Called with each line of the metrics once it is recorded.
       on_steps: Called every few seconds of training with the epoch and the share of it that is done.
+      on_compile: Called with True before the initial state or the steps are compiled, and with False after.
       observe: Maps the state after each epoch to what its line says beside the metrics, as JSON has it; such as
         `effective_rates.observer(experiment)`.
       should_stop: Asked every few seconds; once it says so, in any process, a checkpoint is written (unless
@@ -127,7 +129,9 @@ def run(
             {name: jnp.asarray(value, float) for name, value in experiment.hyperparameters.items()}
         )
         traced_seed = placement.put_whole(np.int32(seed))
+        on_compile(True)
         state = trainer.init(traced_seed, hyperparameters)
+        on_compile(False)
         if record is None or not checkpoint_every:
             # This run starts anew: a later one must not go on from another's state.
             if first:
@@ -155,7 +159,7 @@ def run(
             for epoch in range(int(state.epoch) + 1, experiment.epochs + 1):
                 began = time.perf_counter()
                 trained = source.train_epoch(
-                    state, traced_seed, hyperparameters, functools.partial(on_steps, epoch), stopping
+                    state, traced_seed, hyperparameters, functools.partial(on_steps, epoch), stopping, on_compile
                 )
                 state = trained.state
                 if trained.nonfinite_step is not None:

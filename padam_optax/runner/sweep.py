@@ -159,6 +159,7 @@ class Sweeper:
       batch_configs: How many runs train at once; by default as many as the device's free memory holds, 16 at most, and
         no more than there are to train when the program is compiled.
       on_epoch: Called with each run's experiment, seed and line of metrics once it is recorded.
+      on_compile: Called with True before the program is compiled, and with False after.
       should_stop: Asked after each epoch; if it says so, the runs under way are left to be trained anew.
     """
 
@@ -171,6 +172,7 @@ class Sweeper:
         mode: Mode | None = None,
         batch_configs: int | None = None,
         on_epoch: OnEpoch = lambda experiment, seed, line: None,
+        on_compile: Callable[[bool], None] = lambda under_way: None,
         should_stop: Callable[[], bool] = lambda: False,
     ):
         self._experiment = experiment
@@ -179,6 +181,7 @@ class Sweeper:
         self._mode: Mode | None = mode
         self._batch_configs = batch_configs
         self._on_epoch = on_epoch
+        self._on_compile = on_compile
         self._should_stop = should_stop
         self._engine: Lanes | None = None
         self._is_alone = False
@@ -275,7 +278,7 @@ class Sweeper:
         """Trains runs from epoch `start` to `stop`, as many at once as there are lanes; False if told to stop."""
         try:
             if self._engine is None:
-                self._engine = _lanes(self._experiment, self._data, self._mode, self._batch_configs, len(pending))
+                self._engine = self._compile(len(pending))
             for first in range(0, len(pending), self._engine.size):
                 batch = pending[first : first + self._engine.size]
                 if not self._train_batch(self._engine, batch, start, stop, give_up, keep=keep):
@@ -286,6 +289,13 @@ class Sweeper:
             size = self._batch_configs if self._engine is None else self._engine.size
             raise ValueError(f"Out of memory with {size} runs at once: give a smaller --batch-configs.") from error
         return True
+
+    def _compile(self, pending: int) -> Lanes:
+        self._on_compile(True)
+        engine = _lanes(self._experiment, self._data, self._mode, self._batch_configs, pending)
+        engine.compile(engine.init([0], [self._experiment.hyperparameters]))
+        self._on_compile(False)
+        return engine
 
     def _train_batch(
         self,

@@ -62,10 +62,12 @@ class Source(Protocol):
         hyperparameters: Hyperparameters,
         on_steps: Callable[[float], None] = lambda share: None,
         should_stop: Callable[[], bool] = lambda: False,
+        on_compile: Callable[[bool], None] = lambda under_way: None,
     ) -> EpochResult:
         """Trains to the end of the epoch under way, or until `should_stop` says so between two calls.
 
-        `state` is donated; `on_steps` hears every few seconds which share of the epoch is done.
+        `state` is donated; `on_steps` hears every few seconds which share of the epoch is done, and `on_compile` before
+        the steps are compiled (True) and after (False).
         """
         ...
 
@@ -108,13 +110,16 @@ class ResidentData(Source):
         hyperparameters: Hyperparameters,
         on_steps: Callable[[float], None] = lambda share: None,
         should_stop: Callable[[], bool] = lambda: False,
+        on_compile: Callable[[bool], None] = lambda under_way: None,
     ) -> EpochResult:
         """See `Source`; the split into calls changes nothing in the numbers."""
         trainer, data = self._trainer, self._train
         epoch, first = int(state.epoch), int(state.step)
         full, steps = trainer.batches.steps(epoch, data), steps_of(trainer.batches, epoch, data)
         if not self._compiled:
+            on_compile(True)
             state = self._compile(state, seed, hyperparameters)
+            on_compile(False)
         began = time.perf_counter()
         step, means = first, None
         while step < full:
@@ -211,6 +216,7 @@ class StreamedData(Source):
         hyperparameters: Hyperparameters,
         on_steps: Callable[[float], None] = lambda share: None,
         should_stop: Callable[[], bool] = lambda: False,
+        on_compile: Callable[[bool], None] = lambda under_way: None,
     ) -> EpochResult:
         trainer = self._trainer
         first = step = int(state.step)
@@ -225,7 +231,9 @@ class StreamedData(Source):
         while step < self._steps:
             batch = trainer.placement.put_batch(next(self._batches))
             if not self._compiled:
+                on_compile(True)
                 self._compile(state, seed, hyperparameters, batch)
+                on_compile(False)
                 began = looked = time.perf_counter()
             state = trainer.train_batch(state, seed, hyperparameters, batch)
             step += 1

@@ -172,6 +172,13 @@ class Lanes:
         metrics, nonfinite = jax.device_get((metrics, nonfinite))
         return metrics, np.asarray(nonfinite)
 
+    def compile(self, lanes: LaneStates) -> None:
+        """Compiles the epoch for states as these, unless it is compiled; `epoch` does so too, and trains."""
+        self._compiled_epoch(lanes)
+
+    def _compiled_epoch(self, lanes: LaneStates) -> Any:
+        return self._train_epoch.lower(*self._arguments(lanes, 0, ())).compile()
+
     def _arguments(self, lanes: LaneStates, epoch: int, active: Sequence[int]) -> tuple[Any, ...]:
         """Arguments of the compiled epoch: for each device, the places of its active lanes and how many they are."""
         share = self.size // self._devices
@@ -190,7 +197,7 @@ class Lanes:
 
     def memory_bytes(self, lanes: LaneStates) -> int:
         """Bytes that the compiled epoch takes on each device: its arguments, and what it needs in between."""
-        analysis = self._train_epoch.lower(*self._arguments(lanes, 0, ())).compile().memory_analysis()
+        analysis = self._compiled_epoch(lanes).memory_analysis()
         return 0 if analysis is None else analysis.argument_size_in_bytes + analysis.temp_size_in_bytes
 
 

@@ -1,7 +1,9 @@
 """The command `padam`: what it prints, writes and refuses. Only here do all seven optimizers train."""
 
 import errno
+import fractions
 import importlib.util
+import inspect
 import io
 import itertools
 import os
@@ -18,12 +20,12 @@ from typer.testing import CliRunner
 
 import padam_optax
 from padam_optax import __main__, cli
-from padam_optax.cli import console
+from padam_optax.cli import console, demo, running, sweeping
 from padam_optax.data.cifar import CIFAR10, read_cifar10
 from padam_optax.data.imagenet import scan_image_folder
 from padam_optax.data.images import DataError
 from padam_optax.data.ptb import read_text
-from padam_optax.experiments import EXPERIMENTS, pydoc, tuning
+from padam_optax.experiments import EXPERIMENTS, pydoc, table, tuning
 from padam_optax.records import packed
 from padam_optax.records.record import DataSource, Device, Record
 from padam_optax.records.store import RunDirectory, read_all
@@ -105,18 +107,67 @@ def test_version():
 
 
 def test_list():
-    """Whole names, even in 80 columns."""
+    """Whole names, even in 80 columns, each under its suite; p as a fraction."""
     code, output, _ = padam("list")
     assert code == 0
     assert "…" not in output
     rows = [words(line) for line in output.splitlines()]
     for name, spec in EXPERIMENTS.items():
-        (row,) = [row for row in rows if row.startswith(f"{name} ")]
-        settings = [
-            f"{spec.hyperparameters[name]:g}" for name in ("learning_rate", "p") if name in spec.hyperparameters
-        ]
+        (place,) = (number for number, row in enumerate(rows) if row.startswith(f"{name} "))
+        values = [f"{spec.hyperparameters['learning_rate']:g}"]
+        if "p" in spec.hyperparameters:
+            values.append(str(fractions.Fraction(spec.hyperparameters["p"]).limit_denominator(100)))
         printed = ", ".join(f"{result.value:.2f}" for result in spec.paper)
-        assert row.removeprefix(name).split() == f"{spec.epochs} {' '.join(settings)} {printed}".split()
+        assert rows[place].removeprefix(name).split() == f"{spec.epochs} {' '.join(values)} {printed}".split()
+        assert [row for row in rows[:place] if row.endswith(":")][-1] == f"{spec.suite}:"
+    assert "1/16" in output
+
+
+@pytest.mark.parametrize(
+    ("options", "chosen"),
+    [
+        (["--dataset", "digits"], {"dataset": "digits"}),
+        (["--model", "vgg16", "--optimizer", "padam"], {"model": "vgg16", "optimizer": "padam"}),
+        (["--dataset", "cifar10", "--table", 1], {"dataset": "cifar10"}),
+    ],
+)
+def test_list_filtered(options, chosen):
+    code, output, _ = padam("list", *options)
+    assert code == 0
+    among = table(1) if "--table" in options else EXPERIMENTS.values()
+    expected = [spec.name for spec in among if all(getattr(spec, field) == value for field, value in chosen.items())]
+    listed = [words(line).split()[0] for line in output.splitlines()[2:] if line.strip()]
+    assert sorted(name for name in listed if not name.endswith(":")) == sorted(expected) != []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["--dataset", "cifar"],
+            "--dataset must be one of cifar10, cifar100, imagenet, ptb, digits, pydoc, got 'cifar'.",
+        ),
+        (["--model", "resnet"], "--model must be one of vgg16, resnet18, "),
+        (["--optimizer", "pdam"], "--optimizer must be one of sgdm, adam, amsgrad, "),
+        (
+            ["--dataset", "ptb", "--model", "resnet18"],
+            "--model must be one of awd-lstm, transformer with the other options, got 'resnet18'.",
+        ),
+    ],
+)
+def test_list_refuses(options, message):
+    code, output, errors = padam("list", *options)
+    assert (code, output) == (2, "")
+    assert message in words(errors)
+
+
+@pytest.mark.parametrize("command", ["run", "sweep", "demo"])
+def test_git_ignores_what_commands_write(command):
+    """Where they write by default."""
+    function = {"run": running.run, "sweep": sweeping.sweep, "demo": demo.run_demo}[command]
+    folder = inspect.signature(function).parameters["out"].default
+    ignored = (pathlib.Path(padam_optax.__file__).parents[1] / ".gitignore").read_text().splitlines()
+    assert f"/{folder}/" in ignored
 
 
 def cut_file(folder: pathlib.Path) -> list:

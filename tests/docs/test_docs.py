@@ -27,7 +27,7 @@ MODULES = [
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    """What the build warned of, and the full names that it documents.
+    """What the build warned of, the full names that it documents, and the folder of its pages.
 
     In a process of its own: autodoc replaces the defaults of the functions that it documents.
     """
@@ -46,11 +46,36 @@ def built(tmp_path_factory):
     subprocess.run([*command, str(DOCS), str(folder / "html")], cwd=ROOT, check=True, capture_output=True)
     listed = zlib.decompress((folder / "html" / "objects.inv").read_bytes().split(b"\n", 4)[4]).decode().splitlines()
     names = {name for name, role, *_ in map(str.split, listed) if role.startswith("py:")}
-    return types.SimpleNamespace(warnings=(folder / "warnings").read_text(), names=names)
+    return types.SimpleNamespace(warnings=(folder / "warnings").read_text(), names=names, html=folder / "html")
 
 
 def test_no_warnings(built):
     assert built.warnings == ""
+
+
+# What a browser fetches by itself: scripts, styles, pictures and fonts, but no links that a reader follows.
+FETCHED = re.compile(
+    r"""<(?:script|img|iframe)\b[^>]*\bsrc="(?:https?:)?//[^>]*>|<link\b[^>]*\bhref="(?:https?:)?//[^>]*>"""
+)
+
+
+def test_what_counts_as_fetched():
+    assert FETCHED.findall('<script async src="https://cdn.example/mathjax.js"></script><img src="//a/b.png">')
+    assert FETCHED.findall('<link rel="stylesheet" href="https://fonts.example/x.css">')
+    assert not FETCHED.findall(
+        '<a href="https://arxiv.org/abs/1806.06763">paper</a><script src="_static/a.js"></script>'
+    )
+
+
+def test_pages_need_no_network(built):
+    """Formulas are MathML, and nothing is fetched from elsewhere, by a page or by a style."""
+    pages = {path: path.read_text() for path in built.html.rglob("*.html")}
+    assert {path.name: found for path, text in pages.items() if (found := FETCHED.findall(text))} == {}
+    styles = [path for path in built.html.rglob("*.css") if re.search(r"url\([\"']?(https?:)?//", path.read_text())]
+    assert styles == []
+    formulas = re.findall(r"<math .*?</math>", "".join(pages.values()), re.DOTALL)
+    assert len(formulas) > 100
+    assert [formula for formula in formulas if "\\" in re.sub(r"<[^>]*>", "", formula)] == []
 
 
 def public_names(module: types.ModuleType) -> dict[str, str]:

@@ -4,6 +4,7 @@ import importlib
 import pathlib
 import re
 import sys
+import types
 
 import nbformat
 import pytest
@@ -54,6 +55,20 @@ def test_installation_neither_pins_nor_replaces_jax(refresh):
     assert "--upgrade" not in cell
     assert 'pip freeze | grep -i "^jax" > jax-installed.txt' in cell
     assert "--constraint jax-installed.txt" in cell
+
+
+@pytest.mark.parametrize(("version", "works"), [("0.9.9", False), ("0.10.2", True), ("0.11.0rc1", True), (None, True)])
+def test_installation_says_which_jax_it_needs(monkeypatch, refresh, version, works):
+    """Before anything is installed; where there is no jax, pip brings one."""
+    found = [] if version is None else [types.SimpleNamespace(version=version)]
+    monkeypatch.setattr("importlib.metadata.distributions", lambda name: found)
+    monkeypatch.setenv("PADAM_SMOKE", "1")
+    cell = re.sub(r"^    !.*", "    pass", refresh.install_cell(), flags=re.MULTILINE)
+    if works:
+        exec(cell, {})
+        return
+    with pytest.raises(RuntimeError, match=r"needs jax 0\.10\.2 or newer, and jax 0\.9\.9 is installed"):
+        exec(cell, {})
 
 
 @each_notebook

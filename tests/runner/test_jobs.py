@@ -50,7 +50,8 @@ def test_what_a_process_tells(tmp_path):
     """The compiled program is that of any run; the record says how many shared the device."""
     told = []
     assert perform(task(tmp_path), told.append) == 0
-    assert told[0] == {"start": 0}
+    # The initial state, and the steps.
+    assert told[:5] == [{"start": 0}, *[{"compile": under_way} for under_way in (True, False)] * 2]
     record = RunDirectory(tmp_path, SPEC.name, 0).read()
     assert [event["epoch"] for event in told if "epoch" in event] == record.metrics
     assert record.device.jobs == 2
