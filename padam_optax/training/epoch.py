@@ -120,7 +120,7 @@ class ResidentData(Source):
         while step < full:
             stop = min(full, step + self._steps_a_call)
             call_began = time.perf_counter()
-            state = trainer.train_steps(state, seed, hyperparameters, data, epoch, step, stop)
+            state = self._train_steps(state, seed, hyperparameters, epoch, step, stop)
             nonfinite = int(state.nonfinite_step)
             a_step = (time.perf_counter() - call_began) / (stop - step)
             self._steps_a_call = _steps_before_looking(a_step, full)
@@ -134,11 +134,21 @@ class ResidentData(Source):
             nonfinite, step = int(nonfinite), steps
         return _result(state, nonfinite, means, began, trainer.batches.examples(epoch, first, step, data))
 
+    def _train_steps(
+        self, state: TrainState, seed: jax.Array, hyperparameters: Hyperparameters, epoch: int, start: int, stop: int
+    ) -> TrainState:
+        """Runs the steps `start` to `stop` without a look at each gradient; again with one if that is called for."""
+        # A copy, as the call donates its state.
+        kept = _copy(state)
+        arguments = (seed, hyperparameters, self._train, epoch, start, stop)
+        state = self._trainer.train_steps(state, *arguments, check_gradients=False)
+        return state if int(state.nonfinite_step) < 0 else self._trainer.train_steps(kept, *arguments)
+
     def _compile(self, state: TrainState, seed: jax.Array, hyperparameters: Hyperparameters) -> TrainState:
         """Runs everything on as little as possible, so that no time above holds a compilation."""
         trainer, data, step = self._trainer, self._train, int(state.step)
         trainer.finish_epoch(_copy(state), seed, hyperparameters, data, 0)
-        state = trainer.train_steps(state, seed, hyperparameters, data, int(state.epoch), step, step)
+        state = self._train_steps(state, seed, hyperparameters, int(state.epoch), step, step)
         jax.block_until_ready(state.step)
         self._compiled = True
         return state
