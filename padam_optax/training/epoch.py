@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+import types
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
@@ -69,8 +70,8 @@ class Source(Protocol):
         """
         ...
 
-    def evaluate(self, state: TrainState) -> dict[str, float]:
-        """Metrics over each set that is held out from training, as `test_loss`."""
+    def evaluate(self, state: TrainState, *, end: bool = False) -> dict[str, float]:
+        """Metrics over each set that is held out from training, as `test_loss`; `end`: and over those for the end."""
         ...
 
 
@@ -81,12 +82,20 @@ class ResidentData(Source):
       trainer: Trains and evaluates.
       train: As the trainer's batches take them.
       held_out: Sets to evaluate on, as the trainer's task takes them, by the name that their metrics get.
+      at_end: More of them, for the end of a run only.
     """
 
-    def __init__(self, trainer: Trainer, train: PyTree, held_out: Mapping[str, PyTree]):
+    def __init__(
+        self,
+        trainer: Trainer,
+        train: PyTree,
+        held_out: Mapping[str, PyTree],
+        at_end: Mapping[str, PyTree] = types.MappingProxyType({}),
+    ):
         self._trainer = trainer
         self._train = trainer.placement.put_whole(train)
         self._held_out = {name: trainer.placement.put_whole(data) for name, data in held_out.items()}
+        self._at_end = {name: trainer.placement.put_whole(data) for name, data in at_end.items()}
         self._steps_a_call = _FIRST_STEPS
         self._compiled = False
 
@@ -153,8 +162,9 @@ class ResidentData(Source):
         self._compiled = True
         return state
 
-    def evaluate(self, state: TrainState) -> dict[str, float]:
-        return {name: float(value) for name, value in self._trainer.evaluate_sets(state, self._held_out).items()}
+    def evaluate(self, state: TrainState, *, end: bool = False) -> dict[str, float]:
+        sets = self._held_out | self._at_end if end else self._held_out
+        return {name: float(value) for name, value in self._trainer.evaluate_sets(state, sets).items()}
 
 
 class Positioned(Protocol):
@@ -259,7 +269,8 @@ class StreamedData(Source):
         jax.block_until_ready(trainer.next_epoch(trainer.train_batch(_copy(state), seed, hyperparameters, batch)))
         self._compiled = True
 
-    def evaluate(self, state: TrainState) -> dict[str, float]:
+    def evaluate(self, state: TrainState, *, end: bool = False) -> dict[str, float]:
+        del end
         totals: dict[str, float] = {}
         for batch, counts in self._open_test():
             sums = self._trainer.evaluate_batch(state, *self._trainer.placement.put_batch((batch, counts)))
