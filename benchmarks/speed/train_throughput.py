@@ -4,11 +4,16 @@
 
 For each network and dtype, in one run, batch 128, the whole training step (crop, flip, forward, backward, Padam):
 
-- ours: `Trainer.train_steps` as `padam run` calls it, a loop of steps on data that lives on the device;
+- ours: `Trainer.train_steps` as `padam run` calls it, a loop of steps on data that lives on the device: over a whole
+  epoch of 50,000 images, on a CPU over 1,024 (--examples);
+- without Padam: the same loop with plain SGD, the least that needs the gradients. What is left of a step's time is what
+  the optimizer costs inside the compiled step, where nothing is dispatched for it;
 - plain: the same step jitted at top level with XLA's own convolution gradients (what the loop must not be slower than
-  on a CPU);
-- PyTorch, where torch is installed: the same network eagerly in float32 (TF32 on a GPU), and in channels-last with
-  bfloat16 autocast under torch.compile.
+  on a CPU), one synchronisation a step;
+- PyTorch, where torch is installed: the same network without augmentation, with torch's fused Adam with amsgrad, over
+  100 steps (--torch-steps) without a synchronisation in between: eagerly (TF32 on a GPU), and as it is fastest there:
+  channels-last, torch.compile in its mode "reduce-overhead", which replays CUDA graphs, and a capturable optimizer.
+  Both under autocast for bfloat16. On a CPU there are no CUDA graphs, which the script says.
 
 The share of the matrix peak is 3 times the operations of the forward pass over what a large matrix product reaches in
 the same dtype on the same device in this run. Run it on an idle machine.
@@ -22,15 +27,17 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax import lax
 from measuring import median_seconds, write
 
 from padam_optax.experiments import find
 from padam_optax.models import layers
 from padam_optax.runner.programs import build_model, trainer_for
+from padam_optax.training.loop import TrainState
 
 BATCH = 128
-EXAMPLES = 8 * BATCH
+EPOCH = 50_000
 
 
 def plain_convolve(images: jax.Array, kernel: jax.Array, stride: int, padding: int) -> jax.Array:
@@ -87,11 +94,11 @@ def matrix_peak(dtype: str, repeats: int) -> float:
     return 2 * size**3 / median_seconds(lambda: product(matrix, matrix).block_until_ready(), repeats)
 
 
-def data() -> dict[str, np.ndarray]:
+def data(examples: int) -> dict[str, np.ndarray]:
     generator = np.random.default_rng(0)
     return {
-        "images": generator.integers(0, 256, (EXAMPLES, 32, 32, 3), np.uint8),
-        "labels": generator.integers(0, 10, EXAMPLES).astype(np.int32),
+        "images": generator.integers(0, 256, (examples, 32, 32, 3), np.uint8),
+        "labels": generator.integers(0, 10, examples).astype(np.int32),
     }
 
 
@@ -99,23 +106,39 @@ def spec(model: str, dtype: str):
     return dataclasses.replace(find(f"cifar10-{model}-padam"), compute_dtype=dtype).with_task(keep_last_batch=False)
 
 
-def ours(model: str, dtype: str, repeats: int, steps: int) -> tuple[float, float]:
-    """Seconds a step in the loop, and seconds of the first call (compilation above all)."""
+def ours(model: str, dtype: str, repeats: int, examples: int, *, optimizer: bool = True) -> tuple[float, float]:
+    """Seconds a step in the loop, and seconds of the first call (compilation above all).
+
+    Args:
+      model: Name of the network.
+      dtype: What it computes in.
+      repeats: How often the loop is timed.
+      examples: Images of the loop.
+      optimizer: Whether the step has Padam, or plain SGD.
+    """
     experiment = spec(model, dtype)
-    trainer = trainer_for(experiment, EXAMPLES, 10)
+    trainer = trainer_for(experiment, examples, 10)
+    if not optimizer:
+        trainer = dataclasses.replace(
+            trainer, make_optimizer=lambda settings, factor: optax.sgd(settings["learning_rate"] * factor)
+        )
     hyperparameters = {name: jnp.asarray(value) for name, value in experiment.hyperparameters.items()}
     seed = jnp.int32(0)
     state = trainer.init(seed, hyperparameters)
-    arrays = jax.tree.map(jnp.asarray, data())
+    arrays = jax.tree.map(jnp.asarray, data(examples))
+
+    def train(state: TrainState, stop: int) -> TrainState:
+        state = trainer.train_steps(state, seed, hyperparameters, arrays, 0, 0, stop, check_gradients=False)
+        return jax.block_until_ready(state)
+
     began = time.perf_counter()
-    state = trainer.train_steps(state, seed, hyperparameters, arrays, 0, 0, 0)
-    state.step.block_until_ready()
+    state = train(state, 0)
     compiling = time.perf_counter() - began
+    steps = examples // BATCH
 
     def call() -> None:
         nonlocal state
-        state = trainer.train_steps(state, seed, hyperparameters, arrays, 0, 0, steps)
-        state.step.block_until_ready()
+        state = train(state, steps)
 
     return median_seconds(call, repeats) / steps, compiling
 
@@ -126,11 +149,11 @@ def plain(model: str, dtype: str, repeats: int) -> float:
     original = layers.convolve
     layers.convolve = plain_convolve
     try:
-        trainer = trainer_for(experiment, EXAMPLES, 10)
+        trainer = trainer_for(experiment, BATCH, 10)
         hyperparameters = {name: jnp.asarray(value) for name, value in experiment.hyperparameters.items()}
         seed = jnp.int32(0)
         state = trainer.init(seed, hyperparameters)
-        batch = jax.tree.map(lambda array: jnp.asarray(array[:BATCH]), data())
+        batch = jax.tree.map(jnp.asarray, data(BATCH))
 
         def call() -> None:
             nonlocal state
@@ -184,8 +207,16 @@ def torch_network(model: str):
     return nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(features, 10))
 
 
-def pytorch(model: str, dtype: str, repeats: int, *, tuned: bool) -> float:
-    """Seconds a step of a plain PyTorch loop (torch's Adam with amsgrad; no augmentation)."""
+def pytorch(model: str, dtype: str, repeats: int, steps: int, *, tuned: bool) -> float:
+    """Seconds a step of a PyTorch loop (torch's Adam with amsgrad; no augmentation).
+
+    Args:
+      model: Name of the network.
+      dtype: "bfloat16" for autocast.
+      repeats: How often the loop is timed.
+      steps: Steps of the loop, at whose end alone the host waits for the device.
+      tuned: Whether it is compiled, in channels-last and with CUDA graphs, or eager.
+    """
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -195,20 +226,38 @@ def pytorch(model: str, dtype: str, repeats: int, *, tuned: bool) -> float:
     images = torch.randn(BATCH, 3, 32, 32, device=device)
     if tuned:
         network, images = network.to(memory_format=torch.channels_last), images.to(memory_format=torch.channels_last)
-        network = torch.compile(network)
+        network = torch.compile(network, mode="reduce-overhead")
     labels = torch.randint(0, 10, (BATCH,), device=device)
-    optimizer = torch.optim.Adam(network.parameters(), 1e-3, amsgrad=True, fused=True)
+    optimizer = torch.optim.Adam(
+        network.parameters(), 1e-3, amsgrad=True, fused=True, capturable=tuned and device == "cuda"
+    )
 
     def call() -> None:
-        with torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16"):
-            loss = torch.nn.functional.cross_entropy(network(images), labels)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
+        for _ in range(steps):
+            # The graphs of the step before may write over its outputs from here on.
+            torch.compiler.cudagraph_mark_step_begin()
+            with torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16"):
+                loss = torch.nn.functional.cross_entropy(network(images), labels)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
         if device == "cuda":
             torch.cuda.synchronize()
 
-    return median_seconds(call, repeats)
+    return median_seconds(call, repeats) / steps
+
+
+def torch_lacks() -> str | None:
+    """What keeps PyTorch's loop from being the one to beat; None if nothing does."""
+    try:
+        import torch
+    except ImportError:
+        return "torch is not installed: no loop to compare with"
+    if not torch.cuda.is_available():
+        return "torch sees no GPU: its compiled loop has no CUDA graphs"
+    if jax.default_backend() != "gpu":
+        return "jax sees no GPU, torch does: the two do not run on the same device"
+    return None
 
 
 def main() -> None:
@@ -216,36 +265,47 @@ def main() -> None:
     parser.add_argument("--models", default="resnet18,vgg16,wrn16-4")
     parser.add_argument("--dtypes", default="float32,bfloat16")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=8, help="steps in one call of the loop, at most 8")
+    parser.add_argument("--examples", type=int, help=f"images of our loop; {EPOCH:,} by default, 1,024 on a CPU")
+    parser.add_argument("--torch-steps", type=int, help="steps of PyTorch's loop; 100 by default, 8 on a CPU")
     parser.add_argument("--no-torch", action="store_true")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     parser.add_argument("--out", type=pathlib.Path, help="write the result as JSON")
     arguments = parser.parse_args()
 
+    on_cpu = jax.default_backend() == "cpu"
+    examples = arguments.examples or (8 * BATCH if on_cpu else EPOCH)
+    if examples < BATCH:
+        parser.error(f"argument --examples: must be at least {BATCH}, a batch; got {examples}.")
+    torch_steps = arguments.torch_steps or (8 if on_cpu else 100)
+    lacks = torch_lacks()
+    if lacks is not None and not arguments.no_torch:
+        print(lacks, flush=True)
     rows = []
     for dtype in arguments.dtypes.split(","):
         peak = matrix_peak(dtype, arguments.repeats)
         print(f"matrix product in {dtype}: {peak / 1e9:,.0f} GFLOP/s", flush=True)
         for model in arguments.models.split(","):
             flops = 3 * forward_flops(spec(model, "float32")) * BATCH
-            seconds, compiling = ours(model, dtype, arguments.repeats, arguments.steps)
+            seconds, compiling = ours(model, dtype, arguments.repeats, examples)
+            without, _ = ours(model, dtype, arguments.repeats, examples, optimizer=False)
             entry = {
                 "model": model,
                 "dtype": dtype,
                 "images_per_second": BATCH / seconds,
                 "share_of_matrix_peak": flops / seconds / peak,
                 "compile_seconds": compiling,
+                "step_seconds": seconds,
+                "step_seconds_with_sgd": without,
                 "plain_images_per_second": BATCH / plain(model, dtype, arguments.repeats),
                 "torch_images_per_second": None,
                 "tuned_torch_images_per_second": None,
             }
             if not arguments.no_torch:
                 try:
-                    entry["torch_images_per_second"] = BATCH / pytorch(model, dtype, arguments.repeats, tuned=False)
-                    if not arguments.no_compile:
-                        entry["tuned_torch_images_per_second"] = BATCH / pytorch(
-                            model, dtype, arguments.repeats, tuned=True
-                        )
+                    for name, tuned in (("torch", False), ("tuned_torch", True)):
+                        if not (tuned and arguments.no_compile):
+                            took = pytorch(model, dtype, arguments.repeats, torch_steps, tuned=tuned)
+                            entry[f"{name}_images_per_second"] = BATCH / took
                 except ImportError:
                     pass
             rows.append(entry)
@@ -257,7 +317,15 @@ def main() -> None:
                 flush=True,
             )
     if arguments.out is not None:
-        write(arguments.out, batch=BATCH, repeats=arguments.repeats, rows=rows)
+        write(
+            arguments.out,
+            batch=BATCH,
+            repeats=arguments.repeats,
+            examples=examples,
+            torch_steps=torch_steps,
+            torch_lacks=lacks,
+            rows=rows,
+        )
 
 
 if __name__ == "__main__":

@@ -84,7 +84,8 @@ class LanguageModelling:
       vocabulary: So many most frequent words, all others becoming `<unk>`; None for all.
       window: Steps of truncated back-propagation, or around which they are drawn.
       random_window: Whether each window draws its length anew.
-      eval_columns: In how many columns the validation and the test text are read.
+      eval_columns: In how many columns the validation and the test text are read. A run whose test text has another
+        number reads it so at its end only, and after each epoch in as many columns as the validation text.
       activation_regularization: Factor of the mean square of the last layer's dropped output in what is minimised.
       temporal_regularization: Factor of the mean square of its change from step to step.
       gradient_clip: Greatest global norm of the gradient.

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from padam_optax.models.convolution import convolve
+from padam_optax.models.normalization import normalize_batch
 
 Initializer = Callable[[jax.Array, tuple[int, ...], jax.typing.DTypeLike], jax.Array]
 NormScale = Literal["ones", "uniform"]
@@ -131,24 +132,20 @@ class BatchNorm(nnx.Module):
 
     def __call__(self, values: jax.Array, *, train: bool) -> jax.Array:
         if train:
-            mean, var = self._batch_statistics(values)
-        else:
-            mean, var = self.mean[...], self.var[...]
-        scale = self.scale[...] * jax.lax.rsqrt(var + self.epsilon)
-        shift = self.bias[...] - mean * scale
+            outputs: tuple[jax.Array, ...] = normalize_batch(values, self.scale[...], self.bias[...], self.epsilon)
+            normalized, mean, var = outputs
+            self._move_statistics(mean, var, values.size // values.shape[-1])
+            return normalized
+        scale = self.scale[...] * jax.lax.rsqrt(self.var[...] + self.epsilon)
+        shift = self.bias[...] - self.mean[...] * scale
         dtype = jnp.promote_types(values.dtype, jnp.float32)
         return (values.astype(dtype) * scale.astype(dtype) + shift.astype(dtype)).astype(values.dtype)
 
-    def _batch_statistics(self, values: jax.Array) -> tuple[jax.Array, jax.Array]:
-        axes = tuple(range(values.ndim - 1))
-        values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
-        mean = values.mean(axes)
-        var = jnp.square(values - mean).mean(axes)
-        count = values.size // values.shape[-1]
-        unbiased = jax.lax.stop_gradient(var) * (count / max(count - 1, 1))
-        for running, batch in ((self.mean, jax.lax.stop_gradient(mean)), (self.var, unbiased)):
-            running[...] = self.momentum * running[...] + (1 - self.momentum) * batch.astype(running.dtype)
-        return mean, var
+    def _move_statistics(self, mean: jax.Array, var: jax.Array, count: int) -> None:
+        unbiased = var * (count / max(count - 1, 1))
+        for running, batch in ((self.mean, mean), (self.var, unbiased)):
+            batch = jax.lax.stop_gradient(batch).astype(running.dtype)
+            running[...] = self.momentum * running[...] + (1 - self.momentum) * batch
 
 
 class Linear(nnx.Linear):

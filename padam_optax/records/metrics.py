@@ -9,6 +9,8 @@ from padam_optax.records.checks import RecordError, anything, check_nesting, int
 END = {"diverged_step", "given_up"}
 # Names of what is measured begin with these.
 _MEASURED = ("train_", "valid_", "test_")
+# And of what is measured at the end of a run only.
+_AT_END = ("final_",)
 _ANEW = "Put back what is missing, or start anew with --no-resume (resume=False)."
 
 
@@ -67,8 +69,10 @@ def _value(name: str, value: Any, where: str) -> Any:
         return integer(value, name, where, least=0)
     if name == "given_up":
         return text(value, name, where)
-    if name.startswith(_MEASURED) or name in ("learning_rate", "seconds"):
-        return number(value, name, where, finite=not name.startswith(_MEASURED))
+    if name.startswith(_MEASURED + _AT_END):
+        return number(value, name, where, finite=False)
+    if name in ("learning_rate", "seconds"):
+        return number(value, name, where)
     if name == "examples_per_second":
         return None if value is None else number(value, name, where)
     return _effective_rates(value, name, where) if name == "effective_rates" else anything(value, name, where)

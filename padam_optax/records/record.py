@@ -81,10 +81,13 @@ class Record:
       sweep: How it shared a program with others; None for a run of its own.
       metrics: One dictionary an epoch: `epoch` (from 1), `train_loss`, `train_error`, `test_loss`, `test_error` (errors
         are shares of 1; text has `train_objective`, `valid_perplexity`, `test_perplexity` and others instead, see
-        `training.tasks`), `learning_rate`, `seconds`, `examples_per_second` (text: tokens). A run that met a NaN or an
-        infinity in its loss or gradients ends with `{"epoch", "diverged_step"}` (steps counted from 0 over the whole
-        run), one that a sweep gave up with `{"epoch", "given_up"}`. On disk they are strict JSON: a perplexity that is
-        infinite is the text "Infinity" there, and infinite here.
+        `training.tasks`), `learning_rate`, `seconds`, `examples_per_second` (text: tokens). A run of its own whose two
+        `eval_columns` differ measures `test_perplexity` and its like in as many columns as the validation text has, and
+        its last line has `final_test_perplexity` and its like too, in the test text's own number of columns; sweeps and
+        earlier versions have that number in `test_perplexity`. A run that met a NaN or an infinity in its loss or
+        gradients ends with `{"epoch", "diverged_step"}` (steps counted from 0 over the whole run), one that a sweep
+        gave up with `{"epoch", "given_up"}`. On disk they are strict JSON: a perplexity that is infinite is the text
+        "Infinity" there, and infinite here.
     """
 
     experiment: Experiment

@@ -74,8 +74,12 @@ def diverged(record: Record) -> bool:
 
 
 def last(record: Record, metric: str) -> float | None:
-    """The recorded value at the last epoch; None if the run diverged or has no finite value of the metric there."""
+    """The recorded value at the last epoch; None if the run diverged or has no finite value of the metric there.
+
+    What was measured for the end of the run only takes the place of what was measured after each epoch.
+    """
     if not record.metrics or diverged(record):
         return None
-    value = record.metrics[-1].get(metric)
+    line = record.metrics[-1]
+    value = line.get(f"final_{metric}", line.get(metric))
     return value if value is not None and math.isfinite(value) else None

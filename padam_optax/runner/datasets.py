@@ -207,7 +207,9 @@ def make_source(experiment: Experiment, data: Data, trainer: Trainer, seed: int,
         divided evenly among the devices.
     """
     task = experiment.task
-    if not isinstance(data, ImageFolder):
+    if isinstance(data, TextData):
+        return _text_source(experiment, data, trainer)
+    if isinstance(data, ImageData):
         return ResidentData(trainer, *arrays(experiment, data))
     assert isinstance(task, ImageClassification), "a folder of images is for image classification"
     if task.reestimate_statistics or task.keep_last_batch or task.augmentation:
@@ -257,6 +259,18 @@ def make_source(experiment: Experiment, data: Data, trainer: Trainer, seed: int,
     )
 
 
+def _text_source(experiment: Experiment, data: TextData, trainer: Trainer) -> Source:
+    """The test text in as many columns as the validation text after each epoch, and in its own at the end of a run."""
+    assert isinstance(experiment.task, LanguageModelling), "a text is for language modelling"
+    train, held_out = arrays(experiment, data)
+    each_epoch, at_end = experiment.task.eval_columns
+    if each_epoch == at_end:
+        return ResidentData(trainer, train, held_out)
+    # One column is read step by step: 82,430 steps of the Penn Treebank's, for a number that few tables need.
+    curve = {"tokens": columns(data.test, each_epoch)}
+    return ResidentData(trainer, train, held_out | {"test": curve}, {"final_test": held_out["test"]})
+
+
 class _Positions:
     """Batches whose position is text."""
 
@@ -274,7 +288,10 @@ class _Positions:
 
 
 def arrays(experiment: Experiment, data: ImageData | TextData) -> tuple[Arrays, dict[str, Arrays]]:
-    """The training data, and what is held out from training by name, as the experiment's trainer takes them."""
+    """The training data, and what is held out from training by name, as the experiment's trainer takes them.
+
+    A text that is held out has the columns of the experiment's `eval_columns`.
+    """
     if isinstance(data, ImageData):
         return _images(data.train), {"test": _images(data.test)}
     task = experiment.task

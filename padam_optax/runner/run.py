@@ -172,7 +172,7 @@ def run(
                     if checkpoints is not None:
                         checkpoints.save(_steps_done(state, source), state, source.position)
                     break
-                tested = source.evaluate(state)
+                tested = source.evaluate(state, end=epoch == experiment.epochs)
                 line = {
                     "epoch": epoch,
                     **{f"train_{name}": value for name, value in trained.metrics.items()},

@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+import types
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
@@ -71,8 +72,8 @@ class Source(Protocol):
         """
         ...
 
-    def evaluate(self, state: TrainState) -> dict[str, float]:
-        """Metrics over each set that is held out from training, as `test_loss`."""
+    def evaluate(self, state: TrainState, *, end: bool = False) -> dict[str, float]:
+        """Metrics over each set that is held out from training, as `test_loss`; `end`: and over those for the end."""
         ...
 
 
@@ -83,12 +84,20 @@ class ResidentData(Source):
       trainer: Trains and evaluates.
       train: As the trainer's batches take them.
       held_out: Sets to evaluate on, as the trainer's task takes them, by the name that their metrics get.
+      at_end: More of them, for the end of a run only.
     """
 
-    def __init__(self, trainer: Trainer, train: PyTree, held_out: Mapping[str, PyTree]):
+    def __init__(
+        self,
+        trainer: Trainer,
+        train: PyTree,
+        held_out: Mapping[str, PyTree],
+        at_end: Mapping[str, PyTree] = types.MappingProxyType({}),
+    ):
         self._trainer = trainer
         self._train = trainer.placement.put_whole(train)
         self._held_out = {name: trainer.placement.put_whole(data) for name, data in held_out.items()}
+        self._at_end = {name: trainer.placement.put_whole(data) for name, data in at_end.items()}
         self._steps_a_call = _FIRST_STEPS
         self._compiled = False
 
@@ -125,7 +134,7 @@ class ResidentData(Source):
         while step < full:
             stop = min(full, step + self._steps_a_call)
             call_began = time.perf_counter()
-            state = trainer.train_steps(state, seed, hyperparameters, data, epoch, step, stop)
+            state = self._train_steps(state, seed, hyperparameters, epoch, step, stop)
             nonfinite = int(state.nonfinite_step)
             a_step = (time.perf_counter() - call_began) / (stop - step)
             self._steps_a_call = _steps_before_looking(a_step, full)
@@ -139,17 +148,28 @@ class ResidentData(Source):
             nonfinite, step = int(nonfinite), steps
         return _result(state, nonfinite, means, began, trainer.batches.examples(epoch, first, step, data))
 
+    def _train_steps(
+        self, state: TrainState, seed: jax.Array, hyperparameters: Hyperparameters, epoch: int, start: int, stop: int
+    ) -> TrainState:
+        """Runs the steps `start` to `stop` without a look at each gradient; again with one if that is called for."""
+        # A copy, as the call donates its state.
+        kept = _copy(state)
+        arguments = (seed, hyperparameters, self._train, epoch, start, stop)
+        state = self._trainer.train_steps(state, *arguments, check_gradients=False)
+        return state if int(state.nonfinite_step) < 0 else self._trainer.train_steps(kept, *arguments)
+
     def _compile(self, state: TrainState, seed: jax.Array, hyperparameters: Hyperparameters) -> TrainState:
         """Runs everything on as little as possible, so that no time above holds a compilation."""
         trainer, data, step = self._trainer, self._train, int(state.step)
         trainer.finish_epoch(_copy(state), seed, hyperparameters, data, 0)
-        state = trainer.train_steps(state, seed, hyperparameters, data, int(state.epoch), step, step)
+        state = self._train_steps(state, seed, hyperparameters, int(state.epoch), step, step)
         jax.block_until_ready(state.step)
         self._compiled = True
         return state
 
-    def evaluate(self, state: TrainState) -> dict[str, float]:
-        return {name: float(value) for name, value in self._trainer.evaluate_sets(state, self._held_out).items()}
+    def evaluate(self, state: TrainState, *, end: bool = False) -> dict[str, float]:
+        sets = self._held_out | self._at_end if end else self._held_out
+        return {name: float(value) for name, value in self._trainer.evaluate_sets(state, sets).items()}
 
 
 class Positioned(Protocol):
@@ -257,7 +277,8 @@ class StreamedData(Source):
         jax.block_until_ready(trainer.next_epoch(trainer.train_batch(_copy(state), seed, hyperparameters, batch)))
         self._compiled = True
 
-    def evaluate(self, state: TrainState) -> dict[str, float]:
+    def evaluate(self, state: TrainState, *, end: bool = False) -> dict[str, float]:
+        del end
         totals: dict[str, float] = {}
         for batch, counts in self._open_test():
             sums = self._trainer.evaluate_batch(state, *self._trainer.placement.put_batch((batch, counts)))

@@ -93,7 +93,7 @@ class Trainer:
         # A step donates its state, which must not hold one buffer twice.
         return self._placed(TrainState(zero, zero + 0, params, model_state, opt_state, self._no_totals(), zero - 1))
 
-    @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
+    @functools.partial(jax.jit, static_argnums=0, static_argnames="check_gradients", donate_argnums=1)
     def train_steps(
         self,
         state: TrainState,
@@ -103,6 +103,8 @@ class Trainer:
         epoch: jax.Array,
         start: jax.Array,
         stop: jax.Array,
+        *,
+        check_gradients: bool = True,
     ) -> TrainState:
         """Runs the full steps `start` to `stop` (not included) of an epoch in one loop.
 
@@ -114,6 +116,10 @@ class Trainer:
           epoch: `state.epoch`; an argument too because it stays one number where states are mapped over.
           start: int32 scalar.
           stop: int32 scalar, at most `batches.steps(epoch, data)`; no new value compiles anew.
+          check_gradients: Whether every gradient is looked at. If not, the loss is in each step, and parameters and the
+            optimizer's state are after the last one, which costs less on a GPU: `nonfinite_step` then is at least 0 if
+            something was not finite, and another run of the same steps tells which one. What it overlooks is a gradient
+            of which the optimizer keeps nothing, such as an infinite one that is clipped entry by entry.
         """
         key = _epoch_key(seed, epoch)
         plan = self.batches.plan(key, epoch, data)
@@ -121,9 +127,11 @@ class Trainer:
         def body(step: jax.Array, state: TrainState) -> TrainState:
             state = self._placed(state)
             computed = self.batches.at(plan, step, data, lambda batch: self._gradients(state, batch, key))
-            return self._update(state, hyperparameters, computed, self.batches.rate_factor(plan, step))
+            factor = self.batches.rate_factor(plan, step)
+            return self._update(state, hyperparameters, computed, factor, check_gradients=check_gradients)
 
-        return jax.lax.fori_loop(start, stop, body, state)
+        trained = jax.lax.fori_loop(start, stop, body, state)
+        return trained if check_gradients else _checked(state, trained)
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
     def train_batch(
@@ -208,7 +216,13 @@ class Trainer:
         return self.placement.whole(computed)
 
     def _update(
-        self, state: TrainState, hyperparameters: Hyperparameters, computed: Any, factor: float | jax.Array = 1.0
+        self,
+        state: TrainState,
+        hyperparameters: Hyperparameters,
+        computed: Any,
+        factor: float | jax.Array = 1.0,
+        *,
+        check_gradients: bool = True,
     ) -> TrainState:
         """Returns the state after a step with what `_gradients` has computed; `factor`: the step's own, of the rate."""
         (objective, (model_state, metrics)), gradients = computed
@@ -221,7 +235,7 @@ class Trainer:
             model_state=model_state,
             opt_state=opt_state,
             totals=_add(state.totals, metrics),
-            nonfinite_step=_first_nonfinite(state, (objective, gradients)),
+            nonfinite_step=_first_nonfinite(state, (objective, gradients) if check_gradients else objective),
         )
         return self._placed(new_state)
 
@@ -298,11 +312,30 @@ def _epoch_key(seed: jax.Array, epoch: jax.Array) -> jax.Array:
 
 
 def _first_nonfinite(state: TrainState, computed: PyTree) -> jax.Array:
-    """`state.nonfinite_step` after a step with these loss and gradients."""
+    """`state.nonfinite_step` after a step that has computed this: the loss and perhaps the gradients."""
     # A gradient can be NaN where the loss is not, as that of a root at 0: the loss would be a step later, or never.
-    finite = jax.tree.reduce(jnp.logical_and, jax.tree.map(lambda leaf: jnp.all(jnp.isfinite(leaf)), computed))
+    finite = jax.tree.reduce(jnp.logical_and, _are_finite(computed))
     is_first = jnp.logical_and(jnp.logical_not(finite), state.nonfinite_step < 0)
     return jnp.where(is_first, state.step, state.nonfinite_step)
+
+
+def _checked(before: TrainState, after: TrainState) -> TrainState:
+    """`after`, with its last step as the one that was not finite if nothing but its arrays tell that there was one."""
+    # Some optimizers keep an infinity from the start on, as for the best loss so far.
+    lost = jax.tree.map(
+        lambda was, is_: jnp.logical_and(was, jnp.logical_not(is_)),
+        *(_are_finite((state.params, state.opt_state)) for state in (before, after)),
+    )
+    unseen = jnp.logical_and(jax.tree.reduce(jnp.logical_or, lost), after.nonfinite_step < 0)
+    return dataclasses.replace(after, nonfinite_step=jnp.where(unseen, after.step - 1, after.nonfinite_step))
+
+
+def _are_finite(tree: PyTree) -> PyTree:
+    """Whether each array is finite all over; what is neither real nor complex is."""
+    return jax.tree.map(
+        lambda leaf: jnp.all(jnp.isfinite(leaf)) if jnp.issubdtype(leaf.dtype, jnp.inexact) else jnp.asarray(True),
+        tree,
+    )
 
 
 def _add(totals: Metrics, values: Metrics) -> Metrics:

@@ -90,3 +90,15 @@ def test_products_in_bfloat16_keep_the_rest_in_float32():
     theirs = jax.grad(weigh(plain, STEPS), (0, 1, 2))(gates, kernel, state)
     for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         assert jnp.linalg.norm(one - other) < 0.05 * jnp.linalg.norm(other)
+
+
+def test_only_gpus_unroll_the_loop():
+    """A step is a function of the program, called once for each step of an iteration."""
+    forward = jax.jit(lstm_recurrence)
+    calls = {
+        platform: jax.export.export(forward, platforms=[platform])(*arguments(jnp.float32), jnp.int32(5))
+        .mlir_module()
+        .count("call @")
+        for platform in ("cpu", "tpu", "cuda")
+    }
+    assert calls["cpu"] == calls["tpu"] < calls["cuda"]

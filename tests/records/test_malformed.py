@@ -95,6 +95,7 @@ def lines_of(*epochs: int, **last) -> list[dict]:
             [*lines_of(1), {"epoch": 2, "train_loss": 1.0, "test_error": 1.0}],
             "line 1 .* no test_error, which line 2 has",
         ),
+        ([*lines_of(1), {"epoch": 2, "train_loss": 1.0, "final_test_loss": "low"}], "final_test_loss must be"),
         (lines_of(1, epoch=2, diverged_step=-1), "diverged_step must be at least 0, got -1"),
         (lines_of(1, epoch=1, given_up=5), "given_up must be str, got 5"),
     ],

@@ -74,15 +74,18 @@ def assert_bit_equal(one, other):
 
 
 def test_metrics(never_stopped, data):
+    """The test text in the validation text's 2 columns after each epoch, and in 1 at the end of the run."""
     record, state = never_stopped
-    sets = {f"{split}_{name}" for split in ("valid", "test") for name in ("loss", "perplexity", "perplexity_rows")}
+    names = ("loss", "perplexity", "perplexity_rows")
+    # 210 tokens: 105 rows in 2 columns, 210 in 1.
+    each, last = {"valid": 105, "test": 105}, {"final_test": 210}
     assert record.finished
     for line in record.metrics:
+        splits = each | last if line["epoch"] == SPEC.epochs else each
+        sets = {f"{split}_{name}" for split in splits for name in names}
         assert set(line) == {"epoch", "train_loss", "train_objective", "learning_rate", *sets, *TIMES}
-        for split in ("valid", "test"):
+        for split, rows in splits.items():
             assert line[f"{split}_perplexity"] == pytest.approx(math.exp(line[f"{split}_loss"]), rel=1e-5)
-            # 210 tokens: 105 rows in 2 columns, 210 in 1.
-            rows = {"valid": 105, "test": 210}[split]
             by_rows = math.exp(line[f"{split}_loss"] * (rows - 1) / rows)
             assert line[f"{split}_perplexity_rows"] == pytest.approx(by_rows, rel=1e-5)
         assert line["train_objective"] > line["train_loss"]

@@ -190,3 +190,12 @@ def test_a_loss_that_is_not_finite_ends_the_epoch(make):
     result = make(trainer()).train_epoch(trainer().init(SEED, settings), SEED, settings)
     assert result.metrics is None
     assert result.nonfinite_step == 1
+
+
+def test_a_step_that_leaves_no_finite_parameters_is_not_the_one_that_is_told(monkeypatch):
+    """Its own loss and gradients are finite, and so its call is run again and gone on from."""
+    monkeypatch.setattr(epoch_module, "_FIRST_STEPS", 1)
+    settings = {"learning_rate": jnp.asarray(jnp.inf)}
+    source = ResidentData(trainer(), data(), {"test": data(7)})
+    result = source.train_epoch(trainer().init(SEED, settings), SEED, settings)
+    assert (result.metrics, result.nonfinite_step) == (None, 1)

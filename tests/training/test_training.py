@@ -13,6 +13,7 @@ from flax import nnx
 from padam_optax.models.layers import BatchNorm, Conv, Linear
 from padam_optax.training.batches import Shuffled
 from padam_optax.training.checkpoint import Checkpoints
+from padam_optax.training.epoch import ResidentData
 from padam_optax.training.loop import Trainer, TrainState, free_programs
 from padam_optax.training.tasks import Classification, mean_over_examples
 
@@ -206,6 +207,47 @@ def test_a_gradient_that_is_not_finite_is_told_at_its_step(trainer):
     assert np.isfinite(means["loss"])
     assert np.isnan(state.params)
     assert means["nonfinite_step"] == STEPS - 1
+
+
+# A NaN shows in the parameters, or in the optimizer's state alone. The infinity is there from the start.
+KEEPING = {
+    "parameters": optax.sgd,
+    "state": lambda rate: optax.chain(optax.trace(0.9), optax.zero_nans(), optax.sgd(rate)),
+    "infinity": lambda rate: optax.chain(
+        optax.GradientTransformation(lambda params: jnp.inf, lambda updates, state, params: (updates, state)),
+        optax.sgd(rate),
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=KEEPING)
+def keeping(request, trainer) -> Trainer:
+    make = KEEPING[request.param]
+    return dataclasses.replace(
+        trainer, make_optimizer=lambda settings, factor: make(settings["learning_rate"] * factor)
+    )
+
+
+@pytest.mark.parametrize(
+    ("faults", "found"),
+    [({}, None), ({"steep": (0,)}, 0), ({"steep": (STEPS - 1,)}, STEPS - 1), ({"steep": (1,), "spoilt": (2,)}, 1)],
+)
+def test_the_host_tells_the_step_whose_gradient_alone_was_not_finite(keeping, faults, found):
+    """The calls look at the loss only; that of the last step is finite, and there is no further one."""
+    source = ResidentData(keeping, examples(), {})
+    state = keeping.init(jnp.int32(0), settings())
+    masks = {name: jnp.asarray(np.isin(np.arange(2 * STEPS), steps)) for name, steps in faults.items()}
+    state = dataclasses.replace(state, model_state=state.model_state | masks)
+    whole = keeping.train_steps(jax.tree.map(jnp.copy, state), 0, settings(), examples(), 0, 0, STEPS)
+    quick = keeping.train_steps(
+        jax.tree.map(jnp.copy, state), 0, settings(), examples(), 0, 0, STEPS, check_gradients=False
+    )
+    assert (int(quick.nonfinite_step) >= 0) == (found is not None)
+    result = source.train_epoch(state, jnp.int32(0), settings())
+    assert result.nonfinite_step == found
+    assert (result.metrics is None) == (found is not None)
+    for one, other in zip(jax.tree.leaves(quick.params), jax.tree.leaves(whole.params), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize(("count", "batch"), [(11, 4), (11, 11), (11, 20), (12, 4), (1, 4)])

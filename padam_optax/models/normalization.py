@@ -1,0 +1,77 @@
+"""Batch normalisation with a gradient of its own, which reads its input less often than the one JAX derives.
+
+Each pass is one reduction, of two sums over the same arrays, and one elementwise function; between the passes nothing
+as large as the input is kept but the input. On one H200 (bfloat16, batch 128) a prototype took 10 to 12 % off a
+training step of ResNet-18, VGG-16 and WRN-16-4; this form has not been timed, on a GPU or on a CPU. By XLA's estimate
+of the bytes that a training step of `resnet10_mini`, batch 128, moves on a CPU it saves 2 % in float32 and costs 6 % in
+bfloat16, so that every platform gets it.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+_Outputs = tuple[jax.Array, jax.Array, jax.Array]
+_Residuals = tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def normalize_batch(values: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> _Outputs:
+    """Normalises `values` (..., C) with their own mean and biased variance over all axes but the last.
+
+    All is computed in float32 at least. The gradient runs through both statistics, as that of
+    `(values - mean) / sqrt(var + epsilon) * scale + bias` does. The mean and the variance that are returned have none.
+
+    Args:
+      values: At least one entry a channel.
+      scale: (C,).
+      bias: (C,).
+      epsilon: Added to the variance; a Python number.
+
+    Returns:
+      The normalised values, in the dtype of `values`; their mean and their biased variance, (C,), in float32 at least.
+    """
+    return _normalize_fwd(values, scale, bias, epsilon)[0]
+
+
+def _normalize_fwd(values: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> tuple[_Outputs, _Residuals]:
+    mean, var = _statistics(values)
+    inverse = jax.lax.rsqrt(var + epsilon)
+    # Centred before it is scaled: a mean of many deviations would take the digits of the sum.
+    outputs = (values.astype(mean.dtype) - mean) * (scale.astype(mean.dtype) * inverse) + bias.astype(mean.dtype)
+    return (outputs.astype(values.dtype), mean, var), (values, mean, inverse, scale, bias)
+
+
+def _statistics(values: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean and biased variance from one pass."""
+    axes = tuple(range(values.ndim - 1))
+    dtype = jnp.promote_types(values.dtype, jnp.float32)
+    # Sums of squares lose the digits of a mean of many deviations. The channel's first value is only a few deviations
+    # away from it, in the first step as in the last; the running mean, which starts at 0, is not.
+    shift = jax.lax.slice(values, (0,) * values.ndim, (*(1 for _ in axes), values.shape[-1])).astype(dtype)
+    shifted = values.astype(dtype) - shift
+    mean, square = jnp.mean(shifted, axes), jnp.mean(jnp.square(shifted), axes)
+    return shift.reshape(-1) + mean, jnp.maximum(square - jnp.square(mean), 0)
+
+
+def _normalize_bwd(
+    epsilon: float, residuals: _Residuals, cotangents: _Outputs
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    del epsilon
+    values, mean, inverse, scale, bias = residuals
+    axes = tuple(range(values.ndim - 1))
+    count = values.size // values.shape[-1]
+    gradient = cotangents[0].astype(mean.dtype)
+    centred = values.astype(mean.dtype) - mean
+    bias_gradient, product = jnp.sum(gradient, axes), jnp.sum(gradient * centred, axes)
+    # Less what moving the mean and the variance takes back.
+    inner = gradient - bias_gradient / count - centred * (jnp.square(inverse) * product / count)
+    return (
+        (inner * (scale.astype(mean.dtype) * inverse)).astype(values.dtype),
+        (inverse * product).astype(scale.dtype),
+        bias_gradient.astype(bias.dtype),
+    )
+
+
+normalize_batch.defvjp(_normalize_fwd, _normalize_bwd)
