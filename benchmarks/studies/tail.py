@@ -19,6 +19,7 @@ core.
 import argparse
 import fractions
 import functools
+import math
 import pathlib
 import random
 import statistics
@@ -37,6 +38,7 @@ from padam_optax.report.figures import new_figure, save, spread_colors
 
 # measuring.py lies beside what measures speed.
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "speed"))
+from comparing import finite
 from measuring import write
 
 TAILS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
@@ -165,17 +167,22 @@ def train(setting: dict[str, jax.Array], seed: jax.Array, data: Examples, steps:
     }
 
 
-def best(rows: Mapping[float, Sequence[float]]) -> dict[str, Any]:
+def mean(scores: Sequence[float | None]) -> float:
+    """The mean of some losses; infinite if one is None, that of a run that diverged."""
+    return math.inf if None in scores else statistics.fmean(score for score in scores if score is not None)
+
+
+def best(rows: Mapping[float, Sequence[float | None]]) -> dict[str, Any]:
     """The p of the lowest mean, and the range of 95% of those in resamples of the seeds.
 
     Args:
-      rows: Losses by p, one a seed, the same seeds for all.
+      rows: Losses by p, one a seed, the same seeds for all; None where a run diverged.
     """
     draw = random.Random(0)
     number = len(next(iter(rows.values())))
 
     def lowest(places: Sequence[int]) -> float:
-        return min(rows, key=lambda p: statistics.fmean(rows[p][place] for place in places))
+        return min(rows, key=lambda p: mean([rows[p][place] for place in places]))
 
     drawn = sorted(lowest(draw.choices(range(number), k=number)) for _ in range(2_000))
     return {"p": lowest(range(number)), "interval": (drawn[50], drawn[-51])}
@@ -187,14 +194,14 @@ def study(tails: Sequence[float], rates: Sequence[float], steps: int) -> list[di
     for tail in tails:
         data = {seed: examples(tail, seed) for seed in (*TUNING_SEEDS, *SEEDS)}
 
-        def run(p: float, rate: float, seed: int, data: dict[int, Examples] = data) -> dict[str, float]:
+        def run(p: float, rate: float, seed: int, data: dict[int, Examples] = data) -> dict[str, float | None]:
             setting = {"learning_rate": jnp.float32(rate), "p": jnp.float32(p)}
-            return {name: float(value) for name, value in train(setting, jnp.int32(seed), data[seed], steps).items()}
+            return {name: finite(value) for name, value in train(setting, jnp.int32(seed), data[seed], steps).items()}
 
         row: dict[str, Any] = {"tail": tail, "tuning": {}, "chosen": {}, "losses": {}}
         for p in PS:
             tried = {rate: [run(p, rate, seed)["all"] for seed in TUNING_SEEDS] for rate in rates}
-            chosen = min(tried, key=lambda rate: np.nan_to_num(statistics.fmean(tried[rate]), nan=np.inf))
+            chosen = min(tried, key=lambda rate: mean(tried[rate]))
             runs = [run(p, chosen, seed) for seed in SEEDS]
             name = str(fractions.Fraction(p).limit_denominator(16))
             row["tuning"][name] = {f"{rate:g}": scores for rate, scores in tried.items()}
@@ -204,9 +211,7 @@ def study(tails: Sequence[float], rates: Sequence[float], steps: int) -> list[di
             part: best({float(fractions.Fraction(p)): row["losses"][p][part] for p in row["losses"]})
             for part in ("all", "frequent", "rare")
         }
-        print(
-            f"a = {tail:g}:", {p: f"{statistics.fmean(of['all']):.4g}" for p, of in row["losses"].items()}, flush=True
-        )
+        print(f"a = {tail:g}:", {p: f"{mean(of['all']):.4g}" for p, of in row["losses"].items()}, flush=True)
         print("  best p:", row["best"], flush=True)
         found.append(row)
     return found
@@ -218,7 +223,7 @@ def draw(found: Sequence[Mapping[str, Any]], path: pathlib.Path) -> None:
     left, right = figure.subplots(1, 2)
     for row, color in zip(found, spread_colors(len(found)), strict=True):
         ps = [float(fractions.Fraction(p)) for p in row["losses"]]
-        means = np.array([statistics.fmean(of["all"]) for of in row["losses"].values()])
+        means = np.array([mean(of["all"]) for of in row["losses"].values()])
         left.plot(ps, means / means.min(), "o-", color=color, label=f"a = {row['tail']:g}")
     left.set(xlabel="p", ylabel="Train loss, over that of the best p", yscale="log")
     left.legend(frameon=False, fontsize="small")
