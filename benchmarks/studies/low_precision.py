@@ -2,7 +2,7 @@
 
     python benchmarks/studies/low_precision.py RECORDS... [--out FILE]
 
-RECORDS are folders of runs or packed files: `benchmarks/records/suites` and
+RECORDS are folders of runs or packed files: `benchmarks/records/suites/ptb-mini.jsonl` and
 `benchmarks/records/studies/low-precision.jsonl`. Runs are paired by experiment and seed. A difference is that of the
 last epoch's test error, in points, or test perplexity; above 0 is worse than float32. The interval is the 95% one of
 the mean difference, by Student's t; it is to lie within one standard deviation of float32's runs. Bytes are those of
