@@ -8,7 +8,7 @@ PFLOP.
     padam run cifar10-resnet18-padam --data-dir DIR
 
 `cifar10-mini-<optimizer>` is our recipe for a CPU core, not the paper's: 5,000 training images, flips only, all 10,000
-test images, ResNet-10 of widths 16 to 128, 20 epochs. The settings were chosen on a held-out fifth of the training images
+test images, ResNet-10 of widths 16 to 128, 20 epochs. The settings were chosen on a held-out fifth of the training set
 as `tuning` says; `cifar10-mini-untuned-<optimizer>` is the same at the paper's settings for images. The records of the
 search and of the runs are in benchmarks/records. A run takes about a minute and a half on one core:
 
