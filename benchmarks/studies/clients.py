@@ -37,7 +37,7 @@ import statistics
 import subprocess
 import sys
 import unittest.mock
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -64,7 +64,7 @@ VARIANTS: tuple[tuple[Mapping[str, float], float | None], ...] = (
 
 
 @contextlib.contextmanager
-def swapped(name: str, options: Mapping[str, float]) -> Iterator[None]:
+def swapped(name: str, options: Mapping[str, float]) -> Generator[None]:
     """`optax.adam` or `optax.adamw` is ours with these options, if there are any."""
     if not options:
         yield
@@ -134,7 +134,7 @@ def purejaxrl(source: pathlib.Path, rate: float) -> Run:
     ppo = importlib.import_module("ppo")
     # What the script's last lines set.
     text = (source / "purejaxrl" / "ppo.py").read_text(encoding="utf-8")
-    config = eval(re.search(r"config = (\{.*?\n    \})", text, re.DOTALL)[1])
+    config = eval(re.findall(r"config = (\{.*?\n    \})", text, re.DOTALL)[0])
     train = jax.jit(ppo.make_train({**config, "LR": rate, "DEBUG": False}))
 
     def run(seed: int) -> Scores:
@@ -165,7 +165,7 @@ def equinox(source: pathlib.Path, rate: float) -> Run:
         losses = [float(loss) for loss in re.findall(r"loss=(\S+)", printed.getvalue())]
         model = names["RNN"](in_size=2, out_size=1, hidden_size=16, key=jax.random.PRNGKey(seed))
         return {
-            "accuracy": float(re.search(r"final_accuracy=(\S+)", printed.getvalue())[1]),
+            "accuracy": float(re.findall(r"final_accuracy=(\S+)", printed.getvalue())[0]),
             "loss, last 20 steps": float(np.mean(losses[-20:])),
             "parameters": size(jax.tree.map(lambda leaf: leaf if isinstance(leaf, jax.Array) else None, model)),
         }
