@@ -97,7 +97,7 @@ def nanodo(source: pathlib.Path, rate: float) -> Run:
     training, held_out = np.split(tokens, [len(tokens) * 9 // 10])
 
     c = importlib.import_module("nanodo.configs.default").get_config()
-    c.model.update(D=96, H=4, L=64, N=3, F=384, dtype="float32")
+    c.model.update(D=64, H=4, L=64, N=2, F=256, dtype="float32")
     c.batch_size, c.log_internal_metrics = 8, False
     c.opt.num_train_steps, c.opt.warmup_steps = CLIENTS["nanodo"].steps, 30
     factor = rate / c.opt.peak_learning_rate
