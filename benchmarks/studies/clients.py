@@ -21,6 +21,7 @@ A client takes some minutes on two CPU cores.
 """
 
 import argparse
+import ast
 import contextlib
 import dataclasses
 import fractions
@@ -79,6 +80,7 @@ def stand_in(*names: str) -> None:
 
 
 def size(params: Any) -> int:
+    """How many numbers are trained."""
     return sum(array.size for array in jax.tree.leaves(params))
 
 
@@ -97,9 +99,10 @@ def nanodo(source: pathlib.Path, rate: float) -> Run:
     training, held_out = np.split(tokens, [len(tokens) * 9 // 10])
 
     c = importlib.import_module("nanodo.configs.default").get_config()
-    c.model.update(D=64, H=4, L=64, N=2, F=256, dtype="float32")
-    c.batch_size, c.log_internal_metrics = 8, False
-    c.opt.num_train_steps, c.opt.warmup_steps = CLIENTS["nanodo"].steps, 30
+    settings = CLIENTS["nanodo"].settings
+    c.model.update(settings["model"])
+    c.batch_size, c.log_internal_metrics = settings["batch_size"], False
+    c.opt.num_train_steps, c.opt.warmup_steps = CLIENTS["nanodo"].steps, settings["warmup_steps"]
     factor = rate / c.opt.peak_learning_rate
     for name in ("init_learning_rate", "peak_learning_rate", "final_learning_rate"):
         c.opt[name] *= factor
@@ -134,7 +137,7 @@ def purejaxrl(source: pathlib.Path, rate: float) -> Run:
     ppo = importlib.import_module("ppo")
     # What the script's last lines set.
     text = (source / "purejaxrl" / "ppo.py").read_text(encoding="utf-8")
-    config = eval(re.findall(r"config = (\{.*?\n    \})", text, re.DOTALL)[0])
+    config = ast.literal_eval(re.findall(r"config = (\{.*?\n    \})", text, re.DOTALL)[0])
     train = jax.jit(ppo.make_train({**config, "LR": rate, "DEBUG": False}))
 
     def run(seed: int) -> Scores:
@@ -178,12 +181,14 @@ class Client:
     """Someone's training code.
 
     Attributes:
-      commit: Of its repository.
+      repository: Where it is.
+      commit: The one that was tried.
       optimizer: "adam" or "adamw": what it calls of Optax.
       rate: Its own learning rate, the largest of its schedule.
       steps: Updates.
       seeds: Of the runs.
       packages: What it needs besides ours.
+      settings: What is set of its configuration besides.
       make: From the checkout and a rate to a run of a seed.
     """
 
@@ -194,24 +199,47 @@ class Client:
     steps: int
     seeds: Sequence[int]
     packages: Sequence[str]
+    settings: Mapping[str, Any]
     make: Callable[[pathlib.Path, float], Run]
 
 
 CLIENTS = {
     "nanodo": Client(
-        "https://github.com/google-deepmind/nanodo",
-        "10aefdeed40a63293daf112b91a5538cd24fa3a4",
-        *("adamw", 0.0016, 300, range(3), ["flax", "ml_collections"], nanodo),
+        repository="https://github.com/google-deepmind/nanodo",
+        commit="10aefdeed40a63293daf112b91a5538cd24fa3a4",
+        optimizer="adamw",
+        rate=0.0016,
+        steps=300,
+        seeds=range(3),
+        packages=["flax", "ml_collections"],
+        settings={
+            "model": {"D": 64, "H": 4, "L": 64, "N": 2, "F": 256, "dtype": "float32"},
+            "batch_size": 8,
+            "warmup_steps": 30,
+        },
+        make=nanodo,
     ),
     "purejaxrl": Client(
-        "https://github.com/luchris429/purejaxrl",
-        "31756b197773a52db763fdbe6d635e4b46522a73",
-        *("adam", 2.5e-4, 15_616, range(5), ["flax", "gymnax", "distrax"], purejaxrl),
+        repository="https://github.com/luchris429/purejaxrl",
+        commit="31756b197773a52db763fdbe6d635e4b46522a73",
+        optimizer="adam",
+        rate=2.5e-4,
+        steps=15_616,
+        seeds=range(5),
+        packages=["flax", "gymnax", "distrax"],
+        settings={},
+        make=purejaxrl,
     ),
     "equinox": Client(
-        "https://github.com/patrick-kidger/equinox",
-        "9336d820b2ef66b360fc6cb3611b3da5cefbb14d",
-        *("adam", 3e-3, 200, range(10), ["equinox"], equinox),
+        repository="https://github.com/patrick-kidger/equinox",
+        commit="9336d820b2ef66b360fc6cb3611b3da5cefbb14d",
+        optimizer="adam",
+        rate=3e-3,
+        steps=200,
+        seeds=range(10),
+        packages=["equinox"],
+        settings={},
+        make=equinox,
     ),
 }
 
@@ -225,7 +253,7 @@ def label(optimizer: str, options: Mapping[str, float]) -> str:
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """Of a client, Markdown: each optimizer's mean ± standard deviation over the seeds, diverged ones counted."""
+    """A client's result in Markdown: mean ± standard deviation over the seeds, diverged ones counted."""
     names = list(result["runs"][0]["scores"])
     lines = [f"| the line | rate | {' | '.join(names)} |", "|---" * (2 + len(names)) + "|"]
     for run in result["runs"]:
@@ -256,6 +284,7 @@ def study(client: Client, source: pathlib.Path) -> dict[str, Any]:
         "commit": client.commit,
         "libraries": {name: importlib.metadata.version(name) for name in ("optax", *client.packages)},
         "parameters": parameters.pop(),
+        "settings": client.settings,
         "steps": client.steps,
         "seeds": list(client.seeds),
         "runs": runs,
