@@ -66,3 +66,12 @@ def test_a_diverged_run_is_counted():
     runs = [{"optimizer": "x", "learning_rate": 0.1, "scores": {"loss": [1.0, None, 3.0], "other": [None, None, 1.0]}}]
     line = clients.table({"runs": runs}).splitlines()[-1]
     assert line == f"| `x` | 0.1 | 2 ± {statistics.stdev([1, 3]):.2g} (1 diverged) | - (2 diverged) |"
+
+
+def test_how_many_runs_solve_the_spirals():
+    counts = [sum(accuracy > 0.99 for accuracy in run["scores"]["accuracy"]) for run in RECORDED["equinox"]["runs"]]
+    adam, *ours, paper = counts
+    text = " ".join(PAGE.split())
+    assert f"above 0.99 is reached in {adam} of {len(RECORDED['equinox']['seeds'])} runs by Adam" in text
+    assert "p = 1/16, 1/8, 1/4 and 1/2 in {}, {}, {} and {}.".format(*ours) in text
+    assert paper == 0
