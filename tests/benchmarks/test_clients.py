@@ -52,12 +52,13 @@ def test_every_planned_run_is_recorded(name):
         assert {len(scores) for scores in run["scores"].values()} == {len(client.seeds)}
 
 
-@pytest.mark.parametrize("name", RECORDED)
+@pytest.mark.parametrize("name", clients.CLIENTS)
 def test_the_page_shows_what_is_recorded(name):
     result = RECORDED[name]
     assert clients.table(result) in PAGE
     (section,) = re.findall(rf"^### [^\n]*\b{name}\b.*?(?=^##|\Z)", PAGE, re.DOTALL | re.MULTILINE | re.IGNORECASE)
     assert f"{result['repository']}/tree/{result['commit'][:12]}" in section
+    section = " ".join(section.split())
     for text in (f"{result['parameters']:,} parameters", f"{result['steps']:,} steps", f"{len(result['seeds'])} seeds"):
         assert text in section
 
@@ -75,3 +76,9 @@ def test_how_many_runs_solve_the_spirals():
     assert f"above 0.99 is reached in {adam} of {len(RECORDED['equinox']['seeds'])} runs by Adam" in text
     assert "p = 1/16, 1/8, 1/4 and 1/2 in {}, {}, {} and {}.".format(*ours) in text
     assert paper == 0
+
+
+def test_how_near_nanodo_ends():
+    own, *ours, paper = [statistics.mean(run["scores"]["held-out loss"]) for run in RECORDED["nanodo"]["runs"]]
+    assert own < min(ours) == ours[0] < max(ours) == ours[-1] < 1.02 * own
+    assert f"ends {paper / own - 1:.1%} above AdamW" in " ".join(PAGE.split())
