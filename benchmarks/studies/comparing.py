@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import optax
 
-from padam_optax.experiments.methods import METHODS, make_optimizer
+from padam_optax.experiments.methods import METHODS, MethodContext, make_optimizer
 from padam_optax.report.claims import paired_interval
 
 # measuring.py lies beside what measures speed.
@@ -61,7 +61,8 @@ def optimizer(setting: Mapping[str, Any]) -> optax.GradientTransformation:
     Padam's bias correction is the "official" one. Values may be traced.
     """
     name = "padam" if "p" in setting else "adam"
-    return make_optimizer(name, {"b2": 0.999, "eps": 1e-8, "weight_decay": 0.0, **setting})
+    context = MethodContext(bias_correction="official")
+    return make_optimizer(name, {"b2": 0.999, "eps": 1e-8, "weight_decay": 0.0, **setting}, context)
 
 
 def choose(scores: np.ndarray, *, lowest: bool) -> int:

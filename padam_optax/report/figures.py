@@ -79,7 +79,8 @@ def draw_panel(axes: "Axes", metric: str, curves: Sequence[Curve], title: str = 
         axes.fill_between(epochs, low, mean + deviation, color=curve.color, alpha=0.15, linewidth=0)
     axes.set(xlabel="Epoch", ylabel=METRICS[metric].curve)
     axes.set_title(plain_label(title), fontsize="medium")
-    if log:
+    # Nothing but zeros, as of errors, has no place on a logarithmic axis.
+    if log and any(np.nanmax(line.get_ydata()) > 0 for line in axes.lines):
         axes.set_yscale("log")
         low, high = axes.get_ylim()
         if axes.lines and high < 150 * low:

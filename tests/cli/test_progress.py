@@ -145,7 +145,7 @@ EXPECTED = [f"{NAME}: compiling", NAME, "...", "..."]
 @pytest.mark.parametrize("command", [["run", "digits-padam"], ["demo", "--seeds", "1"]])
 def test_compiling_is_said_while_compiling(tmp_path, monkeypatch, described, command):
     monkeypatch.setattr("padam_optax.runner.queue.run", fake_run)
-    monkeypatch.setattr("padam_optax.cli.demo.digits.DIGITS", [SPEC])
+    monkeypatch.setattr("padam_optax.cli.demo.digits.MINI", [SPEC])
     CliRunner().invoke(app, [*command, "--out", str(tmp_path)])
     assert described[:5] == [NAME, *EXPECTED]
 

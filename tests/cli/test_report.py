@@ -59,7 +59,12 @@ def test_report_writes_everything(runs, tmp_path):
     out = tmp_path / "new" / "results"
     code, _, _ = padam("report", runs, "--out", out)
     assert code == 0
-    pictures = {"figure-2.png", "figure-2-3-of-200-epochs.png"}
+    pictures = {
+        "figure-2.png",
+        "figure-2-3-of-200-epochs.png",
+        "cifar10-vgg16-on-cifar10-200-epochs.png",
+        "cifar10-vgg16-on-cifar10-3-of-200-epochs.png",
+    }
     written = {"results.md", "digits.md", "digits.png", *pictures, *(f"table-{number}.md" for number in range(1, 5))}
     assert {path.name for path in out.iterdir()} == written
     text = (out / "results.md").read_text()

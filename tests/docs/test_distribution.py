@@ -55,7 +55,7 @@ def test_wheel(built):
     assert {name.split("/")[0].split("-")[0] for name in names} == {"padam_optax"}
     assert {pathlib.PurePath(name).suffix for name in names if name.startswith("padam_optax/")} == {".py", ".typed"}
     # A zip compresses each file by itself: the more rooms, the larger it is for the same code.
-    assert path.stat().st_size < 300_000
+    assert path.stat().st_size < 320_000
 
 
 def test_sdist(built):
