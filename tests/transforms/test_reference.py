@@ -47,7 +47,8 @@ def adabound_baseline(case):
 
 
 def padam_baseline(case):
-    return make_optimizer("padam", {**adam_settings(case), "p": case["p"], "weight_decay": case["weight_decay"]})
+    settings = {**adam_settings(case), "p": case["p"], "weight_decay": case["weight_decay"]}
+    return make_optimizer("padam", settings, MethodContext(bias_correction="official"))
 
 
 def sgdm_baseline(case):
@@ -132,8 +133,9 @@ AMSGRAD_CASES = {case["name"]: case for case in cases("torch_adam_") if case["am
 @functools.cache
 def amsgrad_baselines():
     """The experiments' AMSGrad in every case, and Optax's own in one."""
+    official = MethodContext(bias_correction="official")
     optimizers = {
-        name: make_optimizer("amsgrad", {**adam_settings(case), "weight_decay": case["weight_decay"]})
+        name: make_optimizer("amsgrad", {**adam_settings(case), "weight_decay": case["weight_decay"]}, official)
         for name, case in AMSGRAD_CASES.items()
     }
     return reference.trajectories(optimizers | {"optax": optax.amsgrad(**adam_settings(AMSGRAD_CASES[WITHOUT_DECAY]))})
