@@ -138,8 +138,10 @@ def _report_all(results: Results, out: pathlib.Path | None) -> None:
     for number, grid in contents.tables.items():
         if tables.has_runs(number, results):
             STDOUT.print(grid.rich_table())
-    for grid in (grid for table in contents.suites for grid in table.grids[:2]):
-        STDOUT.print(grid.rich_table())
+    for table in contents.suites:
+        for grid in (table.grid, table.comparison):
+            if grid is not None:
+                STDOUT.print(grid.rich_table())
     for grid in contents.variants:
         STDOUT.print(grid.rich_table())
     if out is None:
@@ -153,8 +155,6 @@ def _report_all(results: Results, out: pathlib.Path | None) -> None:
         write(out / f"{name}.md", "\n".join(grid.markdown() for grid in table.grids))
         if any(suite.group.finished.values()):
             curves[name] = figures.training_curves(suite, out / f"{name}.png").name
-        if figures.has_three(suite):
-            figures.training_curves(suite, out / f"{name}-three.png", figures.THREE)
         if table.search is not None:
             budgets[name] = budget.draw_budget(table.search, out / f"{name}-budget.png").name
     if contents.variants:
@@ -163,7 +163,8 @@ def _report_all(results: Results, out: pathlib.Path | None) -> None:
     for number in figures.NUMBERS:
         for picture in figures.paper_figure(number, results):
             pictures[figures.save(picture.figure, out / f"{picture.name}.png").name] = picture
-    for picture in figures.network_pictures(results):
+    for suite, name in contents.networks:
+        picture = figures.network_picture(suite, name)
         pictures[figures.save(picture.figure, out / f"{picture.name}.png").name] = picture
     write(out / "results.md", page.results_page(contents, pictures, curves, budgets))
     STDOUT.print(f"Written: {out / 'results.md'}", highlight=False, markup=False, soft_wrap=True)

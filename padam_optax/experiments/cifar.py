@@ -17,7 +17,8 @@ search and of the runs are in benchmarks/records. A run takes about a minute and
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from typing import Any
 
 from padam_optax.experiments import paper, tuning
 from padam_optax.experiments.methods import METHODS
@@ -86,28 +87,15 @@ MINI_CHOICES: dict[str, dict[str, float]] = {
     "padam-reference": {"learning_rate": 0.004001, "p": 0.125},
 }
 
-
-def _mini(suite: str, choices: Mapping[str, Mapping[str, float]]) -> tuple[Experiment, ...]:
-    """The recipe with each method at the settings for images but for `choices`."""
-    return tuple(
-        Experiment(
-            name=f"{suite}-{optimizer}",
-            suite=suite,
-            model="resnet10-mini",
-            dataset="cifar10",
-            optimizer=optimizer,
-            hyperparameters={**METHODS[optimizer].settings, **choices.get(optimizer, {})},
-            epochs=20,
-            milestones=(10, 15),
-            task=ImageClassification(augmentation=("flip",)),
-            seeds=(0, 1, 2, 3, 4),
-            train_examples=5_000,
-        )
-        for optimizer in tuning.SPACES
-    )
-
-
-MINI = _mini("cifar10-mini", MINI_CHOICES)
-UNTUNED = _mini("cifar10-mini-untuned", {})
+_MINI: dict[str, Any] = {
+    "model": "resnet10-mini",
+    "dataset": "cifar10",
+    "epochs": 20,
+    "milestones": (10, 15),
+    "task": ImageClassification(augmentation=("flip",)),
+    "train_examples": 5_000,
+}
+MINI = tuning.recipe("cifar10-mini", tuning.IMAGES, MINI_CHOICES, **_MINI)
+UNTUNED = tuning.recipe("cifar10-mini-untuned", tuning.IMAGES, {}, **_MINI)
 
 EXPERIMENTS = (*TABLES, *FIGURE_1, *MINI, *UNTUNED)

@@ -11,26 +11,11 @@ the runs are in benchmarks/records. `digits-<optimizer>` is the same at the sett
 images.
 """
 
-import dataclasses
+from typing import Any
 
-from padam_optax.experiments.methods import METHODS
-from padam_optax.experiments.spec import Experiment
-from padam_optax.experiments.tuning import SPACES
+from padam_optax.experiments import tuning
 
-DIGITS = tuple(
-    Experiment(
-        name=f"digits-{optimizer}",
-        suite="digits",
-        model="small-cnn",
-        dataset="digits",
-        optimizer=optimizer,
-        hyperparameters=METHODS[optimizer].settings,
-        epochs=40,
-        milestones=(20, 30),
-        seeds=(0, 1, 2, 3, 4),
-    )
-    for optimizer in SPACES
-)
+_SHARED: dict[str, Any] = {"model": "small-cnn", "dataset": "digits", "epochs": 40, "milestones": (20, 30)}
 
 # Chosen on held-out training images: `tuning`.
 MINI_CHOICES: dict[str, dict[str, float]] = {
@@ -44,14 +29,7 @@ MINI_CHOICES: dict[str, dict[str, float]] = {
     "padam-reference": {"learning_rate": 0.007114, "p": 0.25},
 }
 
-MINI = tuple(
-    dataclasses.replace(
-        spec,
-        name=f"digits-mini-{spec.optimizer}",
-        suite="digits-mini",
-        hyperparameters={**spec.hyperparameters, **MINI_CHOICES[spec.optimizer]},
-    )
-    for spec in DIGITS
-)
+DIGITS = tuning.recipe("digits", tuning.IMAGES, {}, **_SHARED)
+MINI = tuning.recipe("digits-mini", tuning.IMAGES, MINI_CHOICES, **_SHARED)
 
 EXPERIMENTS = (*DIGITS, *MINI)

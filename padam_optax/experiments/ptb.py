@@ -15,7 +15,8 @@ epochs; the records of that search and of the runs are in benchmarks/records.
 """
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from typing import Any
 
 from padam_optax.experiments import paper, tuning
 from padam_optax.experiments.paper import PAPER_METHODS
@@ -116,38 +117,25 @@ MINI = tuple(
     for optimizer in PAPER_METHODS
 )
 
-
-def _transformer(suite: str, choices: Mapping[str, Mapping[str, float]]) -> tuple[Experiment, ...]:
-    """A small transformer on the same text, each method at the settings for two layers but for `choices`."""
-    return tuple(
-        Experiment(
-            name=f"{suite}-{optimizer}",
-            suite=suite,
-            model="transformer",
-            dataset="ptb",
-            optimizer=optimizer,
-            hyperparameters={**PAPER_SETTINGS[2][optimizer], **choices.get(optimizer, {})},
-            epochs=10,
-            milestones=(5, 8),
-            batch_size=20,
-            seeds=(0, 1, 2, 3, 4),
-            train_examples=100_000,
-            task=LanguageModelling(
-                vocabulary=2_000,
-                window=70,
-                random_window=False,
-                eval_columns=(10, 10),
-                activation_regularization=0.0,
-                temporal_regularization=0.0,
-                gradient_clip=1.0,
-            ),
-            model_options={"features": 64, "heads": 4, "layers": 2, "context": 70, "dropout": 0.1},
-        )
-        for optimizer in tuning.SPACES
-    )
-
-
-TRANSFORMER = _transformer("ptb-transformer-mini", {})
-TRANSFORMER_UNTUNED = _transformer("ptb-transformer-mini-untuned", {})
+_TRANSFORMER: dict[str, Any] = {
+    "model": "transformer",
+    "dataset": "ptb",
+    "epochs": 10,
+    "milestones": (5, 8),
+    "batch_size": 20,
+    "train_examples": 100_000,
+    "task": LanguageModelling(
+        vocabulary=2_000,
+        window=70,
+        random_window=False,
+        eval_columns=(10, 10),
+        activation_regularization=0.0,
+        temporal_regularization=0.0,
+        gradient_clip=1.0,
+    ),
+    "model_options": {"features": 64, "heads": 4, "layers": 2, "context": 70, "dropout": 0.1},
+}
+TRANSFORMER = tuning.recipe("ptb-transformer-mini", PAPER_SETTINGS[2], {}, **_TRANSFORMER)
+TRANSFORMER_UNTUNED = tuning.recipe("ptb-transformer-mini-untuned", PAPER_SETTINGS[2], {}, **_TRANSFORMER)
 
 EXPERIMENTS = (*TABLE_3, *MINI, *TRANSFORMER, *TRANSFORMER_UNTUNED)

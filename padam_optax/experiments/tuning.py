@@ -15,7 +15,9 @@ the second hyper-parameter take turns, so that each meets rates from all of the 
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
+from padam_optax.experiments.methods import METHODS
 from padam_optax.experiments.spec import Experiment, ImageClassification
 
 # No run of a result has one of these.
@@ -62,6 +64,34 @@ SPACES: Mapping[str, Space] = {
     "padam": Space((3e-2, 3e1), *_P),
     "padam-reference": Space(_ADAPTIVE, *_P),
 }
+
+
+# The settings for images before any choice: the paper's, or the library's.
+IMAGES: Mapping[str, Mapping[str, float]] = {method: METHODS[method].settings for method in SPACES}
+
+
+def recipe(
+    suite: str, settings: Mapping[str, Mapping[str, float]], choices: Mapping[str, Mapping[str, float]], **shared: Any
+) -> tuple[Experiment, ...]:
+    """The experiments of a suite, one for each method of `SPACES`, with five seeds.
+
+    Args:
+      suite: Its name.
+      settings: Of each method before any choice.
+      choices: What was chosen instead, by method; none for the suite before any choice.
+      **shared: What all have in common: further fields of `Experiment`.
+    """
+    return tuple(
+        Experiment(
+            name=f"{suite}-{method}",
+            suite=suite,
+            optimizer=method,
+            hyperparameters={**settings[method], **choices.get(method, {})},
+            seeds=(0, 1, 2, 3, 4),
+            **shared,
+        )
+        for method in SPACES
+    )
 
 
 def trials(method: str, defaults: Mapping[str, float]) -> list[dict[str, float]]:

@@ -15,7 +15,7 @@ from padam_optax.report.grid import Cell, Grid, Line
 from padam_optax.report.metrics import METRICS, last
 from padam_optax.report.naming import data_title, method_color, method_style, method_title, picture_title
 from padam_optax.report.results import Results
-from padam_optax.report.series import PADAM
+from padam_optax.report.series import PADAMS
 from padam_optax.report.sweeps import Sweep, SweepPoint, setting_text
 
 # Of which the tables show the expected best.
@@ -173,7 +173,7 @@ def draw_budget(search: Search, path: str | pathlib.Path) -> pathlib.Path:
     axes = figure.subplots()
     for method, values in search.expected().items():
         color, style = method_color(method), method_style(method)
-        width = 2.2 if color == method_color(PADAM) else 1.3
+        width = 2.2 if method in PADAMS else 1.3
         label = plain_label(method_title(method))
         axes.plot(range(1, len(values) + 1), values, style, color=color, linewidth=width, label=label)
     what = "validation perplexity" if search.metric == "valid_perplexity" else "held-out error (%)"

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from padam_optax.experiments.tuning import UNTUNED
 from padam_optax.records.record import Record
 from padam_optax.report.grid import Cell, Grid, Line
-from padam_optax.report.metrics import METRICS, Metric, diverged, last
-from padam_optax.report.naming import method_color
+from padam_optax.report.metrics import METRICS, Metric, diverged
 from padam_optax.report.results import Results, RunGroup
-from padam_optax.report.series import PADAM, Series
+from padam_optax.report.series import PADAMS, Series, titles
 from padam_optax.report.summary import (
     bootstrap_interval,
+    by_seed,
     final,
     holm,
     interquartile_mean,
+    interval_parts,
     number_text,
     paired_interval,
     paired_p,
@@ -34,36 +35,33 @@ def comparison_grid(suite: Suite, results: Results) -> Grid | None:
     if suite.name not in UNTUNED:
         return None
     metric = METRICS[suite.quality]
-    run = [series for series in suite.series if _values(suite.group.finished_of(series.experiment), suite.quality)]
+    run = [series for series in suite.series if by_seed(suite.group.finished_of(series.experiment), suite.quality)]
     if len(run) < 2 or max(len(suite.group.finished_of(series.experiment)) for series in run) < 2:
         return None
-    ours = [series for series in run if series.color == method_color(PADAM)]
+    ours = [series for series in run if series.method in PADAMS]
     untuned = _untuned(suite, results)
     differences = {
-        (ours_.method, other.method): _paired(suite.group, ours_, other, suite.quality)
-        for ours_ in ours
+        (padam.method, other.method): _paired(suite.group, padam, other, suite.quality)
+        for padam in ours
         for other in run
-        if other is not ours_
+        if other is not padam
     }
-    tested = {pair: p for pair, found in differences.items() if (p := paired_p(found)) is not None}
+    # One of Padam against another stands in two places of the table and is one comparison.
+    tested = {frozenset(pair): p for pair, found in differences.items() if (p := paired_p(found)) is not None}
     adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
     lines: list[Line] = []
     for series in run:
-        values = sorted(_values(suite.group.finished_of(series.experiment), suite.quality).values())
+        runs = suite.group.finished_of(series.experiment)
+        values = sorted(by_seed(runs, suite.quality).values())
         cells = [
-            _mean(suite.group.finished_of(series.experiment), suite.quality),
+            _mean(runs, suite.quality),
             (number_text(statistics.median(values), metric.digits),),
-            _with_interval(interquartile_mean(values), bootstrap_interval(values, interquartile_mean), metric.digits),
+            interval_parts(interquartile_mean(values), bootstrap_interval(values, interquartile_mean), metric.digits),
             _mean(untuned.get(series.method, ()), suite.quality),
-            *(
-                _difference(
-                    differences.get((each.method, series.method), ()),
-                    metric,
-                    adjusted.get((each.method, series.method)),
-                )
-                for each in ours
-            ),
         ]
+        for padam in ours:
+            pair = padam.method, series.method
+            cells.append(_difference(differences.get(pair, ()), metric, adjusted.get(frozenset(pair))))
         lines.append(Line((series.title,), tuple(map(Cell, cells))))
     better = "higher" if metric.higher_is_better else "lower"
     return Grid(
@@ -71,7 +69,7 @@ def comparison_grid(suite: Suite, results: Results) -> Grid | None:
         " its 95% bootstrap interval. Untuned: the same at the settings before any choice. Ahead by: how much better"
         " the column's Padam is than the line's method, paired by seed, with its 95% interval (Student's t), one"
         f" comparison at a time; * is told from 0 at {_LEVEL:g} by Holm's correction for all {len(tested)} of them."
-        f"{suite.group.left_out({series.experiment: series.title for series in suite.series if series.experiment})}",
+        f"{suite.group.left_out(titles(suite.series))}",
         ("",),
         ("Mean", "Median", "IQM", "Untuned", *(f"{each.title} ahead by" for each in ours)),
         tuple(lines),
@@ -87,12 +85,6 @@ def _untuned(suite: Suite, results: Results) -> dict[str, Sequence[Record]]:
     return {}
 
 
-def _values(records: Sequence[Record], metric: str) -> dict[int, float]:
-    """The metric as shown, of the runs that did not diverge, by seed."""
-    found = {record.seed: last(record, metric) for record in records}
-    return {seed: METRICS[metric].shown(value) for seed, value in found.items() if value is not None}
-
-
 def _mean(records: Sequence[Record], metric: str) -> tuple[str, ...]:
     value = final(records, metric)
     if value is None:
@@ -104,20 +96,12 @@ def _mean(records: Sequence[Record], metric: str) -> tuple[str, ...]:
 
 def _paired(group: RunGroup, ours: Series, other: Series, metric: str) -> list[float]:
     """By how much `ours` is better, of the seeds that both have."""
-    a, b = (_values(group.finished_of(series.experiment), metric) for series in (ours, other))
+    a, b = (by_seed(group.finished_of(series.experiment), metric) for series in (ours, other))
     return [METRICS[metric].advantage(a[seed], b[seed]) for seed in sorted(a.keys() & b.keys())]
-
-
-def _with_interval(value: float, interval: tuple[float, float] | None, digits: int, sign: str = "") -> tuple[str, ...]:
-    text = number_text(value, digits, sign)
-    if interval is None:
-        return (text,)
-    low, high = (number_text(end, digits, sign) for end in interval)
-    return text, f"({low} to", f"{high})"
 
 
 def _difference(found: Sequence[float], metric: Metric, adjusted: float | None) -> tuple[str, ...]:
     if not found:
         return ("-",)
-    text = _with_interval(statistics.mean(found), paired_interval(found), metric.digits, "+")
+    text = interval_parts(statistics.mean(found), paired_interval(found), metric.digits, "+")
     return (*text, "*") if adjusted is not None and adjusted < _LEVEL else text

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,10 +12,10 @@ from padam_optax.records.files import part_of
 from padam_optax.records.record import Record
 from padam_optax.report.escaping import plain_label
 from padam_optax.report.metrics import METRICS, diverged, last
-from padam_optax.report.naming import data_title, file_name, file_names, setting_title
+from padam_optax.report.naming import data_title, file_name, setting_title
 from padam_optax.report.results import Results, RunGroup, merged
 from padam_optax.report.series import Series, paper_series, sweep_series, titles
-from padam_optax.report.tables import Suite, paper_suites
+from padam_optax.report.tables import Suite
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -103,38 +103,23 @@ def plain_ticks(axes: "Axes") -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:g}"))
 
 
-# What the paper's introduction compares: the fewest curves that show what Padam is for.
-THREE = ("sgdm", "adam", "padam")
-
-
-def training_curves(suite: Suite, path: str | pathlib.Path, methods: Collection[str] | None = None) -> pathlib.Path:
-    """Draws train loss and the test's metric of a suite's methods, or of some; writes a PNG to `path`.
+def training_curves(suite: Suite, path: str | pathlib.Path) -> pathlib.Path:
+    """Draws train loss and the test's metric of a suite's methods; writes a PNG to `path`.
 
     Runs that diverged are left out; the title names the data, what departs from the experiments, and n.
     """
-    return save(_two_panels(suite, methods), path)
+    return save(_two_panels(suite), path)
 
 
-def network_pictures(results: Results) -> "list[Picture]":
-    """The same for each network of the paper's tables that was run: all of its methods beside each other."""
-    found = paper_suites(results)
-    names = file_names(
-        [suite.title if [each.name for each in found].count(suite.name) > 1 else suite.name for suite in found]
-    )
-    return [
-        Picture(
-            name,
-            f"{suite.heading}: train loss and {METRICS[suite.quality].curve.lower()}",
-            suite.group.remarks(titles(suite.series)),
-            _two_panels(suite, None),
-        )
-        for suite, name in zip(found, names, strict=True)
-    ]
+def network_picture(suite: Suite, name: str) -> "Picture":
+    """The same of a network of the paper's, as one of its figures."""
+    title = f"{suite.heading}: train loss and {METRICS[suite.quality].curve.lower()}"
+    return Picture(name, title, suite.group.remarks(titles(suite.series)), _two_panels(suite))
 
 
-def _two_panels(suite: Suite, methods: Collection[str] | None) -> "Figure":
+def _two_panels(suite: Suite) -> "Figure":
     figure = new_figure(10, 4)
-    curves = _curves([each for each in suite.series if methods is None or each.method in methods], suite.group)
+    curves = _curves(suite.series, suite.group)
     for axes, metric in zip(figure.subplots(1, 2), ("train_loss", suite.quality), strict=True):
         # The last epochs, where the methods differ by little, can be read on a logarithmic axis only.
         draw_panel(axes, metric, curves, log=True)
@@ -144,12 +129,6 @@ def _two_panels(suite: Suite, methods: Collection[str] | None) -> "Figure":
     spread = "" if n in ("0", "1") else ", mean and standard deviation"
     figure.suptitle(f"{title}\n(n = {n}{spread})", fontsize="medium")
     return figure
-
-
-def has_three(suite: Suite) -> bool:
-    """Whether there are finished runs of each of `THREE`."""
-    finished = {each.method for each in suite.series if suite.group.finished_of(each.experiment)}
-    return finished.issuperset(THREE)
 
 
 @dataclasses.dataclass(frozen=True)

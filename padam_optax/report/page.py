@@ -13,7 +13,7 @@ from padam_optax.report.inconsistencies import inconsistencies
 from padam_optax.report.metrics import diverged
 from padam_optax.report.naming import data_title, file_names
 from padam_optax.report.results import Results
-from padam_optax.report.tables import Suite, paper_table, suite_grid, suites
+from padam_optax.report.tables import Suite, paper_suites, paper_table, suite_grid, suites
 from padam_optax.report.variants import variant_grids
 
 
@@ -49,29 +49,25 @@ class Contents:
     Attributes:
       results: What they show.
       tables: The paper's, by number.
+      networks: Those of the paper's networks that were run, and what their files are called.
       suites: Our own.
       variants: What changes one thing in an experiment, beside it.
     """
 
     results: Results
     tables: Mapping[int, Grid]
+    networks: Sequence[tuple[Suite, str]]
     suites: Sequence[SuiteTable]
     variants: Sequence[Grid]
 
 
 def contents(results: Results) -> Contents:
     """All tables that some results have."""
-    return Contents(
-        results,
-        {number: paper_table(number, results) for number in results.paper.tables},
-        _suite_tables(results),
-        variant_grids(results),
-    )
-
-
-def _suite_tables(results: Results) -> list[SuiteTable]:
+    networks = paper_suites(results)
+    # A network of the paper's can be a suite of ours too: no file has two names.
+    named = suite_files([*networks, *suites(results)])
     found = {(search.suite, search.label): search for search in searches(results)}
-    return [
+    own = [
         SuiteTable(
             suite,
             name,
@@ -79,19 +75,20 @@ def _suite_tables(results: Results) -> list[SuiteTable]:
             comparison_grid(suite, results),
             found.get((suite.name, suite.group.conditions.label)),
         )
-        for suite, name in suite_files(suites(results))
+        for suite, name in named[len(networks) :]
     ]
+    tables = {number: paper_table(number, results) for number in results.paper.tables}
+    return Contents(results, tables, named[: len(networks)], own, variant_grids(results))
 
 
 def suite_files(found: Sequence[Suite]) -> list[tuple[Suite, str]]:
     """Each suite and what its files are called: its name, and where several have the name all that tells them apart.
 
-    Beside each, with these endings, are the pictures of three of its methods, see `figures.has_three`, and of what a
-    budget of trials buys.
+    Beside each, with this ending, is the picture of what a budget of trials buys.
     """
     names = [suite.name for suite in found]
     wanted = [suite.name if names.count(suite.name) == 1 else suite.title for suite in found]
-    return list(zip(found, file_names(wanted, ["-three", "-budget"]), strict=True))
+    return list(zip(found, file_names(wanted, ["-budget"]), strict=True))
 
 
 def results_page(

@@ -9,6 +9,8 @@ from padam_optax.experiments.spec import Experiment
 from padam_optax.report.naming import method_color, method_style, method_title, p_text
 
 PADAM = "padam"
+# What suites have of it, with the learning rate in its own units and in Adam's.
+PADAMS = (PADAM, "padam-reference")
 # Curves of one color in one panel are told apart by these.
 _STYLES = ("-", "--", ":", "-.")
 

@@ -52,6 +52,21 @@ def final(records: Sequence[Record], metric: str) -> Value | None:
     return summarize([METRICS[metric].shown(value) for each in records if (value := last(each, metric)) is not None])
 
 
+def by_seed(records: Sequence[Record], metric: str) -> dict[int, float]:
+    """A metric as tables show it, at the last epoch of the runs that did not diverge and have it, by seed."""
+    values = {record.seed: last(record, metric) for record in records}
+    return {seed: METRICS[metric].shown(value) for seed, value in values.items() if value is not None}
+
+
+def interval_parts(value: float, interval: tuple[float, float] | None, digits: int, sign: str = "") -> tuple[str, ...]:
+    """A number and its interval in parts, such as `-2.00`, `(-4.48 to` and `+0.48)`."""
+    text = number_text(value, digits, sign)
+    if interval is None:
+        return (text,)
+    low, high = (number_text(end, digits, sign) for end in interval)
+    return text, f"({low} to", f"{high})"
+
+
 def paired_interval(differences: Sequence[float]) -> tuple[float, float] | None:
     """The 95% interval of the mean of differences, by Student's t; None for less than two."""
     # The quantile of Student's t, as scipy.stats has it, which takes 1.5 s to import.

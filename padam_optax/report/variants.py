@@ -7,9 +7,9 @@ from padam_optax.experiments.spec import Experiment
 from padam_optax.records.record import Record
 from padam_optax.report.conditions import differences
 from padam_optax.report.grid import Cell, Grid, Line
-from padam_optax.report.metrics import METRICS, diverged, last, quality
+from padam_optax.report.metrics import METRICS, diverged, quality
 from padam_optax.report.results import Results, RunGroup
-from padam_optax.report.summary import final, number_text, paired_interval
+from padam_optax.report.summary import by_seed, final, interval_parts, paired_interval
 
 
 def variant_grids(results: Results) -> list[Grid]:
@@ -29,16 +29,16 @@ def variant_grids(results: Results) -> list[Grid]:
 
 def _grid(base: Experiment, variants: Sequence[Experiment], group: RunGroup) -> Grid:
     metric = quality(group.records)
-    own = _by_seed(group.finished[base.name], metric)
+    own = by_seed(group.finished[base.name], metric)
     lines: list[Line] = []
     for spec in (base, *variants):
         if not group.has_run(spec.name):
             continue
         finished = group.finished[spec.name]
-        by_seed = _by_seed(finished, metric)
-        paired = [] if spec is base else [by_seed[seed] - own[seed] for seed in sorted(by_seed.keys() & own.keys())]
+        values = by_seed(finished, metric)
+        paired = [] if spec is base else [values[seed] - own[seed] for seed in sorted(values.keys() & own.keys())]
         cells = (
-            (str(len(by_seed)),),
+            (str(len(values)),),
             *((_text(finished, each),) for each in (metric, "train_loss")),
             _difference(paired, METRICS[metric].digits),
         )
@@ -64,12 +64,6 @@ def changes(base: Experiment, spec: Experiment) -> str:
     return ", ".join((*length, *differences(spec, base.with_epochs(spec.epochs), implied)))
 
 
-def _by_seed(records: Sequence[Record], metric: str) -> dict[int, float]:
-    """The metric as shown, of the runs that did not diverge."""
-    values = {record.seed: last(record, metric) for record in records}
-    return {seed: METRICS[metric].shown(value) for seed, value in values.items() if value is not None}
-
-
 def _text(records: Sequence[Record], metric: str) -> str:
     value = final(records, metric)
     if value is None:
@@ -79,8 +73,4 @@ def _text(records: Sequence[Record], metric: str) -> str:
 
 def _difference(differences: Sequence[float], digits: int) -> tuple[str, ...]:
     interval = paired_interval(differences)
-    if interval is None:
-        return ("-",)
-    low, high = interval
-    mean, low, high = (number_text(value, digits, "+") for value in (statistics.mean(differences), low, high))
-    return mean, f"({low} to {high})"
+    return ("-",) if interval is None else interval_parts(statistics.mean(differences), interval, digits, "+")

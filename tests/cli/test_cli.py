@@ -594,7 +594,6 @@ def test_report(demonstration, tmp_path):
     assert written == {
         "digits-mini.md",
         "digits-mini.png",
-        "digits-mini-three.png",
         "results.md",
         *(f"table-{number}.md" for number in (1, 2, 3, 4)),
     }

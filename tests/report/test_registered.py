@@ -120,6 +120,9 @@ def test_the_papers_tables_and_claims_keep_their_seven(tmp_path, lion):
     assert list(grid.columns) == [*SEVEN, "Lion"]
     assert [cell.parts[0] for cell in grid.lines[1].cells[-2:]] == ["80.00", "90.00"]
     assert {each.rival for each in on_records(found)} <= {*SEVEN, "p = 1/4", "p = 1/16"}
+    contents = page.contents(found)
+    names = [*(name for _, name in contents.networks), *(table.name for table in contents.suites)]
+    assert len(set(names)) == len(names) == 2
 
 
 def test_another_run_of_a_papers_method_is_no_cell(tmp_path):

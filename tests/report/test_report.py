@@ -262,12 +262,6 @@ def axes_of(suite, tmp_path, monkeypatch, *methods):
     return (*figure.axes, figure.get_suptitle())
 
 
-def test_picture_of_three(tmp_path, monkeypatch):
-    (suite,) = tables.suites(Results(PAPER, recorded("cifar10-mini")))
-    loss, _, _ = axes_of(suite, tmp_path, monkeypatch, figures.THREE)
-    assert [line.get_label() for line in loss.get_lines()] == ["SGD-Momentum", "Adam", "Padam"]
-
-
 def test_picture(suite, tmp_path):
     path = figures.training_curves(suite, tmp_path / "folder" / "curves.png")
     assert path == tmp_path / "folder" / "curves.png"
