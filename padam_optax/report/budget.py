@@ -10,7 +10,7 @@ from padam_optax.experiments.methods import METHODS
 from padam_optax.experiments.spec import LanguageModelling
 from padam_optax.records.record import Record
 from padam_optax.report.escaping import plain_label
-from padam_optax.report.figures import new_figure, plain_ticks, save
+from padam_optax.report.figures import new_figure, plain_ticks, save, whole_ticks
 from padam_optax.report.grid import Cell, Grid, Line
 from padam_optax.report.metrics import METRICS, last
 from padam_optax.report.naming import data_title, method_color, method_style, method_title, picture_title
@@ -179,6 +179,7 @@ def draw_budget(search: Search, path: str | pathlib.Path) -> pathlib.Path:
     what = "validation perplexity" if search.metric == "valid_perplexity" else "held-out error (%)"
     axes.set(xlabel="Trials", ylabel=f"Expected best {what}", yscale="log")
     plain_ticks(axes)
+    whole_ticks(axes)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize="small")
     axes.set_title(plain_label(search.heading), fontsize="medium", wrap=True)

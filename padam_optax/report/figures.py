@@ -78,6 +78,7 @@ def draw_panel(axes: "Axes", metric: str, curves: Sequence[Curve], title: str = 
         low = np.maximum(mean - deviation, values.min(0))
         axes.fill_between(epochs, low, mean + deviation, color=curve.color, alpha=0.15, linewidth=0)
     axes.set(xlabel="Epoch", ylabel=METRICS[metric].curve)
+    whole_ticks(axes)
     axes.set_title(plain_label(title), fontsize="medium")
     # Nothing but zeros, as of errors, has no place on a logarithmic axis.
     if log and any(np.nanmax(line.get_ydata()) > 0 for line in axes.lines):
@@ -94,11 +95,20 @@ def draw_panel(axes: "Axes", metric: str, curves: Sequence[Curve], title: str = 
         axes.minorticks_off()
 
 
-def plain_ticks(axes: "Axes") -> None:
-    """Labels a logarithmic axis with numbers within each decade instead of powers of ten, for a range of about one."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+def whole_ticks(axes: "Axes") -> None:
+    """Labels the horizontal axis with whole numbers only."""
+    from matplotlib.ticker import MaxNLocator
 
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)))
+    axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
+
+
+def plain_ticks(axes: "Axes") -> None:
+    """Labels a logarithmic axis with plain numbers instead of powers of ten, for a range of about one."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+    low, high = axes.get_ylim()
+    few = LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)) if high > 4 * low else MaxNLocator(6)
+    axes.yaxis.set_major_locator(few)
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:g}"))
 
