@@ -77,7 +77,7 @@ def recipe(
 
     Args:
       suite: Its name.
-      settings: Of each method before any choice.
+      settings: Those of each method before any choice.
       choices: What was chosen instead, by method; none for the suite before any choice.
       **shared: What all have in common: further fields of `Experiment`.
     """
