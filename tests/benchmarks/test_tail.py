@@ -1,4 +1,8 @@
-"""The studies of the tail of the classes and of coarse second moments: their parts."""
+"""The studies of the tail of the classes and of coarse second moments: their parts, and the page that quotes them."""
+
+import fractions
+import json
+import pathlib
 
 import coarse_moments
 import jax
@@ -9,6 +13,8 @@ import pytest
 import tail
 
 import padam_optax
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("power", tail.TAILS)
@@ -68,3 +74,46 @@ def test_unrounded_is_padam(p):
             updates.append(update["w"])
         np.testing.assert_allclose(*updates, rtol=1e-5)
     assert float(coarse_moments.update_error(states[0][0], jnp.float32(p))) == 0
+
+
+@pytest.fixture(scope="module")
+def page():
+    return (ROOT / "docs" / "where_p_matters.md").read_text(encoding="utf-8")
+
+
+def recorded(name):
+    return json.loads((ROOT / "benchmarks" / "records" / "measurements" / f"{name}.json").read_text())
+
+
+def test_the_page_says_what_the_tail_did(page):
+    """From a = 3/4 on p = 1/2 in every resample, for the rare classes; below, and for the frequent ones, no telling."""
+    for row in recorded("tail")["tails"]:
+        for part, found in row["best"].items():
+            again = tail.best({float(fractions.Fraction(p)): of[part] for p, of in row["losses"].items()})
+            assert found == {"p": again["p"], "interval": list(again["interval"])}
+        told = {part: found["interval"] == [0.5, 0.5] for part, found in row["best"].items()}
+        assert told == {"all": row["tail"] >= 0.75, "frequent": False, "rare": row["tail"] >= 0.75}
+    ratios = {
+        row["tail"]: tail.mean(row["losses"]["1/8"]["all"]) / tail.mean(row["losses"]["1/2"]["all"])
+        for row in recorded("tail")["tails"]
+    }
+    text = " ".join(page.split())
+    assert f"{ratios[0.0]:.1f} times that of p = 1/2 at a = 0, {ratios[1.0]:.1f} times at a = 1 and" in text
+    assert f"{ratios[1.5]:.0f} times at a = 1.5" in text
+
+
+def test_the_page_says_what_coarse_moments_did(page):
+    ratios, of_two = [], {"1/8": [], "1/2": []}
+    for by_p in recorded("coarse_moments")["tasks"].values():
+        errors = {
+            p: {(row["rounding"], row["bits"]): np.mean(row["update_errors"]) for row in of["runs"][1:]}
+            for p, of in by_p.items()
+        }
+        ratios += [errors["1/2"][key] / errors["1/8"][key] for key in errors["1/2"]]
+        for p, found in of_two.items():
+            found += [errors[p][rounding, 2] for rounding in coarse_moments.ROUNDINGS]
+        assert not any(row["interval"][0] > 0 for of in by_p.values() for row in of["runs"][1:])
+    text = " ".join(page.split())
+    assert f"by {min(ratios):.1f} to {max(ratios):.1f} times as much as at p = 1/8" in text
+    low, high = ([f"{100 * bound(found):.0f}" for found in of_two.values()] for bound in (min, max))
+    assert f"with 2 bits by {low[1]} to {high[1]}% against {low[0]} to {high[0]}%" in text
