@@ -2,9 +2,10 @@
 
 Each pass is one reduction, of two sums over the same arrays, and one elementwise function; between the passes nothing
 as large as the input is kept but the input. On one H200 (bfloat16, batch 128) a prototype took 10 to 12 % off a
-training step of ResNet-18, VGG-16 and WRN-16-4; this form has not been timed, on a GPU or on a CPU. By XLA's estimate
-of the bytes that a training step of `resnet10_mini`, batch 128, moves on a CPU it saves 2 % in float32 and costs 6 % in
-bfloat16, so that every platform gets it.
+training step of ResNet-18, VGG-16 and WRN-16-4; this form has not been timed on a GPU. On two CPU cores a training step
+of `resnet10_mini`, batch 128, takes .97 of the time that it takes with JAX's gradient in float32 and 1.05 in bfloat16
+(medians of 60 pairs, one after the other; half of them within .94 to 1.01 and 1.00 to 1.09), so that every platform
+gets it.
 """
 
 import functools
