@@ -109,3 +109,20 @@ def test_examples_run(path):
     names: dict[str, object] = {}
     for block in re.findall(r"^```python\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE):
         exec(block, names)
+
+
+def test_pictures_are_kept():
+    """What the pages show of `benchmarks/reports`, where git leaves new files out, is in the repository."""
+    listed = subprocess.run(
+        ["git", "ls-files", "benchmarks/reports"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if listed.returncode:
+        pytest.skip("not a checkout")
+    kept = set(listed.stdout.split())
+    shown = {
+        "benchmarks/reports/" + name
+        for page in (*DOCS.glob("*.md"), ROOT / "README.md", ROOT / "benchmarks" / "README.md")
+        for name in re.findall(r"reports/([\w=.-]+)", page.read_text(encoding="utf-8"))
+    }
+    assert shown
+    assert shown <= kept
