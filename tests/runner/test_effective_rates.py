@@ -1,18 +1,17 @@
 """Effective learning rates in records, and the picture of them."""
 
 import dataclasses
-import math
 
 import matplotlib.image
 import numpy as np
 import pytest
 from fake_records import small, trial, write
 
-from padam_optax.experiments import find, ptb
+from padam_optax.experiments import find
 from padam_optax.records.store import read_all
 from padam_optax.report import effective_rates as report
 from padam_optax.runner.datasets import load_data
-from padam_optax.runner.effective_rates import PTB_MINI_RATES, observer
+from padam_optax.runner.effective_rates import observer
 from padam_optax.runner.run import run
 
 SPEC = find("digits-padam").with_epochs(3)  # the rate is divided after epochs 2 and (as 3 * 30 / 40 is 2.25) 2
@@ -68,12 +67,6 @@ def test_amsgrad_has_p_one_half(data, tmp_path):
 def test_other_optimizers_have_none():
     with pytest.raises(ValueError, match="padam or amsgrad"):
         observer(find("digits-sgdm"))
-
-
-def test_rates_are_those_that_the_text_recipe_was_given():
-    assert PTB_MINI_RATES[1 / 2] == ptb.MINI_CHOICES["amsgrad"]["learning_rate"]
-    assert ptb.MINI_CHOICES["padam"] == {"learning_rate": PTB_MINI_RATES[1 / 5], "p": 1 / 5}
-    assert math.isclose(PTB_MINI_RATES[0.0], ptb.MINI_CHOICES["sgdm"]["learning_rate"] / (1 - 0.9))
 
 
 def with_rates(epoch):
