@@ -20,18 +20,23 @@ class DemoTask(enum.Enum):
 
     IMAGES = "images"
     LANGUAGE = "language"
+    TRANSFORMER = "transformer"
 
 
 def run_demo(
     task: Annotated[
-        DemoTask, typer.Option(help="Images: scikit-learn's digits; language: the help texts of this Python.")
+        DemoTask,
+        typer.Option(
+            help="Images: a CNN on scikit-learn's digits; language: an LSTM on the help texts of this Python;"
+            " transformer: a transformer on these."
+        ),
     ] = DemoTask.IMAGES,
     out: Annotated[pathlib.Path, typer.Option(help="Folder for the records and the picture.")] = pathlib.Path("demo"),
     seeds: Annotated[
-        int | None, typer.Option(min=1, max=MOST_SEEDS, help="Runs of each optimizer: by default 5, of language 3.")
+        int | None, typer.Option(min=1, max=MOST_SEEDS, help="Runs of each optimizer: by default 5, on text 3.")
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Train so many epochs instead of 40, of language 8.")
+        int | None, typer.Option(min=1, help="Train so many epochs instead of 40, on text 8 or 6.")
     ] = None,
     cache_dir: CacheOption = None,
 ) -> None:
@@ -39,7 +44,11 @@ def run_demo(
 
     No download. What is recorded under OUT already is not run again.
     """
-    chosen = {DemoTask.IMAGES: digits.MINI, DemoTask.LANGUAGE: pydoc.EXPERIMENTS}[task]
+    chosen = {
+        DemoTask.IMAGES: digits.MINI,
+        DemoTask.LANGUAGE: pydoc.LSTM,
+        DemoTask.TRANSFORMER: pydoc.TRANSFORMER,
+    }[task]
     specs = [spec if epochs is None else spec.with_epochs(epochs) for spec in chosen]
     from padam_optax.runner.compiled import keep_programs
     from padam_optax.runner.datasets import load_data

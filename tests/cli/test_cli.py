@@ -569,16 +569,20 @@ def test_demo_takes_what_is_there(demonstration, monkeypatch):
     assert padam("demo", "--epochs", 1, "--seeds", 1, "--out", out)[:2] == (0, output)
 
 
-def test_demo_on_a_text(tmp_path, monkeypatch):
-    """The same with an LSTM: perplexities. One of the seven will do."""
-    (spec,) = (spec for spec in pydoc.EXPERIMENTS if spec.optimizer == "padam")
-    monkeypatch.setattr(pydoc, "EXPERIMENTS", (spec,))
-    code, output, errors = padam("demo", "--task", "language", "--epochs", 1, "--seeds", 1, "--out", tmp_path)
+@pytest.mark.parametrize(
+    ("task", "recipe", "suite", "epochs"),
+    [("language", "LSTM", "pydoc", 8), ("transformer", "TRANSFORMER", "pydoc-transformer", 6)],
+)
+def test_demo_on_a_text(task, recipe, suite, epochs, tmp_path, monkeypatch):
+    """The same with an LSTM and a transformer: perplexities. One of the optimizers will do."""
+    (spec,) = (spec for spec in getattr(pydoc, recipe) if spec.optimizer == "padam")
+    monkeypatch.setattr(pydoc, recipe, (spec,))
+    code, output, errors = padam("demo", "--task", task, "--epochs", 1, "--seeds", 1, "--out", tmp_path)
     assert code == 0
-    assert "pydoc on pydoc-topics, 1 of 8 epochs, n = 1" in words(output)
+    assert f"{suite} on pydoc-topics, 1 of {epochs} epochs, n = 1" in words(output)
     assert "Test perplexity" in words(output)
     assert "validation perplexity" in errors
-    assert (tmp_path / "pydoc.png").is_file()
+    assert (tmp_path / f"{suite}.png").is_file()
     (record,) = read_all(tmp_path)
     assert 1 < record.metrics[-1]["test_perplexity"] < 1_000
 
