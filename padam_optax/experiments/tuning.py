@@ -29,6 +29,7 @@ HELD_OUT = 0.2
 UNTUNED: Mapping[str, str] = {
     "digits-mini": "digits",
     "cifar10-mini": "cifar10-mini-untuned",
+    "ptb-mini": "ptb-mini-untuned",
     "ptb-transformer-mini": "ptb-transformer-mini-untuned",
 }
 

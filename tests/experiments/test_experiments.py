@@ -17,7 +17,6 @@ from padam_optax.experiments import (
     figure,
     find,
     paper,
-    ptb,
     pydoc,
     register,
     table,
@@ -164,15 +163,15 @@ def test_normalised_decay_counts_the_updates_of_a_language_model():
 @pytest.mark.parametrize("name", PAPER_METHODS)
 def test_the_digits_before_any_choice_have_the_papers_settings(name):
     assert EXPERIMENTS[f"digits-{name}"].hyperparameters == PAPER_SETTINGS[name]
-    assert EXPERIMENTS[f"pydoc-{name}"].hyperparameters == EXPERIMENTS[f"ptb-mini-{name}"].hyperparameters
-    assert {spec.name for spec in (*digits.DIGITS, *pydoc.EXPERIMENTS)} >= {f"digits-{name}", f"pydoc-{name}"}
+    assert {spec.name for spec in digits.DIGITS} >= {f"digits-{name}"}
 
 
-@pytest.mark.parametrize("name", PAPER_METHODS)
-def test_the_text_recipe_changes_the_chosen_settings_only(name):
-    choices = ptb.MINI_CHOICES[name]
-    assert set(choices) == ({"learning_rate", "p"} if name == "padam" else {"learning_rate"})
-    assert EXPERIMENTS[f"ptb-mini-{name}"].hyperparameters == {**ptb.PAPER_SETTINGS[2][name], **choices}
+@pytest.mark.parametrize("name", tuning.SPACES)
+def test_the_help_texts_have_the_settings_of_the_recipes_for_text(name):
+    for demonstration, recipe in (("pydoc", "ptb-mini"), ("pydoc-transformer", "ptb-transformer-mini")):
+        own = EXPERIMENTS[f"{demonstration}-{name}"]
+        assert own in pydoc.EXPERIMENTS
+        assert own.hyperparameters == EXPERIMENTS[f"{recipe}-{name}"].hyperparameters
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4])

@@ -16,7 +16,7 @@ from padam_optax.report.budget import Search, searches
 from padam_optax.report.results import PAPER, Results
 
 # Those whose trials are recorded, with the choices.
-CHOICES = {"digits-mini": digits.MINI_CHOICES, "cifar10-mini": cifar.MINI_CHOICES}
+CHOICES = {"digits-mini": digits.MINI_CHOICES, "cifar10-mini": cifar.MINI_CHOICES, "ptb-mini": ptb.MINI_CHOICES}
 each_method = pytest.mark.parametrize("method", tuning.SPACES)
 each_recorded = pytest.mark.parametrize(("suite", "method"), list(itertools.product(CHOICES, tuning.SPACES)))
 
@@ -96,7 +96,7 @@ def test_trials_are_those_written_down(suite, method):
     assert len(found) == len(expected)
     assert {(*(run.experiment.hyperparameters[name] for name in written[0]), run.seed) for run in found} == expected
     recipe = tuning.shortened(of(suite, method)).fields(Role.RESULT)
-    sizes = {"digits-mini": (800, 200), "cifar10-mini": (4_000, 1_000)}[suite]
+    sizes = {"digits-mini": (800, 200), "cifar10-mini": (4_000, 1_000), "ptb-mini": (100_000, 82_430)}[suite]
     for run in found:
         assert run.finished
         changed = {name: run.experiment.hyperparameters[name] for name in run.experiment.trial}
@@ -113,12 +113,3 @@ def test_choices_are_the_best_trials(suite, method):
     best = search(suite).best[method]
     assert best is not None
     assert dict(best.chosen) == CHOICES[suite][method]
-
-
-@pytest.mark.parametrize("name", ptb.MINI_CHOICES)
-def test_choices_for_the_text_are_those_of_its_earlier_search(name):
-    """Lowest validation perplexity; budgets differ there."""
-    found = [run for run in recorded("ptb-mini-tuning") if run.experiment.optimizer == name and not run.diverged]
-    best = min(found, key=lambda run: run.metrics[-1]["valid_perplexity"])
-    settings = best.experiment.hyperparameters
-    assert {key: settings[key] for key in ptb.MINI_CHOICES[name]} == ptb.MINI_CHOICES[name]

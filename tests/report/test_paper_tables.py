@@ -11,7 +11,6 @@ from recorded import log, recorded
 from rich.console import Console
 
 from padam_optax.experiments import EXPERIMENTS, paper, tuning
-from padam_optax.experiments.paper import PAPER_METHODS
 from padam_optax.experiments.spec import Experiment, ImageClassification
 from padam_optax.records.record import Record, RecordError, from_json
 from padam_optax.records.store import read_all
@@ -365,19 +364,11 @@ def test_target_of_trials_only(tmp_path):
         targets.target_grids(Results(SMALL, trials(tmp_path)), "test_error", 1.0)
 
 
-@pytest.mark.parametrize("suite", ["cifar10-mini", "digits-mini"])
+@pytest.mark.parametrize("suite", ["cifar10-mini", "digits-mini", "ptb-mini"])
 def test_trials_of_the_mini_suites(suite):
     """Twelve of two seeds for every method, each counted once however often it is read."""
     counts = Results(PAPER, recorded(suite) * 2).trials
     assert counts == {f"{suite}-{method}": 2 * tuning.TRIALS for method in tuning.SPACES}
-
-
-def test_trials_of_the_text():
-    """As the page in benchmarks/records says: ten of the 35 were trained after the choice."""
-    counts = dict(Results(PAPER, recorded("ptb-mini-tuning") * 2).trials)
-    assert counts.keys() == {f"ptb-mini-{optimizer}" for optimizer in PAPER_METHODS}
-    assert counts.pop("ptb-mini-padam") == 35
-    assert (min(counts.values()), max(counts.values())) == (4, 6)
 
 
 def page_of(results: Results) -> str:

@@ -42,4 +42,4 @@ def test_report(tmp_path):
 
 
 def test_the_papers_figure_1_is_no_variant():
-    assert set(Results(PAPER).variants) == {"ptb-mini-padam"}
+    assert set(Results(PAPER).variants) == {"ptb-mini-padam-reference"}
