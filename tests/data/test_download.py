@@ -606,7 +606,7 @@ def test_which_cache_folder(monkeypatch, tmp_path):
     assert download.cache_folder("~/argument") == tmp_path / "argument"
     monkeypatch.setenv("PADAM_DATA_DIR", "~nobody-of-this-name/x")
     with pytest.raises(
-        DataError, match="PADAM_DATA_DIR: '~nobody-of-this-name/x' begins with a home folder that is not known"
+        DataError, match="PADAM_DATA_DIR: '~nobody-of-this-name/x' begins with the home folder of an unknown user"
     ):
         download.cache_folder()
 
