@@ -1,4 +1,4 @@
-"""How `gcn.py` and `gan.py` compare optimizers: equal grids, a choice on other runs, differences paired by seed."""
+"""How `gcn.py` and `gan.py` compare optimizers: equal grids, choices on other runs, differences paired by seed."""
 
 import dataclasses
 import importlib.metadata
@@ -16,7 +16,7 @@ import optax
 from padam_optax.experiments.methods import METHODS, MethodContext, make_optimizer
 from padam_optax.report.claims import paired_interval
 
-# measuring.py lies beside what measures speed.
+# measuring.py is in the folder of the speed benchmarks.
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "speed"))
 from measuring import write
 

@@ -3,10 +3,10 @@
     python benchmarks/studies/effective_rates.py cifar10-mini --data-dir DIR --data-label cifar10-jpeg [--picture PNG]
     python benchmarks/studies/effective_rates.py ptb-mini --data-dir DIR [--picture PNG]
 
-One run for each p at its own best rate (`runner.effective_rates`), seed 0; what is there is not run again. After each
-epoch a line holds the quantiles of the rates and the median of sqrt(v_hat) + eps: of all coordinates (`median_root`),
-and of the group whose p `experiments.beyond` changes (`group_median_root`). 12 minutes on one core for the images, 9
-for the text.
+It runs each p at its own best rate (`runner.effective_rates`) with seed 0, and skips runs that are recorded. After each
+epoch a line records the quantiles of the rates and the median of sqrt(v_hat) + eps, over all coordinates
+(`median_root`) and over the group whose p `experiments.beyond` changes (`group_median_root`). It takes 12 minutes on
+one core for the images, 9 for the text.
 """
 
 import argparse
