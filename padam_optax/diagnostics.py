@@ -425,9 +425,9 @@ def _given_or_injected(name: str, value: Any, state: Any, default: Any = None) -
         return value
     found = _injected(name, state)
     if len(found) > 1:
-        raise ValueError(f"{name} must be given, because state holds {len(found)} injected values of it.")
+        raise ValueError(f"{name} must be given if state holds several injected values, got {len(found)}.")
     if not found and default is None:
-        raise ValueError(f"{name} must be given, because optax.inject_hyperparams holds none in state; got None.")
+        raise ValueError(f"{name} must be given if state holds no injected value of it, got None.")
     return found[0] if found else default
 
 

@@ -19,7 +19,7 @@ _SPLIT = 10
 def read_pydoc() -> TextData:
     """Reads the topics of `help()` as lower-case words and single signs, lines ending with "<eos>".
 
-    Of every ten topics in alphabetical order, one goes to validation and one to test. The vocabulary covers all three
+    One of every ten topics in alphabetical order goes to validation, and one to test. The vocabulary covers all three
     texts.
     """
     from pydoc_data.topics import topics
