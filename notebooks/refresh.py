@@ -1,10 +1,10 @@
-"""Keeps what all notebooks share, and their stored outputs.
+"""Writes the shared cells of all notebooks, and their stored outputs.
 
     python notebooks/refresh.py [NAME ...]
 
-writes each notebook's badge and first code cell, which installs, both from what pyproject.toml says;
-runs the notebook as the tests do, with PADAM_SMOKE=1; and stores it with its outputs. A traceback, a warning or a path
-of this machine in an output is refused, and the notebook is left as it was.
+writes each notebook's badge and first code cell, which installs the package, from pyproject.toml. It then runs the
+notebook as the tests do, with PADAM_SMOKE=1, and stores it with its outputs. If an output has a traceback, a warning or
+a path of this machine, the notebook stays unchanged.
 """
 
 import os
@@ -30,12 +30,12 @@ def _project() -> dict[str, Any]:
 
 
 def repository() -> str:
-    """The repository's address, which is written down in pyproject.toml only."""
+    """The repository's address, which only pyproject.toml holds."""
     return _project()["urls"]["Repository"]
 
 
 def lowest_jax() -> str:
-    """The lowest version of jax that the package takes, such as "0.10.2"."""
+    """The lowest version of jax that the package supports, such as "0.10.2"."""
     (found,) = (each.removeprefix("jax>=") for each in _project()["dependencies"] if each.startswith("jax>="))
     return found
 
@@ -49,7 +49,7 @@ def badge(name: str) -> str:
 
 
 def install_cell() -> str:
-    """The first code cell. The constraint holds every jax package at what is installed: pip would rather fail."""
+    """The first code cell. The constraint keeps every installed jax package: pip fails rather than replace one."""
     return f"""\
 import importlib.metadata
 import os
@@ -71,7 +71,7 @@ if not SMOKE:  # the jax that is here stays: on Colab it is the one that fits th
 
 
 def with_shared_cells(notebook: Any, name: str) -> Any:
-    """The notebook with its badge, its first code cell and nothing in its metadata that a machine put there."""
+    """The notebook with its badge and first code cell, and without metadata of a machine."""
     first = notebook.cells[0]
     first.source, count = re.subn(r"^\[!\[Open in Colab\].*$", badge(name), first.source, flags=re.MULTILINE)
     if count != 1:
@@ -85,7 +85,7 @@ def with_shared_cells(notebook: Any, name: str) -> Any:
 
 
 def problems(notebook: Any) -> list[str]:
-    """What must not stand in stored outputs: tracebacks, warnings, paths of a machine."""
+    """The tracebacks, warnings and machine paths in the stored outputs, which must have none."""
     found: list[str] = []
     for number, cell in enumerate(notebook.cells):
         for output in cell.get("outputs", []):

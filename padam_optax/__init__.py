@@ -2,7 +2,7 @@
 
 Chen et al., "Closing the Generalization Gap of Adaptive Gradient Methods in Training Deep Neural Networks", IJCAI 2020.
 This module needs jax and optax only; `padam_optax.experiments` and the command `padam` need the extra `experiments`.
-`padam_optax.diagnostics` and `padam_optax.theory` are imported when they are first asked for.
+`padam_optax.diagnostics` and `padam_optax.theory` are imported on first use.
 """
 
 import importlib

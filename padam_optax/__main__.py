@@ -25,7 +25,7 @@ def main() -> None:
         end_at_once()
         raise
     except OSError as error:
-        # Commands say it themselves: this is the help, on a full disk. What is left to print would fail once more.
+        # Commands report this themselves: here the help met a full disk. What is left to print would fail once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         print(f"Error: Standard output cannot be written: {error.strerror}.", file=sys.stderr)
         sys.exit(2)

@@ -3,9 +3,13 @@
 The rate that Padam applies to a coordinate's momentum is `alpha_t / v_hat_t^p`. A large p makes some of these rates
 large, which forces a small `alpha_t`; after a few decays most of them are too small to matter. The functions here
 compute the rates from the state of any optimizer that holds `nu_max`, inside chains, masks, partitions and
-`optax.inject_hyperparams`: `effective_learning_rates` all of them, `summarize` their quantiles and the share below a
-threshold, `measure` the same inside `optax.monitor`; `median_root`, which reads the states of optax's Adam, AdamW and
-RMSProp too, is what `padam_optax.convert_learning_rate` needs.
+`optax.inject_hyperparams`:
+
+- `effective_learning_rates` returns all of them;
+- `summarize` returns their quantiles and the share below a threshold;
+- `measure` does the same inside `optax.monitor`;
+- `median_root` returns the root that `padam_optax.convert_learning_rate` needs. It also reads the states of optax's
+  Adam, AdamW and RMSProp.
 
     from padam_optax import diagnostics
 """
@@ -75,20 +79,21 @@ def effective_learning_rates(
         update that the state has seen (0 before the first). By default the `learning_rate` that
         :func:`optax.inject_hyperparams` holds in `state`.
       p: The partially adaptive parameter: a number, an array or a schedule; by default the injected one. Only a Python
-        number is checked: rates of an array, a traced value or a schedule of 3 are computed as they are.
+        number is checked: an array, a traced value or a schedule may hold any value.
       eps: Added to the root of `nu_max`; by default the injected one, or 1e-8, which is Padam's default.
-      reference_p: The optimizer's, where the state holds a reference root; by default the injected one.
+      reference_p: The optimizer's, needed where the state holds a reference root; by default the injected one.
 
     Returns:
-      A dictionary from the name of each leaf of the parameters, as :func:`jax.tree_util.keystr` writes its path, to
-      the rates of its coordinates: the shape of the leaf and the dtype of its `nu_max`, float32 at least. Leaves that
-      are masked, or that another optimizer of a partition updates, are not in it. A rate is 0 where eps and `nu_max`
-      are 0, as there the update is. The bias correction of "official" and "debiased" is not in it: it goes to 1.
+      A dictionary from the name of each leaf of the parameters, as :func:`jax.tree_util.keystr` writes its path, to the
+      rates of its coordinates: the shape of the leaf and the dtype of its `nu_max`, float32 at least. Leaves that are
+      masked, or that another optimizer of a partition updates, are left out. A rate is 0 where eps and `nu_max` are 0,
+      because the update is 0 there. The rates leave out the bias correction of "official" and "debiased", which tends
+      to 1.
 
     Raises:
-      ValueError: If no state has `nu_max`, two have it for one leaf, an argument is neither given nor injected, or it
-        is injected more than once (give it then, or take the states of a partition one by one); if a Python number p is
-        outside [0, 1] or eps is negative or not finite.
+      ValueError: If no state has `nu_max`, two have it for one leaf, an argument is neither given nor injected, or an
+        argument is injected more than once (then give it, or take the states of a partition one by one); if a Python
+        number p is outside [0, 1] or eps is negative or not finite.
 
     Examples:
       >>> import jax.numpy as jnp, optax, padam_optax
@@ -131,7 +136,7 @@ def effective_learning_rates(
             factor = factors[i] if factors.ndim else factors
             rates[name] = divide_by_power(jnp.full_like(base, alpha * factor), base, p_now, up_to_one=True)
     if not rates:
-        raise ValueError("state must hold nu_max, as those of padam and optax.amsgrad do, got none.")
+        raise ValueError("state must hold nu_max, as the states of padam and optax.amsgrad do, got none.")
     return rates
 
 
@@ -147,14 +152,14 @@ def summarize(
 ) -> Summary:
     """Quantiles of the effective learning rates, and the share of coordinates whose rate is below a threshold.
 
-    It sorts the rates twice, by leaf and all together: meant for once an epoch, compiled (`jax.jit(summarize)`
-    with the schedule bound by `functools.partial`). With `quantiles=()` nothing is sorted.
+    It sorts the rates twice, by leaf and all together. Call it once an epoch, compiled: `jax.jit(summarize)` with the
+    schedule bound by `functools.partial`. With `quantiles=()` it sorts nothing.
 
     Args:
       state, learning_rate, p, eps, reference_p: As for :func:`padam_optax.diagnostics.effective_learning_rates`.
       quantiles: The quantiles to compute, in [0, 1], interpolated linearly; by default the extremes, 5%, the quartiles
         and 95%.
-      threshold: A coordinate with a smaller rate counts as one that has all but stopped.
+      threshold: A coordinate with a smaller rate counts as having all but stopped.
 
     Returns:
       A :class:`padam_optax.diagnostics.Summary`.
@@ -214,33 +219,33 @@ def median_root(
     eps: jax.typing.ArrayLike | None = None,
     b2: jax.typing.ArrayLike | None = None,
 ) -> jax.Array:
-    r"""The median of the roots over the coordinates: of what an optimizer divides by, taken to the power 1.
+    r"""The median, over the coordinates, of the root by which Adam or AMSGrad divides.
 
     .. math::
 
       \operatorname{median}_i \left(\sqrt{\hat{v}_{t,i}} + \varepsilon\right)
 
-    It is the root that :func:`padam_optax.convert_learning_rate` takes. Take that function where a state is at hand,
-    your AdamW run's for instance, and the rate is to be a number before the new run begins. The argument
-    `reference_p` of :func:`padam_optax.padam` needs no state: the new run measures a root in its own first steps, the
-    geometric mean over the coordinates that have moved.
+    Pass it as `root` to :func:`padam_optax.convert_learning_rate`. Use that function if you have a state, of your AdamW
+    run for instance, and need the rate as a number before the new run begins. The argument `reference_p` of
+    :func:`padam_optax.padam` needs no state: the new run measures a root in its own first steps, the geometric mean
+    over the coordinates that have moved.
 
     Args:
-      state: Any tree that holds states with `nu_max`, as for
-        :func:`padam_optax.diagnostics.effective_learning_rates`, or with the `nu` of :func:`optax.adam`,
-        :func:`optax.adamw` (also of nadam, radam and yogi, which keep the same state; so does adamax, whose `nu` is no
-        square and would be misread), :func:`optax.rmsprop` without `centered`, or
-        :func:`padam_optax.scale_by_partial_rms`.
-      leaves: Says by a leaf's name whether its coordinates count: those of one group of a partition, for instance.
+      state: Any tree that holds states with `nu_max`, as for :func:`padam_optax.diagnostics.effective_learning_rates`,
+        or with the `nu` of :func:`optax.adam`, :func:`optax.adamw`, nadam, radam, yogi, :func:`optax.rmsprop` without
+        `centered`, or :func:`padam_optax.scale_by_partial_rms`. A state of adamax has the same type, but its `nu` is no
+        square and would be misread.
+      leaves: Takes a leaf's name and says whether its coordinates count, for instance those of one group of a
+        partition.
       eps: Added to the root; by default the injected one, or 1e-8, the default of Padam and Adam. RMSProp adds its own
-        under the root: it matters there where roots are below 1e-4.
+        eps under the root, which makes a difference where roots are below 1e-4.
       b2: Decay rate of `nu`, whose bias Adam corrects before it divides; by default the injected one, or 0.999, Adam's
-        default. It matters in the first :math:`1/(1-b_2)` updates. `nu_max` is taken as it is, as Algorithm 1 does,
-        and so is the `nu` of an RMSProp that does not correct it.
+        default. It matters in the first :math:`1/(1-b_2)` updates. `nu_max` is not corrected, as in Algorithm 1, and
+        neither is the `nu` of an RMSProp without bias correction.
 
     Returns:
-      A scalar, float32 at least. A maximum only grows, and little after the first epochs. The median is 0 where eps is
-      0 and most coordinates have not moved: choose `leaves`, then.
+      A scalar, float32 at least. The median of a maximum only grows, and grows little after the first epochs. It is 0
+      if eps is 0 and most coordinates have not moved; then choose `leaves`.
 
     Raises:
       ValueError: If no state has `nu_max` or `nu`, two have it for one leaf, no coordinate counts, eps or b2 is
@@ -255,7 +260,7 @@ def median_root(
       >>> print(f'{diagnostics.median_root(state):.4f}')
       4.0000
 
-      From AdamW at 1e-3 to p = 1/8, with what its state says:
+      The rate at p = 1/8 that corresponds to AdamW's 1e-3, from AdamW's state:
 
       >>> optimizer = optax.adamw(1e-3)
       >>> _, state = optimizer.update(params, optimizer.init(params), params)
@@ -280,12 +285,12 @@ def median_root(
         roots[name] = jnp.ravel(root(square, root_eps))
     if not roots:
         raise ValueError(
-            "state must hold nu_max, as those of padam and optax.amsgrad do, or nu, as those of optax.adamw and"
-            " optax.rmsprop do, got none."
+            "state must hold nu_max, as the states of padam and optax.amsgrad do, or nu, as the states of optax.adamw"
+            " and optax.rmsprop do, got none."
         )
     counted = [leaf for name, leaf in roots.items() if leaves(name) and leaf.size]
     if not counted:
-        raise ValueError("state must hold nu_max or nu of at least one coordinate that counts, got none.")
+        raise ValueError("state must hold nu_max or nu of at least one coordinate that leaves selects, got none.")
     dtype = common_dtype(*(leaf.dtype for leaf in counted))
     return jnp.median(jnp.concatenate([leaf.astype(dtype) for leaf in counted]))
 
@@ -313,11 +318,12 @@ def measure(
     quantiles: Sequence[float] = QUANTILES,
     threshold: jax.typing.ArrayLike = 1e-4,
 ) -> optax.GradientTransformationExtraArgs:
-    """The summary as a measure for :func:`optax.monitor`, directly before the transformation that it is about.
+    """Makes a measure for :func:`optax.monitor` that summarizes the effective learning rates.
 
-    A measure sees the updates, not the other states of a chain: this one keeps a second moment and its maximum of its
-    own, the size of the parameters each, and summarizes at every update. Where that is too much, call
-    :func:`padam_optax.diagnostics.summarize` on the optimizer's state once an epoch instead.
+    Put the monitor directly before the transformation that it describes. A measure sees the updates, but not the other
+    states of a chain. This one therefore keeps its own second moment and maximum, each the size of the parameters, and
+    summarizes at every update. If that costs too much, call :func:`padam_optax.diagnostics.summarize` on the
+    optimizer's state once an epoch instead.
 
     Args:
       learning_rate: The number or schedule that the chain ends with; a schedule is called with the update count.
@@ -376,7 +382,7 @@ _PLAIN_NU = (optax.ScaleByRmsState, ScaleByPartialRmsState)
 
 
 def _has_debiased_nu(node: Any) -> bool:
-    """Whether it is a state of Adam, or of optax's RMSProp with `bias_correction`, whose type optax does not export."""
+    """Whether `node` is a state of Adam, or of RMSProp with `bias_correction`, whose type optax does not export."""
     fields = getattr(node, "_fields", None)
     return isinstance(node, optax.ScaleByAdamState) or (fields == ("count", "nu") and not isinstance(node, _PLAIN_NU))
 
@@ -394,7 +400,7 @@ def _states_with_nu_max(state: Any) -> list[Any]:
 
 
 def _squares(state: Any, decay: Any) -> Iterator[tuple[Any, jax.Array]]:
-    """The path of each leaf with the second moment whose root its updates are divided by, in float32 at least."""
+    """The path of each leaf and the second moment whose root divides its updates, in float32 at least."""
 
     def has_square(node: Any) -> bool:
         return _has_nu_max(node) or isinstance(node, _PLAIN_NU) or _has_debiased_nu(node)
@@ -419,9 +425,9 @@ def _given_or_injected(name: str, value: Any, state: Any, default: Any = None) -
         return value
     found = _injected(name, state)
     if len(found) > 1:
-        raise ValueError(f"{name} must be given where it is injected more than once, got {len(found)} of it in state.")
+        raise ValueError(f"{name} must be given if state holds several injected values, got {len(found)}.")
     if not found and default is None:
-        raise ValueError(f"{name} must be given where state holds none from optax.inject_hyperparams, got None.")
+        raise ValueError(f"{name} must be given if state holds no injected value of it, got None.")
     return found[0] if found else default
 
 

@@ -5,7 +5,7 @@ import pathlib
 
 
 def expanded(path: str | os.PathLike[str]) -> pathlib.Path:
-    """The path with the home folder in place of a `~` or `~user` that it begins with.
+    """Replaces a leading `~` or `~user` of a path by the home folder.
 
     A shell replaces it in `--out ~/runs`, but not in `--out=~/runs`, a setting or a program.
 
@@ -19,4 +19,4 @@ def expanded(path: str | os.PathLike[str]) -> pathlib.Path:
     try:
         return pathlib.Path(path).expanduser()
     except RuntimeError:
-        raise ValueError(f"{os.fspath(path)!r} begins with a home folder that is not known.") from None
+        raise ValueError(f"{os.fspath(path)!r} begins with the home folder of an unknown user.") from None

@@ -1,12 +1,13 @@
-"""How far the numbers of a training depend on its devices: the mini CIFAR recipe, the small LSTM, images from a folder.
+"""How far a training's numbers depend on its devices: the mini CIFAR recipe, the small LSTM, images from a folder.
 
-On 1, 2 and 8 fake CPU devices and in 2 processes that talk over loopback, in float32 and in float64: the first ten
-steps, and the metrics after some epochs. Differences are those from one device: of a tree of parameters the norm of the
-difference over the norm, and the same of the leaf in which it is greatest. "perturbed" is one device again, its initial
-parameters multiplied by 1 + e n, where n is normal and e half of the dtype's last bit: what rounding alone does.
+Each trains on 1, 2 and 8 fake CPU devices and in 2 processes that talk over loopback, in float32 and in float64. The
+script compares the first ten steps, and the metrics after some epochs, with those of one device. For a tree of
+parameters the difference is the norm of the difference over the norm; the largest such ratio of a leaf is given too.
+"perturbed" is one device again with its initial parameters multiplied by 1 + e n, where n is normal and e is half of
+the dtype's last bit; it shows the effect of rounding alone.
 
 The folder is in ImageNet's form and holds noise, 80 images for training, so that an epoch has ten steps; each process
-reads its share. The network is the mini ResNet. Tasks that are not asked for keep what FILE says of them.
+reads its share. The network is the mini ResNet. FILE keeps its results of tasks that are not run.
 
     python benchmarks/robustness/agreement.py --cifar DIR --cifar-label NAME --ptb DIR --out FILE
     python benchmarks/robustness/agreement.py --tasks imagenet-mini-padam --out FILE
@@ -37,7 +38,7 @@ from padam_optax.runner.programs import trainer_for
 from padam_optax.training.epoch import ResidentData
 from padam_optax.training.loop import Trainer, TrainState
 
-# measuring.py lies beside what measures speed.
+# measuring.py is in the folder of the speed benchmarks.
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "speed"))
 from measuring import write
 

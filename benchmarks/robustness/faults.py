@@ -1,18 +1,18 @@
-"""What a run on the digits loses when it is killed, told to stop, its checkpoints are damaged, or the disk is full.
+"""What a run on the digits loses if it is killed or stopped, its checkpoints are damaged, or the disk is full.
 
     python benchmarks/robustness/faults.py [--kills 50] [--terminations 10] [--losses 10] [--seed 0] [--out FILE]
 
-- killed: one run, started again after each SIGKILL and each SIGTERM, which come at random times within what it does
-  (training, evaluating, writing a checkpoint, writing its metrics, reading a checkpoint, reading the data). Its end is
-  compared bit by bit with that of a run never stopped.
-- lost: the same of a run in two processes, of which one is killed: the other has to end within two minutes, with a
-  message. Then two processes that are told of different folders.
-- damaged: each file of the newest checkpoint truncated, emptied, altered (one bit) and deleted, then the same with both
-  checkpoints.
-- full: a limit on the size of files, and a small tmpfs where one can be mounted (as root), filled up.
+- killed: one run is started again after each SIGKILL and each SIGTERM. They come at random times within each of its
+  phases (training, evaluating, writing a checkpoint, writing its metrics, reading a checkpoint, reading the data). Its
+  end is compared bit by bit with that of a run that was never stopped.
+- lost: the same for a run in two processes, one of which is killed. The other must end within two minutes, with a
+  message. Then two processes start with different folders.
+- damaged: each file of the newest checkpoint is truncated, emptied, altered (one bit) and deleted; then the same is
+  done to both checkpoints.
+- full: the size of files is limited, and a small tmpfs, if one can be mounted (as root), is filled up.
 
-Prints a table, and writes the lines of each part once it is done; those of parts that were not asked for stay in the
-file. It exits with 1 if anything was lost that should not be.
+It prints a table, and writes the lines of each part when the part is done; the file keeps the lines of parts that are
+not run. The exit code is 1 if anything was lost that should not be.
 """
 
 import argparse
@@ -41,7 +41,7 @@ from padam_optax.runner.datasets import load_data
 from padam_optax.runner.run import run
 from padam_optax.training.checkpoint import CheckpointError, CheckpointWarning
 
-# measuring.py lies beside what measures speed.
+# measuring.py is in the folder of the speed benchmarks.
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "speed"))
 from measuring import write
 
@@ -52,7 +52,7 @@ LONGEST_WAIT = 120
 
 @dataclasses.dataclass
 class Row:
-    """A line of the table: how often something was tried, how often it ended as it should, and what became of it.
+    """A line of the table: how often a fault was tried, how often it ended as expected, and the outcomes.
 
     `epochs_repeated` is the largest number of epochs that one of them made the run train again.
     """
@@ -351,7 +351,7 @@ def main() -> None:
                 recorded[part] = [dataclasses.asdict(row) for row in found[part]]
                 write(out, seed=arguments.seed, parts={name: recorded[name] for name in parts if name in recorded})
     rows = [row for part in found.values() for row in part]
-    print("fault, where | as it should | at most so many epochs repeated | outcomes", *rows, sep="\n")
+    print("fault, where | ended as expected | most epochs repeated | outcomes", *rows, sep="\n")
     if any(row.as_expected < row.tried for row in rows):
         sys.exit(1)
 

@@ -1,8 +1,8 @@
-"""A run of the command `padam` in a process of its own that tells what it is doing: what `faults.py` stops and damages.
+"""Runs the command `padam` in its own process and reports what it is doing; `faults.py` stops and damages such runs.
 
     python benchmarks/robustness/watching.py FOLDER LIMIT ARGUMENTS...
 
-is the command with these arguments; see `run_watched` for FOLDER and LIMIT.
+runs the command with these arguments; see `run_watched` for FOLDER and LIMIT.
 """
 
 import collections

@@ -1,16 +1,16 @@
-"""Padam with three 8-bit moments, 3.02 bytes a parameter: what a step takes, and what it costs in quality.
+"""Padam with three 8-bit moments, 3.02 bytes a parameter: the time of a step, and the loss of quality.
 
     python benchmarks/speed/eight_bit.py step [--size N] [--out RESULT.json]
     python benchmarks/speed/eight_bit.py train SUITE --data-dir DIR [--data-label NAME] --out FOLDER --seed 0 1 2
 
-An experiment, not part of the library: `in_eight_bits` packs the state of any chain that holds a
-`ScaleByPartialAmsgradState`. Each group of 128 coordinates has a scale, the power of two that is not below its largest
-entry, one byte. A power of two, because a maximum is rounded up whenever its group's scale changes, and a scale that
-followed every rise of the largest entry would pull all others up with it. In units of the scale
+This is an experiment, not part of the library. `in_eight_bits` packs the state of any chain that holds a
+`ScaleByPartialAmsgradState`. Each group of 128 coordinates has a scale of one byte: the least power of two that is not
+below its largest entry. A maximum is rounded up whenever its group's scale changes; a scale that followed every rise of
+the largest entry would pull all others up with it, and a power of two seldom changes. In units of the scale
 
-- mu is the signed square of a code in [-127, 127], to nearest;
-- nu is the fourth power of a code in [0, 255], up or down at random, exact in expectation: rounding the code alone
-  would add its bias at every step;
+- mu is the signed square of a code in [-127, 127], rounded to nearest;
+- nu is the fourth power of a code in [0, 255], rounded up or down at random, exactly in expectation: rounding the code
+  alone would add a bias at every step;
 - nu_max is such a fourth power, rounded up.
 
 NaN is not kept. SUITE is cifar10-mini or ptb-mini; `studies/low_precision.py` compares the recorded runs with those

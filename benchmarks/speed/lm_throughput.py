@@ -7,11 +7,12 @@ For each network and dtype, in one run, batch 20:
 - ours: `Trainer.train_steps` as `padam run` calls it, all dropouts, regularisers and clipping on, windows of random
   length around 70, with Padam;
 - PyTorch, where torch is installed: embedding, torch.nn.LSTM layers of the same sizes (cuDNN on a GPU), a tied decoder,
-  locked dropouts, clipping and fused Adam with amsgrad on windows of 70. In bfloat16 the LSTM's own weights and states
-  are, so that cuDNN computes in it (TF32 in float32), and the rest is under autocast. It has no dropout of the
-  recurrent weights and no regularisers, which is in its favour. The script says what of that is missing here;
-- together: the time of so many runs (--together) that are mapped over seeds and learning rates in one program, over the
-  time of one. Below their number, training together is faster than one after another.
+  locked dropouts, clipping and fused Adam with amsgrad on windows of 70. For bfloat16 the LSTM's own weights and states
+  are bfloat16, so that cuDNN computes in it (TF32 in float32), and the rest is under autocast. This loop has no dropout
+  of the recurrent weights and no regularisers, which is in its favour. The script says if torch or a shared GPU is
+  missing;
+- together: the time of several runs (--together) mapped over seeds and learning rates in one program, over the time of
+  one run. If this ratio is below the number of runs, training together is faster than one after another.
 
 Run it on an idle machine.
 """
@@ -140,11 +141,11 @@ def torch_lacks() -> str | None:
     try:
         import torch
     except ImportError:
-        return "torch is not installed: no loop to compare with"
+        return "torch is not installed, so there is no loop to compare with"
     if not (torch.cuda.is_available() and torch.backends.cudnn.is_available()):
-        return "torch sees no GPU with cuDNN: its LSTM is not cuDNN's"
+        return "torch sees no GPU with cuDNN, so its LSTM is not cuDNN's"
     if jax.default_backend() != "gpu":
-        return "jax sees no GPU, torch does: the two do not run on the same device"
+        return "torch sees a GPU but jax does not, so the two run on different devices"
     return None
 
 

@@ -1,4 +1,4 @@
-"""What the benchmarks share: a call's time, and a result with the machine that it was measured on."""
+"""Shared by the benchmarks: measures the time of a call, and writes a result with its machine."""
 
 import json
 import os

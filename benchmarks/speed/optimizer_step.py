@@ -1,12 +1,12 @@
-"""Time of one optimizer step beside Optax's and PyTorch's, and beside the memory traffic that none can do without.
+"""Time of one optimizer step beside Optax's and PyTorch's, and beside the least memory traffic that any step needs.
 
     python benchmarks/speed/optimizer_step.py [--trees array resnet18 vgg16 leaves] [--out FILE]
     python benchmarks/speed/optimizer_step.py --render FILE [--picture PNG]
 
-A step takes gradients, parameters and state and returns the last two, donated. The limit is a plain program that reads
-five arrays and writes four, as AMSGrad must, with a handful of multiplications. All programs take turns, a few steps at
-a time; a time is the median over the turns of a turn's median. Run it on an idle machine. `--render` prints the tables
-of a recorded result as Markdown; `--picture` draws it.
+A step takes gradients, parameters and state, and returns new parameters and state in donated buffers. The limit is a
+plain program that reads five arrays and writes four, as AMSGrad must, with a handful of multiplications. All programs
+take turns, a few steps at a time. A time is the median over the turns of each turn's median. Run it on an idle machine.
+`--render` prints the tables of a recorded result as Markdown; `--picture` draws it.
 """
 
 import argparse

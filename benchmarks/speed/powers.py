@@ -1,11 +1,11 @@
-"""Forms of the power of an accumulator: time of a whole optimizer step with each, and error.
+"""Times a whole optimizer step with each form of the power of an accumulator, and measures the form's error.
 
     python benchmarks/speed/powers.py [--size 8000000] [--repeats 20] [--out FILE]
 
 `padam_optax/transforms/_powers.py` divides the momentum by `(sqrt(nu_max) + eps)^(2p)`. Each form below computes that
-power inside one compiled step (five arrays read, four written, buffers donated), as an optimizer does; the ratio is to
-the same step without a power (p = 0: momentum SGD that still keeps its second moments), interleaved in the same run.
-Errors are relative, over nu_max in [1.2e-38, 1e38], against float64. Run it on an idle machine.
+power inside one compiled step (five arrays read, four written, buffers donated), as an optimizer does. The ratio
+compares it with the same step without a power (p = 0: momentum SGD that still keeps its second moments), interleaved in
+the same run. Errors are relative, over nu_max in [1.2e-38, 1e38], against float64. Run it on an idle machine.
 """
 
 import argparse

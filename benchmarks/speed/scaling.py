@@ -1,7 +1,7 @@
-"""What several devices that train one model hold and tell one another, and, where they are real, how long a step takes.
+"""Memory and traffic of several devices that train one model, and the time of a step on real devices.
 
-Fake devices share one processor, so that their step time says nothing and is left out: they show memory and traffic.
-LLVM's level changes neither, and at 0 it compiles in half the time.
+Fake devices show memory and traffic. They share one processor, so their step time says nothing and is left out. LLVM's
+optimization level changes neither memory nor traffic; level 0 compiles in half the time.
 
     export XLA_FLAGS="--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
     python benchmarks/speed/scaling.py --out FILE

@@ -1,4 +1,4 @@
-"""Time of a sweep of K configurations over the time of K single runs, each a process: start and compilation included.
+"""Time of a sweep of K configurations over the time of K single runs in processes, start and compilation included.
 
     python benchmarks/speed/sweep.py [--kinds digits,cifar10-mini,ptb-mini] [--cifar-dir DIR --cifar-label NAME] \
         [--ptb-dir DIR] [--modes vectorized,mapped] [--out FILE]
@@ -7,8 +7,8 @@
 - cifar10-mini, ptb-mini: two epochs, K in 1, 4.
 
 Single runs are `padam run`, timed `--singles` times, and their median is multiplied by K: all K would take hours.
-Sweeps are `padam sweep` over K learning rates. `padam_optax/runner/sweep.py` takes its default mode from what this
-finds. Run it on an idle machine.
+Sweeps are `padam sweep` over K learning rates. The default mode in `padam_optax/runner/sweep.py` follows from these
+results. Run it on an idle machine.
 """
 
 import argparse

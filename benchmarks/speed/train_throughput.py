@@ -6,17 +6,17 @@ For each network and dtype, in one run, batch 128, the whole training step (crop
 
 - ours: `Trainer.train_steps` as `padam run` calls it, a loop of steps on data that lives on the device: over a whole
   epoch of 50,000 images, on a CPU over 1,024 (--examples);
-- without Padam: the same loop with plain SGD, the least that needs the gradients. What is left of a step's time is what
-  the optimizer costs inside the compiled step, where nothing is dispatched for it;
-- plain: the same step jitted at top level with XLA's own convolution gradients (what the loop must not be slower than
-  on a CPU), one synchronisation a step;
+- without Padam: the same loop with plain SGD, the cheapest optimizer that needs the gradients. The difference of the
+  two times is the cost of Padam inside the compiled step, where it needs no dispatch of its own;
+- plain: the same step jitted at top level with XLA's own convolution gradients and one synchronisation a step; on a CPU
+  the loop must not be slower than this;
 - PyTorch, where torch is installed: the same network without augmentation, with torch's fused Adam with amsgrad, over
-  100 steps (--torch-steps) without a synchronisation in between: eagerly (TF32 on a GPU), and as it is fastest there:
-  channels-last, torch.compile in its mode "reduce-overhead", which replays CUDA graphs, and a capturable optimizer.
-  Both under autocast for bfloat16. On a CPU there are no CUDA graphs, which the script says.
+  100 steps (--torch-steps) without a synchronisation in between. It runs eagerly (TF32 on a GPU), and in its fastest
+  form there: channels-last, torch.compile in its mode "reduce-overhead", which replays CUDA graphs, and a capturable
+  optimizer. Both use autocast for bfloat16. On a CPU there are no CUDA graphs, and the script says so.
 
-The share of the matrix peak is 3 times the operations of the forward pass over what a large matrix product reaches in
-the same dtype on the same device in this run. Run it on an idle machine.
+The share of the matrix peak is 3 times the operations of the forward pass a second, over the operations a second of a
+large matrix product in the same dtype on the same device in this run. Run it on an idle machine.
 """
 
 import argparse
@@ -252,11 +252,11 @@ def torch_lacks() -> str | None:
     try:
         import torch
     except ImportError:
-        return "torch is not installed: no loop to compare with"
+        return "torch is not installed, so there is no loop to compare with"
     if not torch.cuda.is_available():
-        return "torch sees no GPU: its compiled loop has no CUDA graphs"
+        return "torch sees no GPU, so its compiled loop has no CUDA graphs"
     if jax.default_backend() != "gpu":
-        return "jax sees no GPU, torch does: the two do not run on the same device"
+        return "torch sees a GPU but jax does not, so the two run on different devices"
     return None
 
 

@@ -1,4 +1,4 @@
-"""Other people's training code with nothing but the optimizer's line changed, at the rate that the code has for Adam.
+"""Runs other people's training code at its own Adam rate, and changes nothing but the line of the optimizer.
 
     git clone https://github.com/google-deepmind/nanodo && git -C nanodo checkout 10aefdeed40a
     git clone https://github.com/luchris429/purejaxrl && git -C purejaxrl checkout 31756b197773
@@ -7,16 +7,16 @@
 
 CLIENT is nanodo, purejaxrl or equinox. The checkout's own code builds the model, the optimizer with its schedule, and
 the training step. While it runs, `optax.adam` (`optax.adamw`) is `padam_optax.padam` (`padamw`) with p and
-`reference_p=1/2` added to the arguments that the client gives. The last run is the paper's advice instead: rate 0.1
-and p = 1/8, no reference, with the decay that leaves the product of rate and decay as it is.
+`reference_p=1/2` added to the arguments that the client gives. The last run follows the paper's advice instead: rate
+0.1 and p = 1/8, without a reference, and with the decay that keeps the product of rate and decay.
 
-- nanodo, its transformer made small, with its `train.Trainer`: its reader of LM1B is replaced by windows of characters
-  of `pydoc_data.topics`, which comes with Python, and its evaluator, which current versions of JAX refuse, by its loss
-  over the last tenth, which is held out. Needs ml_collections.
-- purejaxrl, `ppo.py` as it is, CartPole. Needs gymnax 0.0.9 (1.0 has another interface) and distrax.
-- equinox, `docs/examples/train_rnn.ipynb` as it is. Needs equinox.
+- nanodo: a small version of its transformer with its `train.Trainer`. Windows of characters of `pydoc_data.topics`,
+  which comes with Python, replace its reader of LM1B. Its loss over the held-out last tenth replaces its evaluator,
+  which current versions of JAX refuse. Needs ml_collections.
+- purejaxrl: `ppo.py` unchanged, on CartPole. Needs gymnax 0.0.9 (1.0 has another interface) and distrax.
+- equinox: `docs/examples/train_rnn.ipynb` unchanged. Needs equinox.
 
-What a client imports for other uses than these (clu, brax, ...) is not needed. FILE keeps what it has of other clients.
+Packages that a client imports for other uses (clu, brax, ...) are not needed. FILE keeps its results of other clients.
 A client takes some minutes on two CPU cores.
 """
 
@@ -47,7 +47,7 @@ import optax
 
 import padam_optax
 
-# measuring.py lies beside what measures speed.
+# measuring.py is in the folder of the speed benchmarks.
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "speed"))
 from measuring import write
 

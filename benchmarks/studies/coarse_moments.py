@@ -2,15 +2,16 @@
 
     python benchmarks/studies/coarse_moments.py [--out FILE] [--picture PNG] [--smoke]
 
-So p = 1/8 should bear four times the error that p = 1/2 does, which would be a reason for a small p. Here nu, and with
-it its maximum, is kept in 2 to 8 bits of mantissa, rounded to nearest or stochastically after each step, and the update
-is made from what is kept; everything else is float32. p is 1/8, 1/4 and 1/2, b2 is .999, no bias is corrected.
+So p = 1/8 should tolerate four times the error that p = 1/2 does, which would be a reason for a small p. This study
+keeps nu, and therefore its maximum, in 2 to 8 bits of mantissa, rounded to nearest or stochastically after each step.
+The update is computed from the rounded values; everything else is float32. p is 1/8, 1/4 and 1/2, b2 is .999, and there
+is no bias correction.
 
 Two tasks of `tail.py`'s perceptron and schedule, 600 steps: scikit-learn's digits (test error of the 797 images, in
 percent) and the digits with barcodes at a = 1 (train loss). Each p has the best of six learning rates by the mean of
-two seeds in float32; five other seeds are reported with each rounding, paired with their float32 runs. Beside the score
-stands what the rounding does to the update: the mean of |(nu_max as kept / nu_max in float32)^p - 1| at the end, of the
-same gradients. About 10 minutes on one CPU core.
+two seeds in float32. Five other seeds are reported with each rounding, paired with their float32 runs. The study also
+reports the change of the update by the rounding: the mean of |(rounded nu_max / float32 nu_max)^p - 1| at the end, for
+the same gradients. About 10 minutes on one CPU core.
 """
 
 import argparse

@@ -17,7 +17,7 @@ import optax
 from padam_optax.experiments.methods import METHODS, make_optimizer
 from padam_optax.report.claims import paired_interval
 
-# measuring.py lies beside what measures speed.
+# measuring.py is in the folder of the speed benchmarks.
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "speed"))
 from measuring import write
 

@@ -1,9 +1,9 @@
-"""Rehearses a piece of the queue on a CPU: its own command, one epoch of all images, a network a sixteenth as wide.
+"""Rehearses one job of the queue on a CPU: its command, one epoch of all images, a network a sixteenth as wide.
 
     python benchmarks/studies/dry_run.py cifar10-resnet18-padam --data-dir DIR --data-label NAME --out FOLDER
 
-What follows is handed to `padam run`; `--epochs 1 --dtype bfloat16 --deadline 480` are there if not given. The record
-goes under FOLDER, which must be no folder of results: the network is not the experiment's.
+The arguments go to `padam run`; `--epochs 1 --dtype bfloat16 --deadline 480` are the defaults. The record goes under
+FOLDER. Do not use a folder of results, because the network is not the experiment's.
 """
 
 import functools

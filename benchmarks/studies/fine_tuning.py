@@ -8,9 +8,9 @@ and by Padam at p from 0 to 1/2 with `reference_p=1/2`, at the same six learning
 
 Two scores on held-out images: the accuracy on the new classes, against all ten, and what is kept: the accuracy on the
 old classes where it is known that the image is of one of them, so that the best of their five outputs counts. Each
-method is shown at the rate of its best accuracy on the new classes (mean of two seeds, 397 images; of equal ones that of
-the lower loss), and at the rate that suits all p together. Five other seeds, the 400 other images. Two minutes on one
-CPU core.
+method is shown at the rate of its best accuracy on the new classes (mean of two seeds, 397 images; of equal ones that
+of the lower loss), and at the rate that suits all p together. Five other seeds, the 400 other images. Two minutes
+on one CPU core.
 """
 
 import argparse

@@ -2,16 +2,16 @@
 
     python benchmarks/studies/gan.py [--out FILE] [--picture PNG] [--smoke]
 
-Generator and discriminator are perceptrons of two hidden layers; they take steps in turn, with the same setting, on
-the non-saturating loss of Goodfellow et al. (https://arxiv.org/abs/1406.2661, section 3). Data: the 8x8 digits that
-scikit-learn ships, as `padam_optax.data.digits` splits them: 1,000 to train on, and of the other 797 the first 397 to
-tune with and the last 400 for what is reported.
+Generator and discriminator are perceptrons of two hidden layers; they take steps in turn, with the same setting, on the
+non-saturating loss of Goodfellow et al. (https://arxiv.org/abs/1406.2661, section 3). Data: the 8x8 digits that
+scikit-learn ships, as `padam_optax.data.digits` splits them: 1,000 for training, 397 for tuning, and the last 400 for
+the reported scores.
 
 The score is the Frechet distance of Heusel et al. (https://arxiv.org/abs/1706.08500) between Gaussians fitted to 1,000
-generated and to the held-out images, in the 32 features before the output of a digits classifier that is trained here
-once, with a fixed seed. It is not comparable with distances in Inception's features. Of the 20 distances measured along
-a training, the score is the mean of the last five, because a GAN's distance goes up and down. Each method's setting is
-chosen from one grid of 18, six rates times three b1, by the score on the tuning images with other seeds; the setting
+generated and to the held-out images, in the 32 features before the output of a digits classifier, which this script
+trains once with a fixed seed. It is not comparable with distances in Inception's features. A training measures 20
+distances. The score is the mean of the last five, because a GAN's distance goes up and down. Each method's setting is
+chosen from one grid of 18, six rates times three b1, by the score on the tuning images with other seeds. The setting
 that suits all p together is trained too. The methods share initial weights, batches and noise. Ten minutes on one core.
 """
 

@@ -4,17 +4,17 @@
 
 Kipf and Welling's network and recipe (https://arxiv.org/abs/1609.02907, sections 3.1 and 5.2): two layers with the
 renormalised adjacency, identity features, 16 hidden units, dropout of 1/2, L2 of 5e-4 on the first layer, Glorot's
-initial weights, 200 epochs of the whole graph. One node of each class is labelled, as in their appendix A.1; the
-accuracy is that of all other nodes after the last epoch. Three tasks, on graphs that NetworkX ships:
+initial weights, 200 epochs of the whole graph. One node of each class is labelled, as in their appendix A.1. The score
+is the accuracy on all other nodes after the last epoch. There are three tasks, on graphs that NetworkX ships:
 
 - karate-club: Zachary's karate club, 34 nodes; the 2 classes are the clubs that the members joined;
 - karate-communities: the same graph; the 4 classes are its communities of greatest modularity, as in that appendix;
 - les-miserables-communities: Knuth's graph of the novel's 77 characters; its 6 communities of greatest modularity.
 
-Communities are the best of 20 runs of `networkx.community.louvain_communities`. Which nodes are labelled decides most
-of the accuracy, so that a seed's value is its mean over many draws of them; the methods share draws, initial weights
+Communities are the best of 20 runs of `networkx.community.louvain_communities`. The choice of labelled nodes decides
+most of the accuracy, so a seed's value is its mean over many draws of them. The methods share draws, initial weights
 and dropout. Each method's setting is chosen from one grid of 18, six rates times three b1, by the accuracy on draws of
-other seeds; the setting that suits all p together is trained too. Five minutes on one CPU core.
+other seeds. The setting that suits all p together is trained too. Five minutes on one CPU core.
 """
 
 import argparse

@@ -1,22 +1,24 @@
-r"""A learning rate whose factor is measured and then held, against one that keeps following what it is measured from.
+r"""Compares a learning rate whose factor is measured and then held with rates whose factor keeps following the moments.
 
     python benchmarks/studies/held_rates.py [--out FILE]
 
-With `reference_p` = r the update of Padam is multiplied by kappa = R^(2(p - r)), R the geometric mean over the
-coordinates that have moved of the root, corrected for its bias. It is simulated here in plain JAX. Three rules:
+With `reference_p` = r the update of Padam is multiplied by kappa = R^(2(p - r)). R is the geometric mean of the
+bias-corrected root over the coordinates that have moved. This script simulates three rules in plain JAX:
 
-- held: R is that of the maximum, sqrt(v_hat_t), up to step tau = 50, and stays as it is then.
-- following the maximum: R is that of sqrt(v_hat_t) at every step, which falls only as its correction does.
-- following the moment: R is that of sqrt(v_t) at every step, which falls where gradients do. In one dimension, with
-  p = 0 and r = 1/2, this is Adam (without the correction of its first moment).
+- held: R follows the maximum, sqrt(v_hat_t), up to step tau = 50, and then stays the same.
+- following the maximum: R follows sqrt(v_hat_t) at every step, which falls only as its correction falls.
+- following the moment: R follows sqrt(v_t) at every step, which falls where gradients fall. In one dimension, with p =
+  0 and r = 1/2, this is Adam (without the correction of its first moment).
 
 Four problems whose L, G_inf and inf f are known: the three of slopes.py (d = 10, b1 = .9, b2 = .99), and "forgetting"
-(d = 1, b1 = .5, b2 = .75): f = sqrt(1 + x^2) - 1, and a gradient f' times 39 with probability 1/20, else times -1. It
-is unbiased, but between two large ones the moment forgets the first, and the steps that follow go uphill.
+(d = 1, b1 = .5, b2 = .75): f = sqrt(1 + x^2) - 1. Its stochastic gradient is f' times 39 with probability 1/20, and
+else times -1. It is unbiased, but between two large gradients the moment forgets the first one, and the following steps
+go uphill.
 
-For the held rule the guide on the theory has a proposition; `padam_optax.theory.held_bound` is its right side. Given
-the past until tau, the left side is the mean over x_(tau+1), ..., x_(tau+n) of |grad f|^2, over runs that go on from
-that past; s is the smallest with which all of them fulfil the growth condition. Five minutes on one CPU core.
+The guide on the theory proves a proposition for the held rule; `padam_optax.theory.held_bound` is its right side. Given
+the past until tau, the left side is the mean of |grad f|^2 over x_(tau+1), ..., x_(tau+n) and over runs that continue
+this past. s is the smallest value with which all of these runs fulfil the growth condition. Five minutes on one CPU
+core.
 """
 
 import argparse
@@ -34,7 +36,7 @@ from slopes import OBJECTIVES, D, Objective
 
 from padam_optax import theory
 
-# measuring.py lies beside what measures speed.
+# measuring.py is in the folder of the speed benchmarks.
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "speed"))
 from measuring import write
 

@@ -1,12 +1,12 @@
-"""What moments in fewer bytes cost in quality: paired differences from float32 moments, over recorded runs.
+"""The loss of quality by moments in fewer bytes: paired differences from float32 moments, over recorded runs.
 
     python benchmarks/studies/low_precision.py RECORDS... [--out FILE]
 
 RECORDS are folders of runs or packed files: `benchmarks/records/suites/ptb-mini.jsonl` and
-`benchmarks/records/studies/low-precision.jsonl`. Runs are paired by experiment and seed. A difference is that of the
-last epoch's test error, in points, or test perplexity; above 0 is worse than float32. The interval is the 95% one of
-the mean difference, by Student's t; it is to lie within one standard deviation of float32's runs. Bytes are those of
-the optimizer's state in the compiled program.
+`benchmarks/records/studies/low-precision.jsonl`. Runs are paired by experiment and seed. A difference is taken of the
+last epoch's test error, in points, or test perplexity; above 0 is worse than float32. The interval is the 95% interval
+of the mean difference, by Student's t. The table says whether it lies within one standard deviation of the float32
+runs. Bytes are those of the optimizer's state in the compiled program.
 """
 
 import argparse

@@ -3,20 +3,20 @@
     python benchmarks/studies/reference_p.py train TASK [PART...] --data-dir DIR --out DIR [--data-label NAME]
     python benchmarks/studies/reference_p.py report RECORDS... [--picture FILE]
 
-TASK is digits, cifar10, lstm or transformer: recipes for a CPU core, shortened. PART is what is trained, by default
-everything in this order; a run that is recorded whole is not run again:
+TASK is digits, cifar10, lstm or transformer: shortened recipes for a CPU core. PART names what to train, by default
+everything in this order. Runs with a complete record are skipped.
 
 - adam: Adam, at the rates of the maps with a reference.
-- leaf: Padam with `reference_p=1/2`, R of each array's own coordinates, every p x every rate.
-- all: the same with one R of all coordinates.
+- leaf: Padam with `reference_p=1/2` and one R for each array, every p x every rate.
+- all: the same with one R for all coordinates.
 - plain: Padam without a reference, every p x its own, wider range of rates.
-- what else R could be, at p = 1/8: one of all arrays that follows the roots ("follow-all"), or one of each array that
-  follows ("follow"), is held after 20 or 500 updates instead of 100 ("early", "late"), is a median instead of the
-  geometric mean ("median"), or is used without or with the official correction of bias instead of the debiased
+- other choices of R, at p = 1/8: one R for all arrays that follows the roots ("follow-all"); or one R for each array
+  that follows them ("follow"), is held after 20 or 500 updates instead of 100 ("early", "late"), is a median instead of
+  the geometric mean ("median"), or is used without bias correction or with the official one instead of the debiased
   moments ("none", "official").
 
-Scores are the error on a held-out fifth of the training images and the validation perplexity; seed 0, n = 1 each. All
-of it was written down before the first run.
+Scores are the error on a held-out fifth of the training images and the validation perplexity; each has seed 0 and n =
+1. This plan was written down before the first run.
 """
 
 import argparse

@@ -5,15 +5,15 @@ L, G_inf and inf f are known in closed form, sums over d = 10 coordinates of one
 
 - dense, s = 1/2: phi = 1 - cos, and a gradient with additive noise, x_1 = 2.
 - dead zone, s = 1/6: phi(x) = u^2/(1+u^2) with u = max(abs(x) - 1, 0), gradients times 1 +- 1/2, x_1 = 2. A
-  coordinate's gradients stop when it is inside. That takes about 1/alpha = T^(1/4+s/2) steps, so that the number of
+  coordinate's gradients become 0 once it is inside. This takes about 1/alpha = T^(1/4+s/2) steps, so the number of
   nonzeros grows as T^(2s) for the one s with 2s = 1/4 + s/2.
-- masked, s = 1/4: the dense objective, but a coordinate's gradient is there with probability T^(2s-1) only, in the
-  first step always. f is then T^(2s-1) times the dense one, another for each T: with f fixed and gradients bounded and
-  unbiased, they cannot stay sparse where that of f is not small (see docs/theory.md).
+- masked, s = 1/4: the dense objective, but a coordinate's gradient is present only with probability T^(2s-1), except in
+  the first step, where it always is. f is then T^(2s-1) times the dense one, and differs for each T: for a fixed f,
+  bounded unbiased gradients cannot stay sparse where the gradient of f is not small (see docs/theory.md).
 
 ``E|grad f(x_out)|^2`` is the mean over x_2, ..., x_T, over independent runs for each T. The slope is that of a line
-through the logarithms, over all T and over the larger half of them; its interval the middle 95% of slopes of runs drawn
-again with replacement.
+through the logarithms, over all T and over the larger half of them. Its interval is the middle 95% of the slopes of
+runs resampled with replacement.
 """
 
 import functools

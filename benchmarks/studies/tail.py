@@ -4,16 +4,15 @@
 
 Kunstner et al. (https://arxiv.org/abs/2402.19449) explain Adam's lead over SGD on language by rare words, and show it
 on images with many classes of unequal size: MNIST's digits with a barcode. Here the 8x8 digits that scikit-learn ships
-get one of 16 barcodes of 4 bits, which makes 160 classes. Of 2,048 training images the k-th class has a share that is
-proportional to k^-a: at a = 0 all are alike, at a = 1.5 the first has 41%, 69 have one image and 24 none. Which class
-is the k-th is drawn anew with each seed.
+get one of 16 barcodes of 4 bits, which makes 160 classes. The k-th class has a share of the 2,048 training images
+proportional to k^-a. At a = 0 all shares are equal; at a = 1.5 the first class has 41%, 69 classes have one image and
+24 none. Each seed draws the order of the classes anew.
 
-A perceptron of two hidden layers of 128 is trained for 600 steps of 128 images with Padam at p from 0 to 1/2, no decay,
-`reference_p=1/2`, so that all p have the same six learning rates to choose from, and a rate that falls along a cosine.
-The rate of each p and a is chosen by the mean train loss of two seeds; five other seeds are reported. The score is the
-train loss: what Kunstner et al. explain is how fast the loss falls, not how it generalises. It is split into the
-frequent and the rare classes: those which have the first and the second half of the images. About 20 minutes on one CPU
-core.
+A perceptron with two hidden layers of 128 is trained for 600 steps of 128 images with Padam at p from 0 to 1/2, without
+decay. With `reference_p=1/2` all p choose from the same six learning rates, which fall along a cosine. The rate of each
+p and a is chosen by the mean train loss of two seeds; five other seeds are reported. The score is the train loss,
+because Kunstner et al. explain how fast the loss falls, not how it generalises. It is also given for the frequent and
+the rare classes, which hold the first and the second half of the images. About 20 minutes on one CPU core.
 """
 
 import argparse
@@ -36,7 +35,7 @@ import padam_optax
 from padam_optax.data.digits import CLASSES, read_digits
 from padam_optax.report.figures import new_figure, save, spread_colors
 
-# measuring.py lies beside what measures speed.
+# measuring.py is in the folder of the speed benchmarks.
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "speed"))
 from comparing import finite
 from measuring import write

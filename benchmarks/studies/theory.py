@@ -1,8 +1,8 @@
-"""Measures the slopes of slopes.py, which says how.
+"""Measures and prints the slopes that slopes.py defines.
 
     python benchmarks/studies/theory.py [--sharper] [--out FILE] [--picture PNG]
 
-Prints them. About a minute on one CPU core.
+It takes about a minute on one CPU core.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import sys
 
 from slopes import B1, B2, OBJECTIVES, D, P, measure_slopes, slope_figure, slope_text
 
-# measuring.py lies beside what measures speed.
+# measuring.py is in the folder of the speed benchmarks.
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "speed"))
 from measuring import write
 
@@ -19,8 +19,8 @@ from measuring import write
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=32, help="independent runs for each T")
-    parser.add_argument("--constant", type=float, default=3.0, help="what Remark 4.6's Theta leaves open")
-    parser.add_argument("--sharper", action="store_true", help="take the step size of the sharper rate")
+    parser.add_argument("--constant", type=float, default=3.0, help="constant c of the step size in Remark 4.6")
+    parser.add_argument("--sharper", action="store_true", help="use the step size of the sharper rate")
     parser.add_argument("--out", type=pathlib.Path, help="write the result as JSON")
     parser.add_argument("--picture", type=pathlib.Path, help="draw it as a PNG")
     arguments = parser.parse_args()

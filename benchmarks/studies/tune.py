@@ -5,11 +5,11 @@
     python benchmarks/studies/tune.py train ptb-transformer-mini --data-dir DIR [--methods sgdm,adam]
     python benchmarks/studies/tune.py choose runs/digits-mini-tuning
 
-`padam_optax/experiments/tuning.py` says what is tried: 12 trials for every method, two seeds each, half the epochs. The
-records go to `runs/<suite>-tuning`. What is there is not trained again, so that a search that was stopped goes on, and
-`padam unpack benchmarks/records/suites/<suite>-tuning.jsonl` gives what was recorded. `choose` prints the setting of
-the best mean of each method; `experiments/digits.py`, `cifar.py` and `ptb.py` hold them, and a test compares the two.
-On one core, 3 minutes for the digits and 90 for CIFAR-10.
+`padam_optax/experiments/tuning.py` lists the trials: 12 for every method, two seeds each, half the epochs. The records
+go to `runs/<suite>-tuning`. Recorded trials are not trained again, so a stopped search continues.
+`padam unpack benchmarks/records/suites/<suite>-tuning.jsonl` restores the recorded trials. `choose` prints the setting
+with the best mean for each method; `experiments/digits.py`, `cifar.py` and `ptb.py` hold these settings, and a test
+compares the two. The search takes 3 minutes on one core for the digits and 90 for CIFAR-10.
 """
 
 import argparse

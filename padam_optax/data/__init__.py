@@ -1,1 +1,1 @@
-"""Readers of data sets: files to host arrays, with errors that name the file and what was expected."""
+"""Readers of data sets: they read files into host arrays, and their errors name the file and what was expected."""

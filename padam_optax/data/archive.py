@@ -16,17 +16,17 @@ _LONGEST_NAME = 200
 def unpack_members(members: Mapping[str, int], spare: int, archive: pathlib.Path, folder: pathlib.Path) -> None:
     """Writes the expected members of a .tar.gz file into `folder`.
 
-    Other members stay in the archive. Links, devices, and paths that lead out of a folder are refused: an archive that
-    has them is not the official one.
+    Other members are not unpacked. An archive with links, devices or paths that lead out of a folder is not the
+    official one; it is refused.
 
     Args:
       members: The bytes of each expected file by its path in the archive; it is written under its last part.
       spare: How many bytes beyond these the unpacked archive may have.
       archive: The file.
-      folder: Where to write; none of the files is there.
+      folder: Where to write; none of the files may be there.
 
     Raises:
-      DataError: If the archive is damaged or has other than the expected content.
+      DataError: If the archive is damaged or its content is not the expected one.
       OSError: If a file cannot be written or read.
     """
     missing = dict(members)
@@ -37,13 +37,13 @@ def unpack_members(members: Mapping[str, int], spare: int, archive: pathlib.Path
             with tarfile.open(fileobj=cast(IO[bytes], limited), mode="r|") as tar:
                 for member in tar:
                     path = _checked_path(archive, member)
-                    # tarfile would look for the end of it piece by piece, for ever.
+                    # tarfile would search for its end piece by piece, for ever.
                     if member.size > limit:
                         raise _too_large(archive, limit)
                     if path not in members or member.isdir():
                         continue
                     if path not in missing:
-                        raise DataError(f"{archive}: {path} is there twice, expected once.")
+                        raise DataError(f"{archive} holds {path} twice, expected once.")
                     if member.size != missing.pop(path):
                         raise DataError(f"{archive}: {path} has {member.size:,} bytes, expected {members[path]:,}.")
                     content = tar.extractfile(member)
@@ -53,8 +53,8 @@ def unpack_members(members: Mapping[str, int], spare: int, archive: pathlib.Path
             # Gzip's own checksum comes last.
             while limited.read(_CHUNK):
                 pass
-    # A gzip file that is none is an OSError, as is a full disk. On headers that were made to, tarfile raises many other
-    # kinds of errors: RecursionError and OverflowError among them.
+    # A file that is not gzip raises OSError, as a full disk does. On crafted headers tarfile raises many other kinds of
+    # errors, RecursionError and OverflowError among them.
     except gzip.BadGzipFile as error:
         raise _damaged(archive, error) from error
     except (DataError, OSError):
@@ -74,12 +74,12 @@ def _too_large(archive: pathlib.Path, limit: int) -> DataError:
 
 
 def _checked_path(archive: pathlib.Path, member: tarfile.TarInfo) -> str:
-    """The member's path in its normal form; refuses what is neither a file nor a folder below the top."""
+    """The member's path in its normal form. Refuses all but files and folders below the top."""
     path = pathlib.PurePosixPath(member.name)
     windows = pathlib.PureWindowsPath(member.name)
     if windows.drive or windows.root or ".." in path.parts or ".." in windows.parts:
         raise DataError(f"{archive}: the member {_shown(member.name)} leads out of its folder. Nothing was unpacked.")
-    # Sparse files are refused as well: their content is not what the archive holds.
+    # Sparse files are refused as well: the archive does not hold their whole content.
     if not member.isdir() and member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
         kind = "a link" if member.issym() or member.islnk() else "neither a file nor a folder"
         raise DataError(f"{archive}: the member {_shown(member.name)} is {kind}. Nothing was unpacked.")
@@ -91,7 +91,7 @@ def _shown(name: str) -> str:
 
 
 class _Limited:
-    """Reads from a file up to a limit: what an archive unpacks to is not known from its size."""
+    """Reads from a file up to a limit: the size of an archive does not tell how much it unpacks to."""
 
     def __init__(self, file: gzip.GzipFile, limit: int, archive: pathlib.Path):
         self._file = file

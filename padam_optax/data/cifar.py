@@ -17,18 +17,17 @@ _SHAPE = (3, 32, 32)
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Where one of the two sets keeps what.
+    """The files and records of one of the two sets.
 
     Attributes:
-      name: The data set's name, also the label of a set that our own download unpacked.
+      name: The data set's name, also the label of a set that `padam data fetch` unpacked.
       title: The data set's name in messages.
       folder: The folder in the official archive.
       train_files: The training files in order; each holds `train_records` records.
       test_file: The test file, of 10,000 records.
-      labels: Each label byte of a record in order, by what it is called, and its number of classes. The last one is
-        the class.
+      labels: The name and number of classes of each label byte of a record, in order. The last one is the class.
       python_folder: The folder of the version for Python, which is not read: its files are pickles.
-      python_test_file: The test file there.
+      python_test_file: The test file in that folder.
     """
 
     name: str
@@ -81,17 +80,17 @@ def read_cifar10(data_dir: str | pathlib.Path, label: str = "") -> ImageData:
     """Reads CIFAR-10's five training files and its test file.
 
     Args:
-      data_dir: The folder `cifar-10-batches-bin`, or the one that holds it.
-      label: The name under which results on these files are reported. A folder that `padam data fetch cifar10` made
-        is called "cifar10" and needs none; any other needs one, and it may not be a data set's own name.
+      data_dir: The folder `cifar-10-batches-bin`, or its parent.
+      label: The name under which results on these files are reported. A folder made by `padam data fetch cifar10` is
+        called "cifar10" and needs no label. Any other folder needs a label, which may not be a data set's own name.
 
     Returns:
       50,000 training and 10,000 test images, (32, 32, 3), in the files' order, labels 0 to 9.
 
     Raises:
-      DataError: If the label is missing, reserved or contradicts the marker of the download, a file is missing,
-        truncated or of another size, holds a label above 9, or is not the one that was downloaded; the message names
-        the file, what it holds and what was expected.
+      DataError: If the label is missing, reserved or contradicts the marker of the download; if a file is missing,
+        truncated or of another size, holds a label above 9, or changed after the download. The message names the file,
+        what it holds and what was expected.
     """
     return _read(CIFAR10, data_dir, label)
 
@@ -100,8 +99,8 @@ def read_cifar100(data_dir: str | pathlib.Path, label: str = "") -> ImageData:
     """Reads CIFAR-100's `train.bin` and `test.bin` with their fine labels.
 
     Args:
-      data_dir: The folder `cifar-100-binary`, or the one that holds it.
-      label: As for `read_cifar10`; what `padam data fetch cifar100` made is called "cifar100".
+      data_dir: The folder `cifar-100-binary`, or its parent.
+      label: As for `read_cifar10`; a folder made by `padam data fetch cifar100` is called "cifar100".
 
     Returns:
       50,000 training and 10,000 test images, (32, 32, 3), in the files' order, labels 0 to 99.
@@ -124,13 +123,13 @@ def _read(layout: Layout, data_dir: str | pathlib.Path, label: str) -> ImageData
 
 
 def _refuse_python(layout: Layout, folder: pathlib.Path) -> None:
-    """Says what to do with the folder that others' downloads leave, such as torchvision's."""
+    """Raises DataError for the version for Python, which other tools download, such as torchvision."""
     if (folder / layout.test_file).exists():
         return
     for found in (folder / layout.python_folder, folder):
         if (found / layout.python_test_file).is_file():
             raise DataError(
-                f"{found} is {layout.title}'s version for Python, pickles, which are not read. `padam data fetch"
+                f"{found} is {layout.title}'s version for Python: pickles, which padam does not read. `padam data fetch"
                 f" {layout.name}` downloads the binary version; --data-dir takes a folder {layout.folder}."
             )
 

@@ -13,7 +13,7 @@ def read_digits() -> ImageData:
     """Reads the digits in a fixed random order: 1,000 training and 797 test images, (8, 8, 1), values 0 to 16.
 
     Raises:
-      ImportError: If scikit-learn is not installed; the message says what installs it.
+      ImportError: If scikit-learn is not installed; the message says how to install it.
     """
     try:
         from sklearn.datasets import load_digits

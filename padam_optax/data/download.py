@@ -1,4 +1,4 @@
-"""Downloads the official archives or files of data sets into a cache folder and unpacks what the readers read."""
+"""Downloads the official archives or files of data sets into a cache folder and unpacks the files for the readers."""
 
 import contextlib
 import math
@@ -28,10 +28,10 @@ _RETRIES = 2
 
 
 def cache_folder(cache_dir: str | pathlib.Path | None = None) -> pathlib.Path:
-    """The folder that downloads are kept in: `cache_dir`, else $PADAM_DATA_DIR, else the system's cache folder.
+    """The folder for downloads: `cache_dir`, else $PADAM_DATA_DIR, else the system's cache folder.
 
     Raises:
-      DataError: If it is that of a user who is not known (`~name`).
+      DataError: If it begins with the home folder of an unknown user (`~name`).
     """
     given_as = "--cache-dir (cache_dir)"
     if cache_dir is None:
@@ -63,26 +63,26 @@ def fetch(
     progress: bool = True,
     deadline: float | None = None,
 ) -> pathlib.Path:
-    """Downloads the data set `name`, checks it and unpacks it; what is there already and intact is left as it is.
+    """Downloads the data set `name`, checks it and unpacks it; leaves files that are there and intact.
 
-    A download that was cut goes on where it stopped, and one that crawls (below 1,000 bytes a second for a minute) is
-    given up. An archive that was put into the cache folder by hand is taken if its checksum is right. Only files that
-    a fetch wrote are replaced. Whatever stops the call, a reader finds all files or none.
+    An interrupted download continues where it stopped. A download slower than 1,000 bytes a second for a minute is
+    given up. An archive put into the cache folder by hand is used if its checksum is right. Only files that a fetch
+    wrote are replaced. Whatever stops the call, a reader finds all files or none.
 
     Args:
       name: A key of `SOURCES`.
-      cache_dir: The folder to keep archive and files in; see `cache_folder`.
+      cache_dir: The folder for the archive and the files; see `cache_folder`.
       progress: Whether to show a progress bar on standard error.
-      deadline: Seconds after which the download is given up; what there is by then is kept. By default never.
+      deadline: Seconds after which the download stops and keeps what it has; by default never.
 
     Returns:
       The folder of the files and their marker. Its readers take it as `data_dir` and need no label.
 
     Raises:
-      DataError: If there is no such data set, it cannot be downloaded, or not in time, the archive is not the expected
-        one, another process is fetching the same, or files that were not fetched are in the way. The message says what
-        to do.
-      ValueError: If the deadline is no positive number.
+      DataError: If there is no such data set, the download fails or is not done in time, the archive is not the
+        expected one, another process is fetching the same data set, or files that were not fetched are in the way. The
+        message says what to do.
+      ValueError: If the deadline is not a positive number.
       OSError: If the cache folder cannot be written or read, as on a full disk. The message says what to do.
     """
     source = _source(name)
@@ -107,7 +107,7 @@ def fetch(
 
 def _source(name: str) -> Source:
     if name not in SOURCES:
-        raise DataError(f"There is no data set {name!r} to fetch, only {', '.join(SOURCES)}.")
+        raise DataError(f"There is no data set {name!r} to fetch; those that can be fetched are {', '.join(SOURCES)}.")
     return SOURCES[name]
 
 
@@ -116,7 +116,7 @@ def _is_intact(name: str, source: Source, folder: pathlib.Path) -> bool:
     if not folder.exists():
         if folder.is_symlink():
             raise DataError(
-                f"{folder} is a link to {os.readlink(folder)}, which is not there: remove it to fetch {name}."
+                f"{folder} is a link to {os.readlink(folder)}, which does not exist: remove it to fetch {name}."
             )
         return False
     if not (folder / marker.FILE).exists():
@@ -136,7 +136,7 @@ def _is_intact(name: str, source: Source, folder: pathlib.Path) -> bool:
 
 @contextlib.contextmanager
 def _locked(path: pathlib.Path, name: str) -> Generator[None]:
-    """Keeps other processes from fetching the same data set; where the system has no such lock, it does not."""
+    """Keeps other processes from fetching the same data set, if the system has such locks."""
     with open_own(path) as file:
         try:
             import fcntl
@@ -146,22 +146,22 @@ def _locked(path: pathlib.Path, name: str) -> Generator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise DataError(f"Another process is fetching {name} (it holds {path}): wait for it.") from None
+            raise DataError(f"Another process is fetching {name} (it has locked {path}): wait until it ends.") from None
         yield
 
 
 def _download(name: str, source: Download, cache: pathlib.Path, progress: bool, until: float | None) -> pathlib.Path:
-    """The file, downloaded unless it is there with the right checksum."""
+    """The file; downloads it unless it is there with the right checksum."""
     import pooch
     import requests
 
     path, part = cache / source.file, cache / f"{source.file}.part"
     by_hand = (
-        f"To do without a download, put {source.file} into {cache} and run `padam data fetch {name}` again, or pass"
-        " a folder that holds its files with --data-dir and --data-label."
+        f"To work without the download, put {source.file} into {cache} and run `padam data fetch {name}` again, or"
+        " pass a folder that holds its files with --data-dir and --data-label."
     )
     if path.exists() and not _has_checksum(path, source.checksum):
-        # A download is moved here after it was checked: this was damaged since, or is the user's own.
+        # A download is moved here only after it was checked: this file was damaged later, or is the user's own.
         raise DataError(
             f"{path} is not the expected file: its checksum is not {source.checksum}. Move it away to fetch {name}."
         )
@@ -173,7 +173,7 @@ def _download(name: str, source: Download, cache: pathlib.Path, progress: bool, 
         retry_if_failed=_RETRIES,
     )
 
-    # Any: Pooch calls it by position, its type for it has other names.
+    # Any: Pooch calls it by position, but its type names the arguments otherwise.
     def download(url: str, output_file: Any, pooch: object) -> None:
         receive(url, part, source.size, progress=progress, until=until)
         os.replace(part, output_file)
@@ -190,7 +190,7 @@ def _download(name: str, source: Download, cache: pathlib.Path, progress: bool, 
         raise DataError(f"{name} was not downloaded before the deadline.{_kept(part)} {by_hand}") from error
     except ValueError as error:
         raise DataError(
-            f"What {source.url} holds is not the expected file: its checksum is not {source.checksum}. Nothing of it"
+            f"{source.url} does not hold the expected file: its checksum is not {source.checksum}. Nothing of it"
             f" was kept. {by_hand}"
         ) from error
 
@@ -203,7 +203,7 @@ def _has_checksum(path: pathlib.Path, checksum: str) -> bool:
 
 
 def _kept(part: pathlib.Path) -> str:
-    return f" {part.lstat().st_size:,} bytes are kept, the next try goes on there." if part.exists() else ""
+    return f" {part.lstat().st_size:,} bytes are kept; the next try continues there." if part.exists() else ""
 
 
 def _reason(error: "requests.RequestException") -> str:
@@ -212,18 +212,18 @@ def _reason(error: "requests.RequestException") -> str:
     if isinstance(error, requests.exceptions.ConnectTimeout | requests.ReadTimeout):
         return "the server did not answer in time"
     if isinstance(error, requests.ConnectionError | requests.exceptions.ChunkedEncodingError):
-        # requests wraps what it says with the pool of connections it tried.
+        # requests wraps the reason in a message about its pool of connections.
         cause = error.args[0] if error.args else error
-        return f"no connection to the server, or it broke ({printable(str(getattr(cause, 'reason', cause)))})"
+        return f"there was no connection to the server, or it broke ({printable(str(getattr(cause, 'reason', cause)))})"
     return printable(str(error))
 
 
 def _unpack(name: str, source: Source, downloaded: list[pathlib.Path], folder: pathlib.Path) -> None:
-    """Puts the expected files and their marker into `folder`; other files that are there stay."""
+    """Puts the expected files and their marker into `folder`; other files in it stay."""
     mended = folder.exists()
-    # Where the folder is a link, only what is in it is sure to be on one disk with it.
+    # If the folder is a link, only a path inside it is sure to be on the same disk.
     unfinished = (folder if mended else folder.parent) / f".{folder.name}.unfinished"
-    # What a call that was killed left.
+    # Left over from a call that was killed.
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
     try:
@@ -235,7 +235,7 @@ def _unpack(name: str, source: Source, downloaded: list[pathlib.Path], folder: p
         files = {path.name: marker.sha256(path) for path in sorted(unfinished.iterdir())}
         marker.Marker(name, source.url, source.checksum, files).write(unfinished)
         if mended:
-            # The marker comes last: until then the one before tells a reader that files are not as they should be.
+            # The marker is written last: until then the old marker tells a reader that the files are not as expected.
             for file in (*files, marker.FILE):
                 os.replace(unfinished / file, folder / file)
             unfinished.rmdir()

@@ -1,4 +1,4 @@
-"""Opens files where somebody else may have put something: no link is followed, and no pipe or device is read."""
+"""Opens files in places where others may write: follows no link, and reads no pipe or device."""
 
 import os
 import pathlib
@@ -9,31 +9,31 @@ from padam_optax.data.images import DataError
 
 
 def open_own(path: pathlib.Path) -> IO[bytes]:
-    """Opens a file of a name that others can foresee, to read and to write; makes it if it is not there.
+    """Opens a file whose name others can foresee, for reading and writing; makes it if it is not there.
 
     Args:
-      path: The file; what it holds is kept, and the position is its beginning.
+      path: The file; its content is kept, and the position is at its beginning.
 
     Returns:
       The open file.
 
     Raises:
-      DataError: If a link or anything else but a file has this name.
+      DataError: If this name belongs to a link or to anything else that is not a file.
       OSError: If it cannot be opened.
     """
-    # Windows has neither flag, and makes no link without a right of its own. A pipe would wait for its other end.
+    # Windows has neither flag, and needs a special right to make a link. A pipe would wait for its other end.
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
         number = os.open(path, flags, 0o666)
     except OSError as error:
         if path.is_symlink():
-            raise DataError(f"{path} is a link where a file of our own is expected: remove it.") from error
+            raise DataError(f"{path} is a link, but padam expects a file of its own there: remove it.") from error
         raise
     status = os.fstat(number)
-    # A second name of the same file leads elsewhere as a link does.
+    # A second name of the same file leads elsewhere, as a link does.
     if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
         os.close(number)
-        raise DataError(f"{path} is not a file of our own, or has a second name elsewhere: remove it.")
+        raise DataError(f"{path} is not a file of padam's own, or has a second name elsewhere: remove it.")
     return os.fdopen(number, "r+b")
 
 
@@ -42,13 +42,13 @@ def read_small(path: pathlib.Path, limit: int) -> bytes:
 
     Args:
       path: The file, or a link to it.
-      limit: Bytes that it may have at most.
+      limit: The most bytes that it may have.
 
     Returns:
       Its content.
 
     Raises:
-      DataError: If it is no file, such as a pipe or a device, or larger.
+      DataError: If it is larger, or not a file but a pipe or a device, for example.
       OSError: If it cannot be read.
     """
     if not path.is_file():

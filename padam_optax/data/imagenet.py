@@ -1,7 +1,7 @@
 """ImageNet in its folder form, `<root>/{train,val}/<class>/*.JPEG`, through Grain.
 
-A batch is a function of its number: shuffling, crops and flips depend on the seed and the position only, so that the
-place in the data is one number and the batches do not depend on how many processes decode them.
+A batch is a function of its number: shuffling, crops and flips depend on the seed and the position only, so that one
+number is the position in the data, and the batches do not depend on how many processes decode them.
 """
 
 import dataclasses
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".jpeg", ".jpg")
 
-# What systems put beside a user's files, in lower case; hidden files are left out anyway.
+# Files that operating systems add, in lower case; hidden files are left out anyway.
 _NOT_DATA = ("thumbs.db", "desktop.ini")
 
 Split = Literal["train", "val"]
-# Path and label of an image, and a batch or an example as they go through the pipeline.
+# Path and label of an image; a batch or an example in the pipeline.
 _File = tuple[pathlib.Path, np.int32]
 _Arrays = dict[str, np.ndarray]
 
@@ -39,7 +39,7 @@ class ImageFiles:
 
     Attributes:
       names: (N,), bytes: file names, by class and sorted in each.
-      labels: (N,), int32: index of the class, whose folder holds the file.
+      labels: (N,), int32: index of the class whose folder holds the file.
     """
 
     names: np.ndarray
@@ -51,13 +51,13 @@ class ImageFiles:
 
 @dataclasses.dataclass(frozen=True)
 class ImageFolder:
-    """A data set in folder form; which files there are, not what is in them.
+    """The list of files of a data set in folder form, without their content.
 
     Attributes:
       root: The folder that holds `train` and `val`.
-      classes: Names of the classes' folders, sorted; a label is an index here.
+      classes: Names of the classes' folders, sorted; a label is an index into them.
       train: Training images.
-      val: Images of the evaluation.
+      val: Evaluation images.
       label: The name under which results on them are reported.
       sha256: Checksum of the sorted paths and sizes of all files.
     """
@@ -71,7 +71,7 @@ class ImageFolder:
 
     @property
     def test(self) -> ImageFiles:
-        """`val`: what results are measured on."""
+        """`val`, on which results are measured."""
         return self.val
 
     def path(self, split: Split, index: int) -> pathlib.Path:
@@ -86,16 +86,16 @@ def scan_image_folder(root: str | pathlib.Path, label: str) -> ImageFolder:
     Args:
       root: Folder with `train/<class>/*.JPEG` and `val/<class>/*.JPEG`; hidden files, Thumbs.db and
         desktop.ini are ignored.
-      label: The name under which results on these files are reported; not a name kept for a checked download.
+      label: The name under which results on these files are reported; names kept for checked downloads are refused.
 
     Raises:
       DataError: If the label is missing or reserved, a folder is missing or empty, the splits have different classes,
-        or there is anything but folders of JPEG files that are not empty; the message says what was expected.
+        or there is anything but folders of non-empty JPEG files; the message says what was expected.
     """
     if not label or reserved_name(label) is not None:
         raise DataError(
-            f"Name the data with --data-label (for example imagenet), given {label!r}: results are reported under it,"
-            f" and {', '.join(RESERVED_LABELS)} are kept for checked downloads."
+            f"Name the data with --data-label (for example imagenet), got {label!r}: results are reported under this"
+            f" name. The names {', '.join(RESERVED_LABELS)} are kept for checked downloads."
         )
     root = expanded(root).absolute()
     classes = {split: _class_names(root / split) for split in ("train", "val")}
@@ -128,7 +128,7 @@ def _class_names(folder: pathlib.Path) -> list[str]:
 
 
 def _entries(folder: pathlib.Path) -> Iterator["os.DirEntry[str]"]:
-    """What is in a folder, without what systems put there."""
+    """The entries of a folder, without those that operating systems add."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if not entry.name.startswith(".") and entry.name.lower() not in _NOT_DATA:
@@ -136,7 +136,7 @@ def _entries(folder: pathlib.Path) -> Iterator["os.DirEntry[str]"]:
 
 
 def _is(kind: Callable[[], bool]) -> bool:
-    """What an entry says of its kind, also of a link that leads to itself."""
+    """Whether an entry is of this kind; False for a link that leads to itself."""
     try:
         return kind()
     except OSError:
@@ -183,25 +183,25 @@ def train_batches(
 ) -> "ImageBatches":
     """Endless batches of random resized crops, half of them mirrored, every epoch in another order.
 
-    A crop has 0.08 to 1 times the image's area and 3/4 to 4/3 as its ratio of sides, as in Inception's training, and
-    is resized to a square (bilinear). What a batch of all processes holds does not depend on their number.
+    A crop has 0.08 to 1 times the image's area and 3/4 to 4/3 as its ratio of sides, as in Inception's training, and is
+    resized to a square (bilinear). The content of a batch over all processes does not depend on their number.
 
     Args:
-      images: What `scan_image_folder` found.
+      images: Result of `scan_image_folder`.
       batch_size: Images in a batch of this process.
-      seed: What the order, the crops and the flips follow from; 0 to 2^32 - 1.
+      seed: Seed of the order, the crops and the flips; 0 to 2^32 - 1.
       size: Height and width of the crops in pixels.
-      drop_remainder: Whether the last images of an epoch are left out of it if they do not fill a batch; otherwise
-        they are a smaller one.
-      shard: Which part of the data is this process's, all of one size; by default JAX's process index and count.
-      worker_count: Processes that decode; 0 decodes in threads of this one. They are started as by `multiprocessing`'s
+      drop_remainder: Whether to leave out an epoch's last images if they do not fill a batch; otherwise they make a
+        smaller batch.
+      shard: This process's part of the data, of the same size for all; by default JAX's process index and count.
+      worker_count: Processes that decode; 0 decodes in threads of this process. They start by `multiprocessing`'s
         "spawn": a script needs `if __name__ == "__main__":`. Shared memory must hold `3 * worker_count` batches.
 
     Returns:
       An iterator of dictionaries with `images` (batch_size, size, size, 3), uint8, and `labels` (batch_size,), int32.
 
     Raises:
-      DataError: If the images do not fill a batch; later, for a batch with a file that is not a readable image.
+      DataError: If the images do not fill a batch; during iteration, if a file is not a readable image.
     """
     import grain
 
@@ -215,7 +215,8 @@ def train_batches(
     files = _Files(images, "train", range(len(images.train)))
     example = functools.partial(_train_example, size=size)
     dataset = grain.MapDataset.source(files).seed(seed).shuffle().random_map(example)
-    # Sharded after the random transformations: with the positions of all processes, they draw different crops.
+    # Sharded after the random transformations: these use positions over all processes, so processes draw different
+    # crops.
     dataset = dataset.slice(slice(shard.shard_index, share * shard.shard_count, shard.shard_count))
     dataset = dataset.batch(batch_size, drop_remainder=drop_remainder)
     identity = {
@@ -237,23 +238,23 @@ def eval_batches(
     shard: "grain.sharding.ShardOptions | None" = None,
     worker_count: int = 0,
 ) -> "ImageBatches":
-    """One pass over the images of the evaluation: every image once, the last batch as small as it is.
+    """One pass over the evaluation images: every image once, the last batch smaller if need be.
 
     Images are resized so that their shorter side has 256/224 of `size` (bilinear) and cropped in the centre.
 
     Args:
-      images: What `scan_image_folder` found.
+      images: Result of `scan_image_folder`.
       batch_size: Images in a batch of this process.
       size: Height and width of the crops in pixels.
-      limit: Take only so many images, evenly spread over the listing and thereby over the classes.
-      shard: As for `train_batches`, but no image is left out: shares differ by at most one image.
+      limit: Number of images to use, evenly spread over the listing and therefore over the classes; all if None.
+      shard: As for `train_batches`, but no image is left out: parts differ by at most one image.
       worker_count: As for `train_batches`.
 
     Returns:
-      An iterator as that of `train_batches`, in the order of the listing.
+      An iterator like that of `train_batches`, in the order of the listing.
 
     Raises:
-      DataError: Later, for a batch with a file that is not a readable image.
+      DataError: During iteration, if a file is not a readable image.
     """
     import grain
 
@@ -299,26 +300,26 @@ class ImageBatches(Iterator[dict[str, np.ndarray]]):
             self._iterator = self._start()
         batch = next(self._iterator)
         self._position += 1
-        # Copied out of the shared memory, which is freed with Grain's array: a caller who keeps batches would fill it.
+        # Copied out of the shared memory, which Grain's array holds: a caller who keeps batches would fill it.
         return {name: np.array(array) for name, array in batch.items()} if self._worker_count else batch
 
     def get_state(self) -> dict[str, Any]:
-        """The position after the last batch taken, and what it is a position in: a dictionary for JSON."""
+        """The position after the last batch taken, and the data it belongs to: a dictionary for JSON."""
         return {"next_batch": self._position, **self._identity}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Goes on with the batch after the one that was the last when `state` was taken.
+        """Continues with the batch after the last one that was taken before `state`.
 
-        The number of workers may be another one, and so may that of processes, if each has its share of an equally
-        large batch.
+        The number of workers may differ. The number of processes may differ too, if the batch over all processes has
+        the same size.
 
         Raises:
-          ValueError: If the state is one of other files, another seed, size or batch size; the message says which.
+          ValueError: If the state belongs to other files, or another seed, size or batch size; the message says which.
         """
         different = [key for key, value in self._identity.items() if key not in state or state[key] != value]
         if different:
             raise ValueError(
-                "The position is one in other data: "
+                "The position belongs to other data: "
                 + ", ".join(f"{key} was {state.get(key)!r}, is {self._identity[key]!r}" for key in different)
             )
         self.close()
@@ -339,7 +340,7 @@ class ImageBatches(Iterator[dict[str, np.ndarray]]):
     def _start(self) -> "grain.DatasetIterator[_Arrays]":
         import grain
 
-        # An element is a batch already: as many are in work at a time as there are threads.
+        # An element is a whole batch, so as many batches are in work as there are threads.
         threads = 2 if self._worker_count else min(8, os.cpu_count() or 1)
         read = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
         if self._worker_count:
@@ -359,7 +360,7 @@ def _allow_unparsed_flag() -> None:
 
 @dataclasses.dataclass(frozen=True)
 class _Files:
-    """Paths and labels, as a source of Grain's."""
+    """Paths and labels as a Grain data source."""
 
     images: ImageFolder
     split: Split

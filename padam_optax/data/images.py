@@ -1,4 +1,4 @@
-"""What every reader of image sets returns."""
+"""The image sets that every reader of images returns."""
 
 import dataclasses
 import hashlib
@@ -8,7 +8,7 @@ import numpy as np
 
 
 class DataError(Exception):
-    """Data that is missing, damaged or not what was asked for; the message names the file and what was expected."""
+    """The data is missing, damaged or not the requested one; the message names the file and what was expected."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +53,7 @@ def checksum(sets: Iterable[ImageSet]) -> str:
 def restrict(data: ImageData, train_examples: int | None, held_out: float | None) -> ImageData:
     """The first `train_examples` training images (all if None); with `held_out`, their last share is the test set.
 
-    The readers' order is fixed and mixes the classes, so that the first images are a random subset.
+    The readers' order is fixed and mixes the classes, so the first images are a random subset.
 
     Raises:
       DataError: If there are fewer training images than asked for.

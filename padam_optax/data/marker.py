@@ -1,4 +1,4 @@
-"""The marker that `padam data fetch` leaves beside the files it unpacked: where they come from, and their checksums."""
+"""The marker that `padam data fetch` writes beside the files it unpacked: their origin and their checksums."""
 
 import dataclasses
 import hashlib
@@ -13,16 +13,16 @@ from padam_optax.data.images import DataError
 
 FILE = "padam-source.json"
 
-# It lists a few files.
+# The marker is small: it lists a few files.
 _MOST_BYTES = 1 << 20
 
-# The data sets' own names. Only files that our own checksummed download unpacked may carry them.
+# The data sets' own names. Only files unpacked from a checked download may carry them.
 RESERVED_LABELS = ("cifar10", "cifar100", "ptb")
 
 
 @dataclasses.dataclass(frozen=True)
 class Marker:
-    """What a folder of downloaded files holds.
+    """The content of a folder of downloaded files.
 
     Attributes:
       name: The data set's name, under which results on these files are reported.
@@ -49,7 +49,7 @@ class Marker:
         for name, expected in self.files.items():
             path = folder / name
             if not path.is_file():
-                raise DataError(f"{path} does not exist, but {FILE} beside it lists it. {self.remedy}")
+                raise DataError(f"{path} does not exist, but {FILE} in its folder lists it. {self.remedy}")
             found = sha256(path)
             if found != expected:
                 raise DataError(
@@ -59,7 +59,7 @@ class Marker:
 
     @property
     def remedy(self) -> str:
-        """What to do about a file that is not as it was unpacked."""
+        """What to do about a file that is no longer as it was unpacked."""
         return f"Fetch it again with `padam data fetch {self.name}`."
 
 
@@ -67,7 +67,7 @@ def read(folder: pathlib.Path) -> Marker | None:
     """The marker in `folder`, or None if there is none.
 
     Raises:
-      DataError: If it is not what `Marker.write` writes.
+      DataError: If its content is not one that `Marker.write` writes.
     """
     path = folder / FILE
     if not path.exists():
@@ -83,7 +83,7 @@ def read(folder: pathlib.Path) -> Marker | None:
 
 
 def reserved_name(label: str) -> str | None:
-    """The data set whose own name a label is, whatever its case, spaces and hyphens, or None."""
+    """The data set whose own name the label is, or None; case, spaces and hyphens do not matter."""
     letters = "".join(filter(str.isalnum, unicodedata.normalize("NFKC", label).casefold()))
     return letters if letters in RESERVED_LABELS else None
 
@@ -91,14 +91,14 @@ def reserved_name(label: str) -> str | None:
 def checked_label(folder: pathlib.Path, name: str, label: str, files: Iterable[str]) -> str:
     """The name under which results on the files of `folder` are reported.
 
-    Where there is a marker, the files are verified against it and the name is the data set's own: `label` may then be
-    left empty or repeat it, anything else would report the same data under two names and is refused. Without a marker
-    a label is required, and the data sets' own names are refused.
+    With a marker, the files are verified against it and the name is the data set's own. `label` must then be empty or
+    equal to this name: another label would report the same data under two names. Without a marker a label is required,
+    and the data sets' own names are refused.
 
     Args:
       folder: Folder of the files.
       name: The data set that the caller reads.
-      label: What the user calls the data, "" if not given.
+      label: The user's name for the data, "" if not given.
       files: Names of the files that the caller reads.
 
     Raises:
@@ -116,7 +116,7 @@ def checked_label(folder: pathlib.Path, name: str, label: str, files: Iterable[s
         if reserved is not None:
             raise DataError(
                 f"The label {label!r} is kept for files that `padam data fetch {reserved}` downloaded and checked"
-                f" against the official checksums; {folder} has no {FILE}: name these files otherwise."
+                f" against the official checksums; {folder} has no {FILE}: choose another name."
             )
         return label
     if marker.name != name:

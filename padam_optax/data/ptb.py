@@ -1,4 +1,4 @@
-"""Penn Treebank at word level in Mikolov's preparation, and any text in the same three files."""
+"""Penn Treebank at word level in Mikolov's preparation, and other texts in the same three files."""
 
 import dataclasses
 import hashlib
@@ -16,21 +16,21 @@ from padam_optax.paths import expanded
 END = "<eos>"
 UNKNOWN = "<unk>"
 
-# What results are called when the files are the complete ones.
+# The label of results on the complete files.
 LABEL = "ptb"
-# Tokens of each file, one END a line included, and the size of the vocabulary.
+# Tokens of each file, including one END a line, and the size of the vocabulary.
 TOKENS = {"train": 929_589, "valid": 73_760, "test": 82_430}
 VOCABULARY = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
 class TextData:
-    """Three texts as word numbers.
+    """Three texts as arrays of word numbers.
 
     Attributes:
-      train: (tokens,), int32, lines joined by END; so are the others.
-      valid: For choosing settings.
-      test: For results.
+      train: Text for training, (tokens,), int32, lines joined by END.
+      valid: Text for choosing settings, in the same form.
+      test: Text for results, in the same form.
       vocabulary: The words, by number.
       label: Name under which results are reported.
       sha256: Checksum of the three files' content.
@@ -47,16 +47,15 @@ class TextData:
 def read_text(
     data_dir: str | pathlib.Path, label: str = "", *, unknown: Literal["replace", "raise"] = "raise"
 ) -> TextData:
-    """Reads `train.txt`, `valid.txt` and `test.txt`, or the same with `ptb.` in front.
+    """Reads `train.txt`, `valid.txt` and `test.txt`, or files of these names with `ptb.` in front.
 
-    Words are numbered in the order in which the training text first has them, as in the public AWD-LSTM code. The texts
-    are UTF-8, with or without a byte-order mark; a line ends at a line feed, a carriage return or both.
+    Words are numbered in the order of their first appearance in the training text, as in the public AWD-LSTM code. The
+    texts are UTF-8, with or without a byte-order mark; a line ends at a line feed, a carriage return or both.
 
     Args:
       data_dir: The folder.
       label: Name of the data; without one, the files must be the complete Penn Treebank, which is called "ptb".
-      unknown: What to do with a word of `valid` or `test` that `train` does not have: "replace" it by "<unk>", or
-        "raise".
+      unknown: What to do with a word of `valid` or `test` that is not in `train`: "replace" it by "<unk>", or "raise".
 
     Raises:
       DataError: If a file is missing, empty or altered since it was fetched, a word is unknown, or files without a
@@ -79,7 +78,7 @@ def read_text(
         _check_complete(folder, numbers, vocabulary)
     elif marker.reserved_name(label) is not None:
         raise DataError(
-            f"The label {label!r} is kept for the complete data set of that name; leave it out, or name it otherwise."
+            f"The label {label!r} is kept for the complete data set of that name; leave it out, or choose another one."
         )
     return TextData(
         numbers["train"],
@@ -92,13 +91,13 @@ def read_text(
 
 
 def restrict_text(data: TextData, train_tokens: int | None, vocabulary: int | None) -> TextData:
-    """The first `train_tokens` tokens of training, and the words that are most frequent in them.
+    """Keeps the first `train_tokens` training tokens, and the words that are most frequent in them.
 
     Args:
       data: What to restrict.
       train_tokens: How many training tokens to keep; all if None.
-      vocabulary: Size of the vocabulary, "<unk>" included, to which all rarer words turn; as it is if None. Words that
-        are as frequent keep the order of their numbers.
+      vocabulary: Size of the vocabulary, "<unk>" included; all rarer words become "<unk>". None keeps all words.
+        Equally frequent words keep the order of their numbers.
 
     Raises:
       DataError: If there are fewer tokens or words than asked for.
@@ -124,14 +123,14 @@ def restrict_text(data: TextData, train_tokens: int | None, vocabulary: int | No
 
 
 def columns(tokens: np.ndarray, rows: int) -> np.ndarray:
-    """Cuts a text into `rows` pieces that lie side by side, (tokens // rows, rows); the rest is left out.
+    """Cuts a text into `rows` pieces side by side, (tokens // rows, rows); leaves out the rest.
 
     Raises:
-      DataError: If there is less than one step of input and target for each.
+      DataError: If a row has less than one step of input and target.
     """
     length = len(tokens) // rows
     if length < 2:
-        raise DataError(f"{len(tokens)} tokens make no batch of {rows} rows.")
+        raise DataError(f"{len(tokens)} tokens are too few for a batch of {rows} rows.")
     return np.ascontiguousarray(tokens[: length * rows].reshape(rows, length).T)
 
 
@@ -143,7 +142,7 @@ def _find(folder: pathlib.Path, split: str) -> pathlib.Path:
 
 
 def _words(content: bytes, folder: pathlib.Path, split: str) -> list[str]:
-    # As a file is read, not as `splitlines` does it: that ends lines at form feeds and at six other signs too.
+    # Lines end as in a text file. `splitlines` would also end them at form feeds and six other signs.
     lines = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline=None)
     try:
         words = [word for line in lines for word in (*line.split(), END)]
@@ -164,8 +163,8 @@ def _number(
         return np.asarray([vocabulary[word] for word in words], np.int32)
     except KeyError as error:
         raise DataError(
-            f"{_find(folder, split)} has the word {error.args[0]!r}, which the training text has not; map such words to"
-            f" {UNKNOWN} if that is meant."
+            f"{_find(folder, split)} has the word {error.args[0]!r}, which is not in the training text; map such words"
+            f" to {UNKNOWN} if they are meant as unknown."
         ) from None
 
 

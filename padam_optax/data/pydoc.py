@@ -1,6 +1,6 @@
-"""The help texts that every Python ships: something to read for a demonstration without a download.
+"""The help texts that every Python ships: text for a demonstration without a download.
 
-Their words differ from one version of Python to the next, so that numbers on them are not comparable.
+The texts differ between versions of Python, so results on them are not comparable.
 """
 
 import hashlib
@@ -12,15 +12,15 @@ import numpy as np
 from padam_optax.data.ptb import END, TextData
 
 LABEL = "pydoc-topics"
-# One topic of so many goes to the validation text, and one to the test text.
+# One topic in this many goes to the validation text, and one to the test text.
 _SPLIT = 10
 
 
 def read_pydoc() -> TextData:
     """Reads the topics of `help()` as lower-case words and single signs, lines ending with "<eos>".
 
-    Topics are dealt out in alphabetical order: of every ten, one to validation and one to test. The vocabulary is that
-    of all three texts.
+    One of every ten topics in alphabetical order goes to validation, and one to test. The vocabulary covers all three
+    texts.
     """
     from pydoc_data.topics import topics
 

@@ -12,9 +12,9 @@ class Download:
     """A file on a server.
 
     Attributes:
-      url: Where it is.
-      checksum: Its checksum, "algorithm:digits".
-      size: Its bytes.
+      url: Address of the file.
+      checksum: Checksum of the file, "algorithm:digits".
+      size: Bytes of the file.
     """
 
     url: str
@@ -29,14 +29,14 @@ class Download:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """What a data set is downloaded from: one archive (.tar.gz), or its files as they are.
+    """The downloads of a data set: one archive (.tar.gz), or its files themselves.
 
     Attributes:
       downloads: The archive, or the files.
       folder: Name of the folder that the files are put into.
-      members: For an archive the bytes of each expected file by its path in it; it is unpacked under its last part.
-        None if the downloads are the files.
-      spare: How many bytes beyond these the unpacked archive may have: headers and files that are left in it.
+      members: For an archive, the bytes of each expected file by its path in the archive; it is unpacked under the
+        path's last part. None if the downloads are the files.
+      spare: How many bytes beyond these the unpacked archive may have, for headers and files that are not unpacked.
     """
 
     downloads: tuple[Download, ...]
@@ -51,7 +51,7 @@ class Source:
 
     @property
     def checksum(self) -> str:
-        """The checksums of what is downloaded."""
+        """The checksums of the downloads."""
         return ", ".join(download.checksum for download in self.downloads)
 
     @property

@@ -1,4 +1,4 @@
-"""Receives one file from a server by way of a part that the next try goes on with."""
+"""Receives one file from a server; keeps a part of it that the next try continues."""
 
 import contextlib
 import functools
@@ -14,32 +14,32 @@ from padam_optax.data.images import DataError
 
 # Seconds to connect, and between two pieces of an answer.
 _TIMEOUT = (10.0, 60.0)
-# A server that sends fewer bytes a second than this, over so many seconds, is given up: it would hold us for days.
+# A server that sends fewer bytes a second than this, over this many seconds, is given up: it could take days.
 _LEAST_RATE = 1_000
 _WINDOW_SECONDS = 60.0
-# Small, so that a slow answer is seen to go on.
+# Small, so that the progress of a slow answer shows.
 _CHUNK = 1 << 13
 _LONGEST_REASON = 200
 
 
 class DeadlineError(Exception):
-    """The time that the user gave is over."""
+    """The user's deadline has passed."""
 
 
 def receive(url: str, part: pathlib.Path, size: int, *, progress: bool, until: float | None) -> None:
-    """Makes the file `part` hold what the server has at `url`; goes on after what it holds.
+    """Downloads `url` into the file `part`, and continues after the bytes that `part` already holds.
 
     Args:
       url: The address.
-      part: The file, which may be there in part.
-      size: Bytes that it has when it is whole.
+      part: The file, which may hold the beginning.
+      size: Bytes of the whole file.
       progress: Whether to show a progress bar on standard error.
       until: When to stop, by `time.monotonic()`; None for never.
 
     Raises:
-      requests.RequestException: If another try may mend it: the connection, a cut answer, a server that is too slow.
-      DataError: If another try is of no use: the server has another file or none, or its answer cannot be understood.
-      DeadlineError: If the time is over.
+      requests.RequestException: If another try may help: no connection, a cut answer, a server that is too slow.
+      DataError: If another try cannot help: the server has another file or none, or its answer makes no sense.
+      DeadlineError: If the deadline has passed.
       OSError: If the part cannot be written.
     """
     import requests
@@ -54,7 +54,7 @@ def receive(url: str, part: pathlib.Path, size: int, *, progress: bool, until: f
             raise DataError(f"{url} {error}, expected {size:,} bytes: it is not the expected file.") from error
         except (requests.RequestException, DataError, DeadlineError, OSError):
             raise
-        # On headers that are nonsense the libraries raise many kinds of errors, ValueError and UnicodeError among them.
+        # On malformed headers the libraries raise many kinds of errors, ValueError and UnicodeError among them.
         except Exception as error:
             raise DataError(
                 f"The answer of {url} cannot be understood: {printable(f'{type(error).__name__}: {error}')}."
@@ -65,11 +65,11 @@ def receive(url: str, part: pathlib.Path, size: int, *, progress: bool, until: f
 
 
 class _NotTheFileError(Exception):
-    """The server holds something else than what was expected there."""
+    """The server does not hold the expected file."""
 
 
 class _Watch:
-    """What the thread that receives shares with the one that watches it."""
+    """The state that the receiving thread shares with the watching one."""
 
     def __init__(self) -> None:
         self.received = 0
@@ -77,12 +77,12 @@ class _Watch:
         self._stopped = False
 
     def write(self, file: IO[bytes], chunk: bytes) -> bool:
-        """Writes what was received, unless it was given up; returns whether it was not."""
+        """Writes a received chunk and returns True, or returns False if the download was given up."""
         with self._lock:
             if self._stopped:
                 return False
             file.write(chunk)
-            # Nothing is left to be written when the file is closed, which may be after another try has begun.
+            # Flushed, so that closing the file writes nothing: another try may have begun by then.
             file.flush()
             self.received += len(chunk)
             return True
@@ -93,10 +93,10 @@ class _Watch:
 
 
 def _watched(work: Callable[[_Watch], None], until: float | None) -> None:
-    """Runs `work` in a thread and gives it up when it is too slow or the time is over.
+    """Runs `work` in a thread and gives it up when it is too slow or the deadline has passed.
 
-    In a thread, because nothing else bounds all that it can wait for: names, connections, headers byte by byte. A
-    thread that is given up ends with the next thing that it receives, or with the process.
+    Only a thread bounds all the waits: for names, connections, and headers byte by byte. A thread that is given up ends
+    with the next bytes that it receives, or with the process.
     """
     import requests
 
@@ -131,19 +131,19 @@ def _watched(work: Callable[[_Watch], None], until: float | None) -> None:
 
 
 def _receive(url: str, part: pathlib.Path, have: int, size: int, show: Callable[[int], None], watch: _Watch) -> None:
-    """Appends what the server sends to the `have` bytes in `part`, or starts over if the server has no ranges."""
+    """Appends the server's bytes to the `have` bytes in `part`, or starts over if the server has no ranges."""
     import requests
 
-    # Identity: a content encoding would make the bytes on the wire others than those of the file.
+    # Identity: with a content encoding the bytes sent would not be those of the file.
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
         if response.status_code in (403, 404, 410):
             answer = printable(f"{response.status_code} {response.reason}")
-            raise DataError(f"{url} is not there: the server answers {answer}.")
+            raise DataError(f"{url} does not exist: the server answers {answer}.")
         answered = response.headers.get("Content-Range", "")
         if response.status_code == 416 or (response.status_code == 206 and not answered.startswith(f"bytes {have}-")):
             part.unlink(missing_ok=True)
-            raise requests.ConnectionError(f"asked for the bytes from {have:,}, the server answers {answered!r}")
+            raise requests.ConnectionError(f"the server answers {answered!r} to a request for the bytes from {have:,}")
         response.raise_for_status()
         start = have if response.status_code == 206 else 0
         length = response.headers.get("Content-Length", "")
@@ -162,14 +162,14 @@ def _receive(url: str, part: pathlib.Path, have: int, size: int, show: Callable[
 
 
 def printable(text: str) -> str:
-    """A server's words in one line: without what a terminal would obey, and cut where they are long."""
+    """A server's words in one line, without control characters, and cut if they are long."""
     text = "".join(sign if sign.isprintable() else "?" for sign in text[: _LONGEST_REASON + 1])
     return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]} ..."
 
 
 @contextlib.contextmanager
 def _progress_bar(name: str, size: int, shown: bool) -> Generator[Callable[[int], None]]:
-    """Yields what shows how many bytes there are."""
+    """Yields a function that shows the number of bytes received."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 

@@ -1,7 +1,7 @@
-"""The views of an image file that training and evaluation take: decoded, cropped, resized, in 8-bit RGB.
+"""The views of an image file for training and evaluation: decoded, cropped, resized, in 8-bit RGB.
 
-What is decoded is bounded: images of more than `MOST_PIXELS` are refused, large ones are decoded one at a time in a
-process, and nothing larger is made of a long image than of a square one.
+Memory is bounded: images of more than `MOST_PIXELS` are refused, each process decodes large ones one at a time, and a
+long image needs no larger array than a square one.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from padam_optax.data.images import DataError
 if TYPE_CHECKING:
     from PIL import Image
 
-# Where Pillow begins to warn of decompression bombs: 1 GiB / 4 / 3.
+# From here on Pillow warns of decompression bombs: 1 GiB / 4 / 3.
 MOST_PIXELS = 89_478_485
 # Larger images take turns. One of MOST_PIXELS takes up to 1 GB.
 _LARGE_PIXELS = 1 << 24
@@ -29,9 +29,9 @@ _FORMATS = ("JPEG", "PNG")
 _CROP_AREA = (0.08, 1.0)
 _CROP_RATIO = (3 / 4, 4 / 3)
 _CROP_TRIES = 10
-# The shorter side that an evaluation image is resized to, for each pixel of the crop.
+# The shorter side of a resized evaluation image, relative to the size of the crop.
 _EVAL_MARGIN = 256 / 224
-# Of a longer image than this only the middle is resized: the crop takes less of it than a square.
+# Only the middle of a longer image than this is resized: the crop uses less than a square of it.
 _LONGEST_RATIO = 16
 
 
@@ -40,7 +40,7 @@ def train_view(path: pathlib.Path, rng: np.random.Generator, size: int) -> np.nd
 
     Args:
       path: A JPEG or PNG file.
-      rng: What the part follows from.
+      rng: Random generator for the part.
       size: Height and width of the view in pixels.
 
     Returns:
@@ -80,7 +80,7 @@ def eval_view(path: pathlib.Path, size: int) -> np.ndarray:
 
 @contextlib.contextmanager
 def _decoded(path: pathlib.Path) -> Generator["Image.Image"]:
-    """The image in the mode of its file: one that is large, as long as no other is."""
+    """The image in the mode of its file. Only one large image is open at a time."""
     from PIL import Image
 
     with contextlib.ExitStack() as held:
@@ -93,7 +93,9 @@ def _decoded(path: pathlib.Path) -> Generator["Image.Image"]:
                 held.enter_context(_LARGE)
             image.load()
         except (_TooLargeError, Image.DecompressionBombError):
-            message = f"{path} has more than {MOST_PIXELS:,} pixels, the most that is decoded: make it smaller."
+            message = (
+                f"{path} has more than {MOST_PIXELS:,} pixels, the most that padam decodes: make the image smaller."
+            )
             raise DataError(message) from None
         # Pillow's decoders raise many kinds of errors on damaged files, struct.error and SyntaxError among them.
         except Exception as error:
@@ -109,20 +111,20 @@ def _to_rgb(image: "Image.Image") -> "Image.Image":
     from PIL import Image
 
     if image.mode.startswith("I;16"):
-        # Pillow would clip all values above 255. Of 16-bit colours, too, it takes the upper byte.
+        # Pillow would clip all values above 255. For 16-bit colours, too, it uses the upper byte.
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _middle(image: "Image.Image") -> "Image.Image":
-    """What the centre crop can see of a long image; its centre stays where it is, between the same pixels."""
+    """The part of a long image that the centre crop can use; its centre stays between the same pixels."""
     sides = [min(side, _LONGEST_RATIO * min(image.size) + side % 2) for side in image.size]
     left, top = ((side - kept) // 2 for side, kept in zip(image.size, sides, strict=True))
     return image if sides == list(image.size) else image.crop((left, top, left + sides[0], top + sides[1]))
 
 
 def _random_crop(rng: np.random.Generator, width: int, height: int) -> tuple[int, int, int, int]:
-    """Left, top, width and height of a random part of an image: of random area and ratio of its sides."""
+    """Left, top, width and height of a random part of an image, with a random area and ratio of sides."""
     for _ in range(_CROP_TRIES):
         area = width * height * rng.uniform(_CROP_AREA[0], _CROP_AREA[1])
         ratio = math.exp(rng.uniform(math.log(_CROP_RATIO[0]), math.log(_CROP_RATIO[1])))
@@ -130,7 +132,7 @@ def _random_crop(rng: np.random.Generator, width: int, height: int) -> tuple[int
         if 0 < crop_width <= width and 0 < crop_height <= height:
             left = int(rng.integers(width - crop_width + 1))
             return left, int(rng.integers(height - crop_height + 1)), crop_width, crop_height
-    # A very long image: the largest part in its centre whose ratio is allowed.
+    # A very long image gives the largest part in its centre with an allowed ratio.
     crop_width = min(width, round(height * _CROP_RATIO[1]))
     crop_height = min(height, round(width / _CROP_RATIO[0]))
     return (width - crop_width) // 2, (height - crop_height) // 2, crop_width, crop_height

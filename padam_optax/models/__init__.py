@@ -1,4 +1,4 @@
-"""Flax NNX networks, images as NHWC, called `model(images, train=..., key=...)`. They know no data set or loss."""
+"""Flax NNX networks, called as `model(images, train=..., key=...)` on NHWC images. They know no data set or loss."""
 
 import importlib.util
 

@@ -1,6 +1,6 @@
-"""AWD-LSTM (Merity et al., 2018): the language model that the paper's perplexities point to.
+"""AWD-LSTM (Merity et al., 2018), the language model that the paper's perplexities suggest.
 
-The paper names only "LSTM"; 61.5 and 58.5 on Penn Treebank are this network's, where a plain one ends near 80.
+The paper names only "LSTM". Its 61.5 and 58.5 on Penn Treebank are values of this network; a plain LSTM ends near 80.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ class Dropouts:
 
     Attributes:
       words: Rate for whole words of the embedding.
-      input: Rate for the embedded input, one mask for all time steps, as for the two that follow.
+      input: Rate for the embedded input; one mask serves all time steps, as for the next two.
       between: Rate for the output of every layer but the last.
       output: Rate for the last layer's output.
       weights: Rate for single entries of the hidden-to-hidden matrices (DropConnect).
@@ -37,7 +37,7 @@ class Dropouts:
 
 
 class LstmOutput(NamedTuple):
-    """What a pass over T steps of B rows gives.
+    """The result of a pass over T steps of B rows.
 
     Attributes:
       logits: (T, B, vocabulary).
@@ -55,7 +55,7 @@ class LstmOutput(NamedTuple):
 class LstmLayer(nnx.Module):
     """An LSTM layer with PyTorch's two biases and gate order (input, forget, cell, output).
 
-    Both biases are trained: a single one would have another gradient norm, and so be clipped otherwise.
+    Both biases are trained: a single bias would have another gradient norm, and clipping would act on it differently.
     """
 
     def __init__(self, in_features: int, features: int, *, dtype: DTypeLike | None = None, rngs: nnx.Rngs):
@@ -96,8 +96,7 @@ class AwdLstm(nnx.Module):
       hidden: Size of the other layers.
       layers: Number of LSTM layers.
       dropouts: Rates in training.
-      dtype: In which products of matrices are taken; by default that of the parameters. States and sums keep the
-        parameters' dtype.
+      dtype: Dtype of matrix products; by default that of the parameters. States and sums keep the parameters' dtype.
       rngs: Source of the keys for the parameters: the embedding U(-0.1, 0.1), the decoder's bias 0, the layers
         U(+-1/sqrt(size)).
     """
@@ -124,7 +123,7 @@ class AwdLstm(nnx.Module):
         self.dropouts = dropouts
 
     def initial_hidden(self, rows: int) -> Hidden:
-        """Zeros for so many rows."""
+        """Zeros for `rows` rows."""
         dtype = self.embedding[...].dtype
         return tuple((jnp.zeros((rows, size), dtype), jnp.zeros((rows, size), dtype)) for size in self.sizes)
 
@@ -143,14 +142,15 @@ class AwdLstm(nnx.Module):
           tokens: Word numbers.
           hidden: The state before the first step.
           train: Whether dropouts are on.
-          key: For the dropouts.
-          length: Steps that count, at most T; the state is that after them, and outputs beyond mean nothing.
+          key: Random key for the dropouts.
+          length: Number of steps that count, at most T. The returned state is the one after them; later outputs mean
+            nothing.
 
         Raises:
-          ValueError: If `train` is on and there is no key.
+          ValueError: If `train` is true and there is no key.
         """
         if train and key is None:
-            raise ValueError("AwdLstm needs a key in training: its dropouts draw from it.")
+            raise ValueError("AwdLstm needs a key in training, because its dropouts draw from it.")
         keys = iter(jax.random.split(jax.random.key(0) if key is None else key, 3 + 2 * len(self.layers)))
         length = tokens.shape[0] if length is None else length
         rows = tokens.shape[1]
@@ -193,7 +193,7 @@ def awd_lstm(
     dtype: DTypeLike | None = None,
     rngs: nnx.Rngs,
 ) -> AwdLstm:
-    """`AwdLstm`, with the rates of `Dropouts` each by its name."""
+    """`AwdLstm` with each rate of `Dropouts` as an argument of its own."""
     dropouts = Dropouts(word_dropout, input_dropout, between_dropout, output_dropout, weight_dropout)
     return AwdLstm(
         vocabulary=vocabulary,

@@ -1,8 +1,8 @@
-"""Two-dimensional convolution whose gradients stay fast inside `lax.scan` on CPU: the one place that knows how.
+"""Two-dimensional convolution whose gradients stay fast inside `lax.scan` on CPU.
 
 XLA's CPU backend leaves its fast path for both backward convolutions of `lax.conv_general_dilated` inside a loop, and
-for any convolution of 2x2 images. On CPU the backward convolutions are therefore stated here as forward ones, in
-NHWC/HWIO with every flip and transpose written out, or as matrix products where that is faster; the thresholds are
+for any convolution of 2x2 images. On CPU this module therefore writes the backward convolutions as forward ones, in
+NHWC/HWIO with every flip and transpose written out, or as matrix products where those are faster. The thresholds are
 measured (one core, batch 128, the layers of the mini ResNet). Every other platform gets XLA's own gradients.
 """
 
@@ -15,12 +15,12 @@ import jax.numpy as jnp
 from jax import lax
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
-_FEW_PIXELS = 4  # Output pixels an image, up to which matrix products win on CPU.
+_FEW_PIXELS = 4  # Matrix products are faster on CPU up to this number of output pixels an image.
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def convolve(images: jax.Array, kernel: jax.Array, stride: int, padding: int) -> jax.Array:
-    """Convolves `images` (N, H, W, C) with `kernel` (h, w, C, O), zero padding on all sides alike, as PyTorch does."""
+    """Convolves `images` (N, H, W, C) with `kernel` (h, w, C, O), zero-padded alike on all sides, as in PyTorch."""
     return _choose(
         functools.partial(_forward_cpu, stride=stride, padding=padding),
         functools.partial(_forward, stride=stride, padding=padding),
@@ -83,7 +83,7 @@ def _output_size(images: jax.Array, kernel: jax.Array, stride: int, padding: int
 def _taps(
     images: jax.Array, kernel_shape: tuple[int, ...], stride: int, padding: int, size: tuple[int, int]
 ) -> list[jax.Array]:
-    """What each tap of the kernel sees: h*w arrays of shape (N, *size, C)."""
+    """The inputs of each tap of the kernel: h*w arrays of shape (N, *size, C)."""
     count, _, _, channels = images.shape
     padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
     return [
@@ -123,7 +123,7 @@ def _images_gradient(
 def _kernel_gradient(
     images: jax.Array, shape: tuple[int, ...], gradient: jax.Array, stride: int, padding: int
 ) -> jax.Array:
-    """Convolution of the images with the gradient, channels in the place of the batch; tap by tap at a stride."""
+    """Convolution of the images with the gradient, with channels as the batch; tap by tap for strides above 1."""
     (taps_h, taps_w), (height, width), (out_h, out_w) = shape[:2], images.shape[1:3], gradient.shape[1:3]
     if stride == 1 and taps_h * taps_w > 1 and out_h * out_w > 1:
         kernel = lax.conv_general_dilated(

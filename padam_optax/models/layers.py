@@ -1,4 +1,4 @@
-"""Layers with PyTorch's conventions, which made the paper's tables, where Flax's own differ."""
+"""Layers with PyTorch's conventions, which the paper's experiments used, where Flax's layers differ."""
 
 import math
 from collections.abc import Callable
@@ -32,10 +32,10 @@ def fan_out_normal(key: jax.Array, shape: tuple[int, ...], dtype: jax.typing.DTy
 
 
 def norm_scale_initializer(name: NormScale) -> Initializer:
-    """How a batch norm's scale starts: "ones", or "uniform", U(0, 1), which was PyTorch's default up to 1.1.
+    """The initializer of a batch norm's scale: "ones", or "uniform" for U(0, 1), PyTorch's default up to 1.1.
 
     Raises:
-      ValueError: If `name` is another.
+      ValueError: If `name` is neither.
     """
     initializers: dict[str, Initializer] = {"ones": nnx.initializers.ones, "uniform": nnx.initializers.uniform(1.0)}
     if name not in initializers:
@@ -44,7 +44,7 @@ def norm_scale_initializer(name: NormScale) -> Initializer:
 
 
 def cast_input(images: jax.Array, dtype: jax.typing.DTypeLike | None) -> jax.Array:
-    """`images` in the dtype a network computes in: `dtype`, or if None their own, float32 at least."""
+    """`images` in the dtype a network computes in: `dtype`, or if None that of the images, float32 at least."""
     return images.astype(jnp.promote_types(images.dtype, jnp.float32) if dtype is None else dtype)
 
 
@@ -68,7 +68,7 @@ class Conv(nnx.Module):
       stride: Stride in both dimensions; padding is `kernel_size // 2` (Flax's 'SAME' pads (0, 1) at stride 2).
       use_bias: Whether to add a bias to each channel.
       kernel_init: Initializer of the kernel, in float32; by default PyTorch's.
-      bias_init: Initializer of the bias, in float32; by default PyTorch's, which has the bounds of the kernel's.
+      bias_init: Initializer of the bias, in float32; by default PyTorch's, with the same bounds as the kernel's.
       rngs: Source of the keys for the parameters.
     """
 
@@ -102,13 +102,13 @@ class Conv(nnx.Module):
 class BatchNorm(nnx.Module):
     """Batch normalisation over all axes but the last, as `torch.nn.BatchNorm2d`.
 
-    A training pass normalises with the biased variance of the batch and moves the running statistics a tenth of the
-    way to the batch's mean and unbiased variance (Flax stores the biased one). All is computed in float32 at least, the
-    result has the input's dtype; statistics are kept in the parameters' dtype.
+    A training pass normalises with the biased variance of the batch and moves the running statistics a tenth of the way
+    to the batch's mean and unbiased variance (Flax stores the biased one). All is computed in float32 at least. The
+    result has the input's dtype, and the statistics have the parameters' dtype.
 
     Args:
       features: Size of the last axis.
-      momentum: What the running statistics keep of themselves at each step.
+      momentum: Fraction of the running statistics that each step keeps.
       epsilon: Added to the variance.
       scale_init: Initializer of the scale; ones by default.
       rngs: Source of the key for the scale.
@@ -156,7 +156,7 @@ class Linear(nnx.Linear):
       out_features: Size of the output's last axis.
       kernel_init: Initializer of the kernel, in float32; by default PyTorch's.
       bias_init: Initializer of the bias, in float32; by default PyTorch's.
-      dtype: Dtype of the computation and the output; by default what inputs and parameters promote to.
+      dtype: Dtype of the computation and the output; by default the one to which inputs and parameters promote.
       rngs: Source of the keys for the parameters.
     """
 

@@ -1,11 +1,10 @@
-"""Batch normalisation with a gradient of its own, which reads its input less often than the one JAX derives.
+"""Batch normalisation with a custom gradient, which reads its input less often than the gradient JAX derives.
 
-Each pass is one reduction, of two sums over the same arrays, and one elementwise function; between the passes nothing
-as large as the input is kept but the input. On one H200 (bfloat16, batch 128) a prototype took 10 to 12 % off a
-training step of ResNet-18, VGG-16 and WRN-16-4; this form has not been timed on a GPU. On two CPU cores a training step
-of `resnet10_mini`, batch 128, takes .97 of the time that it takes with JAX's gradient in float32 and 1.05 in bfloat16
-(medians of 60 pairs, one after the other; half of them within .94 to 1.01 and 1.00 to 1.09), so that every platform
-gets it.
+Each pass is one reduction, of two sums over the same arrays, and one elementwise function. Between the passes the input
+is the only array of its size that is kept. On one H200 (bfloat16, batch 128) a prototype took 10 to 12 % off a training
+step of ResNet-18, VGG-16 and WRN-16-4; this form has not been timed on a GPU. On two CPU cores a training step of
+`resnet10_mini`, batch 128, takes .97 of its time with JAX's gradient in float32 and 1.05 in bfloat16 (medians of 60
+pairs, one after the other; half of them within .94 to 1.01 and 1.00 to 1.09). Every platform therefore uses it.
 """
 
 import functools
@@ -21,11 +20,11 @@ _Residuals = tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]
 def normalize_batch(values: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> _Outputs:
     """Normalises `values` (..., C) with their own mean and biased variance over all axes but the last.
 
-    All is computed in float32 at least. The gradient runs through both statistics, as that of
-    `(values - mean) / sqrt(var + epsilon) * scale + bias` does. The mean and the variance that are returned have none.
+    All is computed in float32 at least. The gradient runs through both statistics, like that of
+    `(values - mean) / sqrt(var + epsilon) * scale + bias`. The returned mean and variance carry no gradient.
 
     Args:
-      values: At least one entry a channel.
+      values: Array with at least one entry a channel.
       scale: (C,).
       bias: (C,).
       epsilon: Added to the variance; a Python number.
@@ -39,7 +38,7 @@ def normalize_batch(values: jax.Array, scale: jax.Array, bias: jax.Array, epsilo
 def _normalize_fwd(values: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> tuple[_Outputs, _Residuals]:
     mean, var = _statistics(values)
     inverse = jax.lax.rsqrt(var + epsilon)
-    # Centred before it is scaled: a mean of many deviations would take the digits of the sum.
+    # Centred before it is scaled: a mean of many standard deviations would cost the sum its digits.
     outputs = (values.astype(mean.dtype) - mean) * (scale.astype(mean.dtype) * inverse) + bias.astype(mean.dtype)
     return (outputs.astype(values.dtype), mean, var), (values, mean, inverse, scale, bias)
 
@@ -48,8 +47,8 @@ def _statistics(values: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Mean and biased variance from one pass."""
     axes = tuple(range(values.ndim - 1))
     dtype = jnp.promote_types(values.dtype, jnp.float32)
-    # Sums of squares lose the digits of a mean of many deviations. The channel's first value is only a few deviations
-    # away from it, in the first step as in the last; the running mean, which starts at 0, is not.
+    # Sums of squares lose digits if the mean is many standard deviations from 0. The channel's first value is only a
+    # few deviations from the mean at every step; the running mean, which starts at 0, is not.
     shift = jax.lax.slice(values, (0,) * values.ndim, (*(1 for _ in axes), values.shape[-1])).astype(dtype)
     shifted = values.astype(dtype) - shift
     mean, square = jnp.mean(shifted, axes), jnp.mean(jnp.square(shifted), axes)
@@ -66,7 +65,7 @@ def _normalize_bwd(
     gradient = cotangents[0].astype(mean.dtype)
     centred = values.astype(mean.dtype) - mean
     bias_gradient, product = jnp.sum(gradient, axes), jnp.sum(gradient * centred, axes)
-    # Less what moving the mean and the variance takes back.
+    # Subtracts the gradient through the mean and the variance.
     inner = gradient - bias_gradient / count - centred * (jnp.square(inverse) * product / count)
     return (
         (inner * (scale.astype(mean.dtype) * inverse)).astype(values.dtype),

@@ -11,9 +11,9 @@ from jax import lax
 def max_pool(images: jax.Array, size: int, stride: int, padding: int = 0) -> jax.Array:
     """Maximum of each `size` x `size` window of `images` (N, H, W, C), as `torch.nn.MaxPool2d`.
 
-    Rows and columns that fill no window are dropped, and the gradient goes to the first maximum in row-major order.
-    On CPU a maximum over the window's taps stands in for `lax.reduce_window`, whose gradient is slow there: both passes
-    of (128, 32, 32, 64), float32, 2x2 at stride 2, in a scan on one core take 24 ms for 167, with equal results.
+    Rows and columns that fill no window are dropped, and the gradient goes to the first maximum in row-major order. On
+    CPU a maximum over the window's taps replaces `lax.reduce_window`, whose gradient is slow there: both passes of
+    (128, 32, 32, 64), float32, 2x2 at stride 2, in a scan on one core take 24 ms instead of 167, with equal results.
     """
     return lax.platform_dependent(
         images,
@@ -32,12 +32,12 @@ def _max_of_windows(images: jax.Array, *, size: int, stride: int, padding: int) 
 def _max_of_taps(images: jax.Array, *, size: int, stride: int, padding: int) -> jax.Array:
     sides = (padding, padding)
     images = jnp.pad(images, ((0, 0), sides, sides, (0, 0)), constant_values=-jnp.inf)
-    # The last row and column of the taps at (0, 0); one window fits where a dimension is as large as it.
+    # The last row and column of the taps at (0, 0); one window fits a dimension of its own size.
     last_h, last_w = (((length - size) // stride) * stride for length in images.shape[1:3])
     taps = [
         images[:, i : i + last_h + 1 : stride, j : j + last_w + 1 : stride] for i in range(size) for j in range(size)
     ]
-    # A comparison that ties keeps the earlier tap; one with NaN takes it, so that NaN is never lost.
+    # On a tie the earlier tap stays; a NaN always wins, so that it is never lost.
     return functools.reduce(lambda first, tap: jnp.where((tap > first) | jnp.isnan(tap), tap, first), taps)
 
 

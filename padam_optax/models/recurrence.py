@@ -1,10 +1,11 @@
-"""The recurrence of an LSTM layer with a gradient of its own.
+"""The recurrence of an LSTM layer with a custom gradient.
 
 Differentiating a `lax.scan` carries the gradient of the recurrent kernel through the loop and adds a product of rank
-"rows" to it at every step: that is a read and a write of the whole matrix a step. Here the backward loop only finds the
-gradients of the gates; the kernel's gradient is one matrix product after it.
+"rows" to it at every step, which reads and writes the whole matrix. Here the backward loop computes only the gradients
+of the gates; one matrix product after it gives the kernel's gradient.
 
-Steps that do not count are masked before and after the loops, which run over all of them: no step selects.
+The loops run over all steps. Steps from `length` on are masked before and after the loops, so that no step needs a
+select.
 """
 
 import functools
@@ -15,14 +16,14 @@ import jax
 import jax.numpy as jnp
 
 State = tuple[jax.Array, jax.Array]
-# On a GPU the host decides after each iteration whether there is another, in which time a step's small kernels would
-# run. Not measured on one; on CPU unrolling gains nothing and compiles 10 times longer.
+# On a GPU the host decides after each iteration whether there is another; a step's small kernels would run in this
+# time. This is not measured on a GPU. On CPU unrolling gains nothing and compiles 10 times longer.
 _UNROLLED = 5
 _Saved = tuple[jax.Array, jax.Array, jax.Array, jax.Array, State, jax.Array]
 
 
 def _product(values: jax.Array, kernel: jax.Array) -> jax.Array:
-    """In the kernel's precision, accumulated and returned in that of `values`."""
+    """The matrix product in the kernel's precision, accumulated and returned in that of `values`."""
     return jnp.matmul(values.astype(kernel.dtype), kernel, preferred_element_type=values.dtype)
 
 
@@ -42,14 +43,14 @@ def _activate(gates: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Ar
 def lstm_recurrence(
     gates_input: jax.Array, kernel: jax.Array, state: State, length: jax.Array
 ) -> tuple[jax.Array, State]:
-    """Runs an LSTM layer over T steps, of which the first `length` count.
+    """Runs an LSTM layer over the first `length` of T steps.
 
     z_t = gates_input_t + h_{t-1} kernel, split into i, f, g, o;
     c_t = sigmoid(f) c_{t-1} + sigmoid(i) tanh(g), h_t = sigmoid(o) tanh(c_t).
 
     Args:
-      gates_input: What the inputs and the biases give to the gates, (T, B, 4 H); its dtype is that of all but products.
-      kernel: Hidden to hidden, (H, 4 H); its dtype, bfloat16 perhaps, is that in which products are taken.
+      gates_input: The inputs' and biases' part of the gates, (T, B, 4 H); everything but products has its dtype.
+      kernel: Hidden to hidden, (H, 4 H); products have its dtype, for example bfloat16.
       state: (h, c) before the first step, (B, H) each.
       length: int32 scalar, at most T. Outputs of later steps are 0 and the state stays as it is.
 
@@ -72,7 +73,7 @@ def _forward(
         h = o * jnp.tanh(c)
         return (h, c), (h, z, c)
 
-    # What follows the last step that counts goes on from it: finite, whatever its inputs are.
+    # Later steps go on from the last step that counts: their values stay finite for any inputs.
     _, (hidden, z, cells) = _scan(step, state, jnp.where(counts, gates_input, 0))
     end = tuple(
         jax.lax.dynamic_index_in_dim(_from(first, rest), length, keepdims=False)
@@ -87,7 +88,7 @@ def _counts(steps: int, length: jax.Array) -> jax.Array:
 
 
 def _from(first: jax.Array, rest: jax.Array) -> jax.Array:
-    """The state before each step, and that after the last one."""
+    """The state before each step, and the state after the last one."""
     return jnp.concatenate([first[None], rest])
 
 
@@ -96,7 +97,7 @@ def _backward(saved: _Saved, cotangents: tuple[jax.Array, State]) -> tuple[jax.A
     d_outputs, d_end = cotangents
     transposed = kernel.T
     counts = _counts(z.shape[0], length)
-    # The end is the state that follows step `length`, so that its gradient enters there; that of the later ones is 0.
+    # The final state is the one after step `length`, so its gradient enters there; later states have gradient 0.
     d_hidden, d_cells = (jnp.zeros((z.shape[0] + 1, *end.shape), end.dtype).at[length].set(end) for end in d_end)
     d_hidden = d_hidden.at[1:].add(jnp.where(counts, d_outputs, 0))
 

@@ -1,4 +1,4 @@
-"""Residual networks with post-activation basic blocks (He et al., 2016), for small images and for ImageNet's."""
+"""Residual networks with post-activation basic blocks (He et al., 2016), for small images and for ImageNet."""
 
 import functools
 
@@ -57,7 +57,7 @@ class ResNet(nnx.Module):
     """A stem, stages of basic blocks, the mean over pixels and a linear layer.
 
     Args:
-      widths: Channels of each stage; the stem has those of the first.
+      widths: Channels of each stage; the stem has as many as the first.
       blocks: Blocks of each stage; every stage but the first halves the image.
       classes: Outputs.
       stem_size: Height and width of the stem's kernel.
@@ -66,7 +66,7 @@ class ResNet(nnx.Module):
       kernel_init: Initializer of every convolution; by default PyTorch's. The linear layer always has PyTorch's.
       norm_scale_init: How the batch norms' scales start, "ones" or "uniform" (U(0, 1), PyTorch's up to 1.1).
       dtype: Dtype of activations and kernels, float32 or bfloat16; by default that of the images, float32 at least.
-        Parameters, batch statistics and whatever is computed from these two stay float32.
+        Parameters, batch statistics and values computed from these two stay float32.
       rngs: Source of the keys for the parameters.
 
     Raises:
@@ -132,8 +132,8 @@ def resnet18(
 ) -> ResNet:
     """ResNet-18 in the paper's CIFAR form, `ResNet18` of the authors' `models/resnet.py`: 11,173,962 parameters.
 
-    That count is for 10 classes (11,220,132 for 100). Images of 32x32 reach the mean at 4x4. Initialised with
-    PyTorch's defaults, as theirs. Arguments as of `ResNet`.
+    That count is for 10 classes (11,220,132 for 100). Images of 32x32 reach the mean at 4x4. It is initialised with
+    PyTorch's defaults, as in their code. For the arguments see `ResNet`.
     """
     return ResNet(
         (64, 128, 256, 512), (2, 2, 2, 2), classes=classes, norm_scale_init=norm_scale_init, dtype=dtype, rngs=rngs
@@ -143,9 +143,9 @@ def resnet18(
 def imagenet_resnet18(*, classes: int, dtype: jax.typing.DTypeLike | None = None, rngs: nnx.Rngs) -> ResNet:
     """ResNet-18 in ImageNet's form, `torchvision.models.resnet18`: 11,689,512 parameters with 1,000 classes.
 
-    A 7x7 stem of stride 2 and a max pool: images of 224x224 reach the mean at 7x7, those of 64x64 at 2x2. Initialised
-    as torchvision's: kernels N(0, 2/(h*w*out)), scales 1, the linear layer by PyTorch's default. Arguments as of
-    `ResNet`.
+    It has a 7x7 stem of stride 2 and a max pool: images of 224x224 reach the mean at 7x7, those of 64x64 at 2x2. It is
+    initialised as in torchvision: kernels N(0, 2/(h*w*out)), scales 1, the linear layer by PyTorch's default. For the
+    arguments see `ResNet`.
     """
     return ResNet(
         (64, 128, 256, 512),

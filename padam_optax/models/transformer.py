@@ -1,4 +1,4 @@
-"""A small decoder-only transformer, pre-norm, the embedding shared with the output: today's usual language model."""
+"""A small decoder-only transformer, today's usual language model: pre-norm, its embedding shared with the output."""
 
 import functools
 from typing import NamedTuple
@@ -12,13 +12,13 @@ from padam_optax.models.layers import dropout
 
 
 class TransformerOutput(NamedTuple):
-    """What a pass over T steps of B rows gives.
+    """The result of a pass over T steps of B rows.
 
     Attributes:
       logits: (T, B, vocabulary).
       raw: The last block's output after the final norm, (T, B, features).
-      dropped: The same; there is no dropout after it.
-      hidden: Empty: nothing is carried from one window to the next.
+      dropped: The same as `raw`; there is no dropout after it.
+      hidden: Empty, because nothing is carried from one window to the next.
     """
 
     logits: jax.Array
@@ -41,7 +41,7 @@ class Block(nnx.Module):
         self.mlp_out = linear(4 * features, features)
 
     def __call__(self, values: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
-        """(B, T, features) from the same; `rate` of dropout on each branch where there is a key."""
+        """Maps (B, T, features) to the same shape; with a key, each branch has dropout of this `rate`."""
         rows, steps, features = values.shape
         heads = (rows, steps, self.heads, features // self.heads)
         query, value_key, value = (
@@ -65,8 +65,8 @@ class Transformer(nnx.Module):
       x_0 = E[w] + P, \quad x' = x + \mathrm{Attention}(\mathrm{norm}(x)), \quad
       x'' = x' + W_2\, \mathrm{gelu}(W_1\, \mathrm{norm}(x')), \quad \mathrm{logits} = \mathrm{norm}(x_L) E^\top
 
-    with causal attention of several heads and learnt positions P. With F features, L layers, V words and C positions it
-    has :math:`(V + C) F + L (12 F^2 + 13 F) + 2 F` parameters.
+    It has causal attention of several heads and learnt positions P. With F features, L layers, V words and C positions
+    it has :math:`(V + C) F + L (12 F^2 + 13 F) + 2 F` parameters.
 
     Args:
       vocabulary: Number of words V.
@@ -75,7 +75,7 @@ class Transformer(nnx.Module):
       layers: Number of blocks L.
       context: Positions C: the longest window that it can read.
       dropout: Rate on the embedded input and on each branch, in training.
-      dtype: In which products of matrices are taken; by default that of the parameters.
+      dtype: Dtype of matrix products; by default that of the parameters.
       rngs: Source of the keys for the parameters: matrices and embeddings N(0, 0.02^2), biases 0, scales 1.
 
     Raises:
@@ -108,7 +108,7 @@ class Transformer(nnx.Module):
         self.rate = dropout
 
     def initial_hidden(self, rows: int) -> tuple[()]:
-        """Nothing: each window is read by itself."""
+        """An empty tuple: each window is read by itself."""
         del rows
         return ()
 
@@ -126,12 +126,12 @@ class Transformer(nnx.Module):
         Args:
           tokens: Word numbers.
           hidden: Empty.
-          train: Whether dropout is on.
-          key: For the dropout.
-          length: Steps that count; no output depends on a later step, so that it changes none of those.
+          train: Whether dropout is active.
+          key: Random key for the dropout.
+          length: Number of steps that count. It changes no output before it, because no output depends on a later step.
 
         Raises:
-          ValueError: If the window is longer than the context, or `train` is on with dropout and without a key.
+          ValueError: If the window is longer than the context, or `train` is true with dropout and without a key.
         """
         del hidden, length
         steps = tokens.shape[0]
@@ -139,7 +139,7 @@ class Transformer(nnx.Module):
         if steps > context:
             raise ValueError(f"This transformer reads windows of {context} steps at most; got {steps}.")
         if train and self.rate and key is None:
-            raise ValueError("Transformer needs a key in training: its dropout draws from it.")
+            raise ValueError("Transformer needs a key in training, because its dropout draws from it.")
         keys = [None] * (1 + len(self.blocks))
         if train and self.rate and key is not None:
             keys = list(jax.random.split(key, 1 + len(self.blocks)))

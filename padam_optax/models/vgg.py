@@ -1,4 +1,4 @@
-"""VGG-16 with batch norm (Simonyan and Zisserman, 2015), for CIFAR's images and for ImageNet's."""
+"""VGG-16 with batch norm (Simonyan and Zisserman, 2015), for CIFAR and for ImageNet."""
 
 import jax
 from flax import nnx
@@ -89,13 +89,13 @@ class VGGFeatures(nnx.Module):
 
 
 class VGG(nnx.Module):
-    """The CIFAR form: `VGGFeatures` of 32x32 images, which leave one pixel, and one linear layer.
+    """The CIFAR form: `VGGFeatures`, which reduces 32x32 images to one pixel, and one linear layer.
 
     Args:
       classes: Outputs.
       norm_scale_init: How the batch norms' scales start, "ones" or "uniform" (U(0, 1), PyTorch's up to 1.1).
       dtype: Dtype of activations and kernels, float32 or bfloat16; by default that of the images, float32 at least.
-        Parameters, batch statistics and whatever is computed from these two stay float32.
+        Parameters, batch statistics and values computed from these two stay float32.
       rngs: Source of the keys for the parameters.
 
     Raises:
@@ -178,7 +178,9 @@ class ImageNetVGG(nnx.Module):
         if not train:
             return self.head(nnx.relu(self.hidden2(hidden)))
         if key is None:
-            raise ValueError("key must be a key of jax.random where train is true, for the dropout; got None.")
+            raise ValueError(
+                "key must be a jax.random key if train is true, because the dropout draws from it; got None."
+            )
         first, second = jax.random.split(key)
         hidden = dropout(hidden, self.dropout_rate, first)
         return self.head(dropout(nnx.relu(self.hidden2(hidden)), self.dropout_rate, second))
@@ -194,7 +196,7 @@ def vgg16(
     """VGG-16 in the paper's CIFAR form, `VGG('VGG16')` of the authors' `models/vgg.py`: 14,728,266 parameters.
 
     That count is for 10 classes (14,774,436 for 100). Their code has one linear layer where the paper's text has two.
-    Initialised with PyTorch's defaults, as theirs. Arguments as of `VGG`.
+    It is initialised with PyTorch's defaults, as in their code. For the arguments see `VGG`.
     """
     return VGG(classes=classes, norm_scale_init=norm_scale_init, dtype=dtype, rngs=rngs)
 
@@ -202,7 +204,7 @@ def vgg16(
 def imagenet_vgg16_bn(*, classes: int, dtype: jax.typing.DTypeLike | None = None, rngs: nnx.Rngs) -> ImageNetVGG:
     """VGG-16 in ImageNet's form, `torchvision.models.vgg16_bn`: 138,365,992 parameters with 1,000 classes.
 
-    Initialised as torchvision's: convolutions N(0, 2/(h*w*out)), linear layers N(0, 0.01^2), biases 0, scales 1.
-    Training needs a key. Arguments as of `ImageNetVGG`.
+    It is initialised as in torchvision: convolutions N(0, 2/(h*w*out)), linear layers N(0, 0.01^2), biases 0, scales 1.
+    Training needs a key. For the arguments see `ImageNetVGG`.
     """
     return ImageNetVGG(classes=classes, dtype=dtype, rngs=rngs)

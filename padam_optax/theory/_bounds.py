@@ -1,4 +1,4 @@
-"""The constants of Theorem 4.3 and Corollary 4.5, the bounds made of them, and the step size and rate of Remark 4.6."""
+"""The constants and bounds of Theorem 4.3 and Corollary 4.5, and the step size and rate of Remark 4.6."""
 
 import math
 from typing import Any
@@ -13,7 +13,7 @@ def m1(problem: Problem) -> float:
     r"""The constant :math:`M_1 = 2 G_\infty^{2p} \Delta f` of Theorem 4.3.
 
     Args:
-      problem: Its p, G_inf and delta_f count.
+      problem: Only its p, G_inf and delta_f matter.
 
     Returns:
       A float, at least 0.
@@ -36,11 +36,11 @@ def m2(problem: Problem, *, corrected: bool = False) -> float:
 
       M_2 = \frac{4 G_\infty^{2+2p} \, E\|\hat{v}_1^{-p}\|_1}{d (1-\beta_1)} + 4 G_\infty^2
 
-    and, corrected, with :math:`(1-\beta_2)^{-p}` times the last term.
+    With `corrected` the last term is multiplied by :math:`(1-\beta_2)^{-p}`.
 
     Args:
-      problem: All but its L and delta_f count.
-      corrected: Whether the line after (A.13) is corrected.
+      problem: Its L and delta_f do not matter.
+      corrected: Whether to correct the line after (A.13).
 
     Returns:
       A float above 0, infinite if v1_norm is.
@@ -68,7 +68,7 @@ def m3(problem: Problem, q: float) -> float:
       {(1-\beta_2)^{2p} (1-\beta_1/\beta_2^{2p})} \left(\frac{\beta_1}{1-\beta_1}\right)^2
 
     Args:
-      problem: Its p, b1, b2, L and G_inf count.
+      problem: Only its p, b1, b2, L and G_inf matter.
       q: The proof's free parameter, in [max{0, 4p - 1}, 1].
 
     Returns:
@@ -92,7 +92,7 @@ def m3(problem: Problem, q: float) -> float:
 
 
 def m3_formula(problem: Problem, q: float) -> float:
-    """M_3 as the theorem writes it, whatever q is."""
+    """M_3 as the theorem writes it, for any q."""
     p, b1, b2 = problem.p, problem.b1, problem.b2
     common = 4 * problem.L * problem.G_inf ** (1 + q - 2 * p) / (1 - b2) ** (2 * p)
     gamma = b1 / b2 ** (2 * p)
@@ -103,7 +103,7 @@ def m3_prime(problem: Problem) -> float:
     r"""The constant :math:`M_3'` of Corollary 4.5: :math:`M_3` at q = 0.
 
     Args:
-      problem: One with p in [0, 1/4]; its p, b1, b2, L and G_inf count.
+      problem: A problem with p in [0, 1/4]; only its p, b1, b2, L and G_inf matter.
 
     Returns:
       A float above 0.
@@ -148,7 +148,7 @@ def smallest_q(p: float) -> float:
     return max(0.0, 4 * p - 1)
 
 
-# The bounds. Their first two terms are the same; the third is what the growth of the gradients gives.
+# The bounds. Their first two terms are the same; the third comes from the growth of the gradients.
 
 
 def bound(
@@ -161,18 +161,18 @@ def bound(
       \frac{M_1}{T\alpha} + \frac{M_2 d}{T} + \frac{M_3 \alpha d \, G_\infty^{1-q}}{T^{(1-q)(1/2-s)}}
 
     Args:
-      problem: What M_1, M_2 and M_3 are made of.
+      problem: The constants of which M_1, M_2 and M_3 are made.
       T: Number of iterates, a whole number of at least 2: x_out is one of x_2, ..., x_T, which T - 1 updates make.
       alpha: Constant step size, above 0.
-      s: Growth of the gradients, in [0, 1/2]; with 1/2 the condition holds for all.
-      q: In [max{0, 4p - 1}, 1]; by default the smallest, which has the best rate.
-      corrected: Whether M_2 is.
+      s: Growth of the gradients, in [0, 1/2]; with 1/2 all gradients satisfy the condition.
+      q: In [max{0, 4p - 1}, 1]; by default the smallest, which gives the best rate.
+      corrected: Whether to use the corrected M_2.
 
     Returns:
       A float, or an array where T, alpha or s is one.
 
     Raises:
-      ValueError: If T, alpha, s or q is out of its range; the message has the condition.
+      ValueError: If T, alpha, s or q is out of its range; the message states the condition.
 
     Examples:
       >>> from padam_optax import theory
@@ -199,14 +199,14 @@ def corollary_bound(problem: Problem, *, T: Any, alpha: Any, s: Any = 0.5, corre
       \frac{M_1}{T\alpha} + \frac{M_2 d}{T} + \frac{M_3' \alpha d \, G_\infty}{T^{1/2-s}}
 
     Args:
-      problem: One with p in [0, 1/4].
+      problem: A problem with p in [0, 1/4].
       T, alpha, s, corrected: As for :func:`padam_optax.theory.bound`.
 
     Returns:
       A float, or an array where T, alpha or s is one.
 
     Raises:
-      ValueError: If p, T, alpha or s is out of its range; the message has the condition.
+      ValueError: If p, T, alpha or s is out of its range; the message states the condition.
 
     Examples:
       >>> from padam_optax import theory
@@ -230,11 +230,11 @@ def first_two_terms(problem: Problem, of_first_step: float, steps: Any, alpha: A
 
 
 def growth_bound(*, T: Any, d: int, G_inf: float, s: Any) -> Any:
-    r"""What the growth condition alone says of an unbiased gradient, :math:`d\,G_\infty^2 T^{2s} / (T-1)`.
+    r"""The bound that follows from the growth condition alone, :math:`d\,G_\infty^2 T^{2s} / (T-1)`.
 
-    It bounds :math:`\frac{1}{T-1} \sum_{t=2}^T E\|\nabla f(x_t)\|_2^2`, which is
-    :math:`E\|\nabla f(x_{\text{out}})\|_2^2` at a constant step size, whatever the method, as
-    :math:`E\,\nabla_i f(x_t)^2 \le E\,g_{t,i}^2` (not in the paper).
+    It bounds :math:`\frac{1}{T-1} \sum_{t=2}^T E\|\nabla f(x_t)\|_2^2` for any method with unbiased gradients, because
+    :math:`E\,\nabla_i f(x_t)^2 \le E\,g_{t,i}^2` (not in the paper). At a constant step size this mean is
+    :math:`E\|\nabla f(x_{\text{out}})\|_2^2`.
 
     Args:
       d, G_inf: As in :class:`padam_optax.theory.Problem`.
@@ -244,7 +244,7 @@ def growth_bound(*, T: Any, d: int, G_inf: float, s: Any) -> Any:
       A float, or an array where T or s is one.
 
     Raises:
-      ValueError: If an argument is out of its range; the message has the condition.
+      ValueError: If an argument is out of its range; the message states the condition.
 
     Examples:
       >>> from padam_optax import theory
@@ -268,14 +268,14 @@ def step_size(T: Any, d: int, s: Any = 0.5, *, constant: float = 1.0) -> Any:
       T: Number of iterates, a whole number of at least 2.
       d: Dimension, a whole number of at least 1.
       s: Growth of the gradients, in [0, 1/2].
-      constant: c, above 0: what the remark's Theta leaves open; :func:`padam_optax.theory.optimal_constant`
-        minimises (4.2).
+      constant: c, above 0, which the remark's Theta leaves open; :func:`padam_optax.theory.optimal_constant` returns
+        the one that minimises (4.2).
 
     Returns:
       A float, or an array where T or s is one.
 
     Raises:
-      ValueError: If an argument is out of its range; the message has the condition.
+      ValueError: If an argument is out of its range; the message states the condition.
 
     Examples:
       >>> from padam_optax import theory
@@ -293,14 +293,14 @@ def optimal_constant(problem: Problem) -> float:
     r"""The constant c of :func:`padam_optax.theory.step_size` that minimises (4.2), :math:`\sqrt{M_1/(M_3' G_\infty)}`.
 
     Args:
-      problem: One with p in [0, 1/4] and delta_f > 0; its d and v1_norm do not count.
+      problem: A problem with p in [0, 1/4] and delta_f > 0; its d and v1_norm do not matter.
 
     Returns:
       A float, the same for all T and s.
 
     Raises:
-      ValueError: If p is above 1/4, or delta_f is 0: (4.2) then falls with the step size down to 0, and no step size
-        above 0 is the best.
+      ValueError: If p is above 1/4, or delta_f is 0: (4.2) then decreases as the step size decreases to 0, and no step
+        size above 0 is best.
 
     Examples:
       >>> from padam_optax import theory
@@ -314,9 +314,9 @@ def optimal_constant(problem: Problem) -> float:
 
 
 def balance(problem: Problem, factor: float) -> float:
-    """The c above 0 at which M_1 / c + factor c is least."""
+    """The c above 0 that minimises M_1 / c + factor c."""
     if problem.delta_f == 0:
-        raise ValueError("An optimal constant needs delta_f > 0, got delta_f = 0: no step size above 0 is the best.")
+        raise ValueError("An optimal constant needs delta_f > 0, got delta_f = 0: no step size above 0 is best.")
     return math.sqrt(m1(problem)) / math.sqrt(factor)
 
 
@@ -330,7 +330,7 @@ def rate(T: Any, d: int, s: Any = 0.5) -> Any:
       A float, or an array where T or s is one.
 
     Raises:
-      ValueError: If an argument is out of its range; the message has the condition.
+      ValueError: If an argument is out of its range; the message states the condition.
 
     Examples:
       >>> from padam_optax import theory

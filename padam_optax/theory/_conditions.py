@@ -1,4 +1,4 @@
-"""The ranges that Theorem 4.3 gives to single values, and the float64 in which they are judged and used."""
+"""The ranges that Theorem 4.3 sets for single values; values are checked and used in float64."""
 
 import math
 import numbers
@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-# What a value must fulfil, as the message says it.
+# The condition on each value, as the message states it, and its check.
 _CONDITIONS: dict[str, tuple[str, Callable[[float], bool]]] = {
     "p": ("p in [0, 1/2]", lambda value: 0 <= value <= 0.5),
     "b2": ("b2 in [0, 1)", lambda value: 0 <= value < 1),
@@ -27,12 +27,12 @@ _CONDITIONS: dict[str, tuple[str, Callable[[float], bool]]] = {
 
 
 def checked(**values: Any) -> list[Any]:
-    """Each value as a Python float, or, where it is an array, as one of NumPy's in float64.
+    """Each value as a Python float, or as a NumPy array in float64 if it is an array.
 
     JAX would round alpha and s to float32, and an integer T from 2^31 on would wrap.
 
     Raises:
-      ValueError: Unless each value, or each of an array's, lies in the range that its name has.
+      ValueError: Unless each value, or each entry of an array, lies in the range of its name.
     """
     return [_checked(name, value) for name, value in values.items()]
 
@@ -53,7 +53,7 @@ def _checked(name: str, value: Any) -> Any:
 
 
 def _as_float(value: numbers.Real) -> float:
-    """`value` as a float; infinite where no float is as large."""
+    """`value` as a float; infinite if it is too large for one."""
     try:
         return float(value)
     except OverflowError:
@@ -61,9 +61,9 @@ def _as_float(value: numbers.Real) -> float:
 
 
 def check_v_norm(name: str, value: float, *, p: float, d: float, largest: float) -> None:
-    """Raises ValueError if a sum over d coordinates of v^-p is smaller than the largest v lets it be, d largest^-p.
+    """Raises ValueError if a sum over d coordinates of v^-p is below d largest^-p, its least value with v <= largest.
 
-    A sum of floats may fall short of that by its rounding.
+    A sum of floats may fall below this by its rounding.
     """
     least = d * largest**-p
     if not value >= least * (1 - 1e-9):

@@ -21,10 +21,10 @@ def held_bound(
 ) -> Any:
     r"""Bounds the mean of :math:`E\|\nabla f(x_t)\|_2^2` over the n steps after a rate's factor is held.
 
-    Algorithm 1 runs with any step sizes up to step :math:`\tau`, and from its update on with
-    :math:`\alpha \kappa`, where :math:`\kappa` may depend on all that happened until then: `reference_p` makes it
-    of the roots seen so far. Given the past, and if the gradients after :math:`\tau` grow as
-    :math:`\|g_{\tau+1:\tau+n,i}\|_2 \le G_\infty n^s`, the mean over :math:`x_{\tau+1}, \dots, x_{\tau+n}` is at most
+    Algorithm 1 runs with any step sizes before update :math:`\tau`, and with :math:`\alpha \kappa` from that update on.
+    :math:`\kappa` may depend on the whole past: `reference_p` computes it from the roots seen so far. Assume that the
+    gradients after :math:`\tau` grow as :math:`\|g_{\tau+1:\tau+n,i}\|_2 \le G_\infty n^s`. Then, given the past, the
+    mean over :math:`x_{\tau+1}, \dots, x_{\tau+n}` is at most
 
     .. math::
 
@@ -34,25 +34,25 @@ def held_bound(
       + M_4 \frac{\alpha \kappa d}{n}, \qquad
       M_4 = \frac{9 L G_\infty^{2-2p} \beta_1^2}{2 (1-\beta_1) (1-\beta_2)^{2p} (1-\beta_1/\beta_2^{2p})^2}.
 
-    With a factor for each leaf, the first term has the smallest in the place of :math:`\kappa`, the second is
-    multiplied by the largest over the smallest, and the others have the largest squared over the smallest.
+    With a factor for each leaf, the first term uses the smallest factor as :math:`\kappa`, the second is multiplied by
+    the largest over the smallest, and the others use the largest squared over the smallest.
 
     Args:
-      problem: Its p, b1, b2, L, G_inf and d count.
+      problem: Only its p, b1, b2, L, G_inf and d matter.
       n: Number of steps after :math:`\tau`, at least 1.
       alpha: Constant step size, above 0.
-      kappa: The held factor, above 0, or an array of those of several leaves.
+      kappa: The held factor, above 0, or an array of one for each leaf.
       gap: :math:`f(x_{\tau+1}) - \inf f`, at least 0.
-      v_norm: :math:`\|\hat{v}_\tau^{-p}\|_1`, at least :math:`d \, G_\infty^{-2p}`; infinite where p > 0 and a
-        coordinate has not moved until then, and then the bound is infinite.
-      s: Growth of the gradients after :math:`\tau`, in [0, 1/2]; with 1/2 the condition holds for all.
-      q: In [4p - 1, 1]; by default the smallest, which has the best rate.
+      v_norm: :math:`\|\hat{v}_\tau^{-p}\|_1`, at least :math:`d \, G_\infty^{-2p}`; infinite if p > 0 and a coordinate
+        has not moved by then; the bound is then infinite.
+      s: Growth of the gradients after :math:`\tau`, in [0, 1/2]; with 1/2 all gradients satisfy the condition.
+      q: In [4p - 1, 1]; by default the smallest, which gives the best rate.
 
     Returns:
       A float, or an array where n, alpha or s is one.
 
     Raises:
-      ValueError: If an argument is out of its range; the message has the condition.
+      ValueError: If an argument is out of its range; the message states the condition.
 
     Examples:
       >>> from padam_optax import theory
@@ -61,7 +61,7 @@ def held_bound(
       0.34
 
     References:
-      Theorem 4.3 and its proof; the proposition is not in the paper, the guide on the theory proves it.
+      Theorem 4.3 and its proof. This proposition is not in the paper; the guide on the theory proves it.
 
     .. seealso:: :func:`padam_optax.theory.sharper_bound`
     """

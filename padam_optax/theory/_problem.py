@@ -1,4 +1,4 @@
-"""What the theorem's constants are made of: given, or estimated from recorded gradients."""
+"""The values that the theorem's constants are made of, given or estimated from recorded gradients."""
 
 import dataclasses
 import math
@@ -12,7 +12,7 @@ from padam_optax.theory._conditions import check_v_norm, checked
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Problem:
-    r"""What the theorem's constants are made of; it is checked when it is made.
+    r"""The values that the theorem's constants are made of; construction checks them.
 
     Attributes:
       p: The partially adaptive parameter, in [0, 1/2]; Corollary 4.5 needs p in [0, 1/4].
@@ -22,12 +22,12 @@ class Problem:
       G_inf: Bound of every stochastic gradient's largest coordinate (Assumption 4.1), above 0.
       delta_f: f(x_1) - inf f, at least 0.
       d: Dimension, a whole number, at least 1.
-      v1_norm: :math:`E\|\hat{v}_1^{-p}\|_1`, the expected sum over the coordinates, at least
-        :math:`d ((1-\beta_2) G_\infty^2)^{-p}`, which Assumption 4.1 forces. It is infinite where a gradient of the
-        first step can be 0 and p > 0, and then M_2 and the bounds are infinite.
+      v1_norm: :math:`E\|\hat{v}_1^{-p}\|_1`, the expected sum over the coordinates. It is at least
+        :math:`d ((1-\beta_2) G_\infty^2)^{-p}`, which Assumption 4.1 forces. It is infinite if p > 0 and a gradient of
+        the first step can be 0; M_2 and the bounds are then infinite.
 
     Raises:
-      ValueError: If a value is out of its range; the message has the condition.
+      ValueError: If a value is out of its range; the message states the condition.
 
     Examples:
       >>> from padam_optax import theory
@@ -62,16 +62,16 @@ class Problem:
 
 
 class Estimate(NamedTuple):
-    """What recorded gradients say of the constants of the theorem.
+    """Estimates of the theorem's constants from recorded gradients.
 
     Attributes:
       T: Number of gradients.
       d: Their dimension, all leaves together.
-      G_inf: The largest coordinate seen in size: at most the theorem's G_inf.
+      G_inf: The largest size of a coordinate seen, at most the theorem's G_inf.
       s: The smallest s in [0, 1/2] with which this T and this G_inf fulfil the growth condition.
-      v1_norm: The sum over the coordinates of v_hat_1^-p, of this run; infinite where p > 0 and a coordinate of the
-        first gradient is 0. Its expectation, the mean over runs, is infinite at p = 1/2 if a coordinate's first
-        gradient has a positive density at 0.
+      v1_norm: The sum over the coordinates of v_hat_1^-p in this run; infinite if p > 0 and a coordinate of the first
+        gradient is 0. Its expectation, the mean over runs, is infinite at p = 1/2 if a coordinate's first gradient has
+        a positive density at 0.
       p: The partially adaptive parameter for which v1_norm was computed.
       b2: The second moment's decay rate for which v1_norm was computed.
     """
@@ -85,7 +85,7 @@ class Estimate(NamedTuple):
     b2: float
 
     def problem(self, *, b1: float, L: float, delta_f: float) -> Problem:
-        """The problem with what was estimated and what gradients do not say.
+        """The problem with the estimated values and those that gradients do not give.
 
         Args:
           b1, L, delta_f: As in :class:`padam_optax.theory.Problem`.
@@ -94,7 +94,7 @@ class Estimate(NamedTuple):
           A :class:`padam_optax.theory.Problem` with the estimate's p, b2, d, G_inf and v1_norm.
 
         Raises:
-          ValueError: If an argument is out of its range; the message has the condition.
+          ValueError: If an argument is out of its range; the message states the condition.
         """
         return Problem(
             p=self.p,
@@ -116,9 +116,10 @@ def estimate(gradients: Any, *, p: float, b2: float) -> Estimate:
       s = \max_i \log(\|g_{1:T,i}\|_2 / G_\infty) / \log T, \qquad
       \|\hat{v}_1^{-p}\|_1 = (1-\beta_2)^{-p} \sum_i |g_{1,i}|^{-2p}
 
-    The theorem has the expectation of the last, which is the mean over runs. But where a coordinate of the first
-    gradient has a positive density at 0, :math:`|g|^{-2p}` has an infinite variance from p = 1/4 on, so that the mean
-    settles slowly, and at p = 1/2 an infinite expectation: any number of runs gives a finite mean, and says nothing.
+    The theorem uses the expectation of the last, which is the mean over runs. But suppose that a coordinate of the
+    first gradient has a positive density at 0. From p = 1/4 on, :math:`|g|^{-2p}` then has an infinite variance, and
+    the mean over runs settles slowly. At p = 1/2 its expectation is infinite: the mean over any number of runs is
+    finite and says nothing.
 
     Args:
       gradients: Tree of arrays whose leading axis is the step, from the first on: shapes (T, ...), any real or complex
@@ -130,7 +131,7 @@ def estimate(gradients: Any, *, p: float, b2: float) -> Estimate:
 
     Raises:
       ValueError: If p or b2 is out of its range, there is no gradient, the leaves' first axes differ, a gradient is not
-        finite, or all are 0.
+        finite, or all gradients are 0.
 
     Examples:
       >>> import jax.numpy as jnp

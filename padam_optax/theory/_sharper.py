@@ -1,8 +1,8 @@
 r"""What the argument of Theorem 4.3 proves beyond its statement: a smaller M_2, and more values of q.
 
-The guide on the theory derives both. After (A.13), M_2 needs no term :math:`4 G_\infty^2` and half of the first one or
-less. The growth condition holds for each coordinate: used there, (B.6) needs no :math:`q \ge 0`, and (4.1) holds for
-every q in [4p - 1, 1].
+The guide on the theory derives both. After (A.13), M_2 needs no term :math:`4 G_\infty^2`, and only the share
+:math:`1-\beta_1/2` of the first term. The growth condition holds for each coordinate. If (B.6) uses it so, it needs no
+:math:`q \ge 0`, and (4.1) holds for every q in [4p - 1, 1].
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ def sharper_m2(problem: Problem) -> float:
       \frac{2 G_\infty^{2+2p} \, E\|\hat{v}_1^{-p}\|_1 \, (2-\beta_1)}{d (1-\beta_1)}
 
     Args:
-      problem: All but its L and delta_f count.
+      problem: Its L and delta_f do not matter.
 
     Returns:
       A float above 0, infinite if v1_norm is.
@@ -66,15 +66,15 @@ def sharper_bound(problem: Problem, *, T: Any, alpha: Any, s: Any = 0.5, q: floa
     r"""The bound (4.1) of :math:`E\|\nabla f(x_{\text{out}})\|_2^2` with the smaller M_2 and any q in [4p - 1, 1].
 
     Args:
-      problem: What M_1, M_2 and M_3 are made of.
+      problem: The constants of which M_1, M_2 and M_3 are made.
       T, alpha, s: As for :func:`padam_optax.theory.bound`.
-      q: In [4p - 1, 1]; by default the smallest, which has the best rate.
+      q: In [4p - 1, 1]; by default the smallest, which gives the best rate.
 
     Returns:
       A float, or an array where T, alpha or s is one.
 
     Raises:
-      ValueError: If T, alpha, s or q is out of its range; the message has the condition.
+      ValueError: If T, alpha, s or q is out of its range; the message states the condition.
 
     Examples:
       >>> from padam_optax import theory
@@ -100,7 +100,7 @@ def sharper_bound(problem: Problem, *, T: Any, alpha: Any, s: Any = 0.5, q: floa
 def sharper_step_size(T: Any, d: int, s: Any = 0.5, *, p: float, constant: float = 1.0) -> Any:
     r"""The step size with the sharper rate, :math:`c \, / \, (d^{1/2} T^{1/2-(1-2p)(1/2-s)})`.
 
-    It is the one of Remark 4.6 at p = 1/4 and for s = 1/2, and larger for smaller p.
+    It equals the one of Remark 4.6 at p = 1/4 and at s = 1/2, and is larger for smaller p.
 
     Args:
       T, d, s: As for :func:`padam_optax.theory.step_size`.
@@ -111,7 +111,7 @@ def sharper_step_size(T: Any, d: int, s: Any = 0.5, *, p: float, constant: float
       A float, or an array where T or s is one.
 
     Raises:
-      ValueError: If an argument is out of its range; the message has the condition.
+      ValueError: If an argument is out of its range; the message states the condition.
 
     Examples:
       >>> from padam_optax import theory
@@ -133,7 +133,7 @@ def sharper_optimal_constant(problem: Problem) -> float:
     M_3 is taken at q = 4p - 1.
 
     Args:
-      problem: One with delta_f > 0; its d and v1_norm do not count.
+      problem: A problem with delta_f > 0; its d and v1_norm do not matter.
 
     Returns:
       A float, the same for all T and s.
@@ -167,7 +167,7 @@ def sharper_rate(T: Any, d: int, s: Any = 0.5, *, p: float) -> Any:
       A float, or an array where T or s is one.
 
     Raises:
-      ValueError: If an argument is out of its range; the message has the condition.
+      ValueError: If an argument is out of its range; the message states the condition.
 
     Examples:
       >>> from padam_optax import theory
@@ -184,7 +184,7 @@ def sharper_rate(T: Any, d: int, s: Any = 0.5, *, p: float) -> Any:
 
 
 def sharper_rate_exponent(s: Any, *, p: float) -> Any:
-    """1/2 + (1 - 2p)(1/2 - s), the sharper rate's slope in T, negated; (4.3) has that of p = 1/4 for every p.
+    """1/2 + (1 - 2p)(1/2 - s), the sharper rate's slope in T, negated; (4.3) has the slope of p = 1/4 for every p.
 
     Args:
       s: Growth of the gradients, in [0, 1/2].
@@ -194,7 +194,7 @@ def sharper_rate_exponent(s: Any, *, p: float) -> Any:
       A float, or an array where s is one.
 
     Raises:
-      ValueError: If s or p is out of its range; the message has the condition.
+      ValueError: If s or p is out of its range; the message states the condition.
 
     Examples:
       >>> from padam_optax import theory

@@ -1,7 +1,7 @@
 """The core: Optax transformations, one method a file. They need jax and optax only.
 
-Users find the transformations in `padam_optax` itself. This file is the door of the folder: what other parts of the
-package, and transformations written elsewhere, share with those here is imported from it and from no private module.
+Users find the transformations in `padam_optax` itself. Other parts of the package, and transformations written
+elsewhere, import the shared helpers from this file and from no private module.
 """
 
 from padam_optax.transforms._averages import debias, decay_squares, init_nu

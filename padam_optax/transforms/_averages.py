@@ -21,7 +21,7 @@ def init_mu(param: Any, mu_dtype: jax.typing.DTypeLike | None = None) -> jax.Arr
 
 
 def init_wide_mu(param: Any) -> jax.Array:
-    """Zeros like the parameter, in float32 at least, and complex where it is."""
+    """Zeros like the parameter, in float32 at least, and complex if the parameter is."""
     dtype = jnp.result_type(param)
     return jnp.zeros_like(param, dtype=_dtypes.common_dtype(dtype, _dtypes.compute_dtype(dtype)))
 
@@ -40,14 +40,14 @@ def decay_average(average: jax.Array, value: jax.Array, decay: jax.typing.ArrayL
 
 
 def decay_squares(nu: jax.Array, value: jax.Array, decay: jax.typing.ArrayLike) -> jax.Array:
-    """`decay * nu + (1 - decay) * |value|^2`, in `nu`'s dtype; `value` is as wide at least."""
+    """`decay * nu + (1 - decay) * |value|^2`, in `nu`'s dtype; `value` is at least as wide."""
     return cast_average(decay_average(nu, squared_magnitude(value), decay), nu.dtype)
 
 
 def squared_magnitude(value: jax.Array) -> jax.Array:
     """`|value|^2`, real; saturates at half the dtype's maximum, NaN stays NaN.
 
-    Half, so that an average of squares cannot overflow, however it is rounded.
+    The bound is half the maximum so that an average of squares cannot overflow, however it is rounded.
     """
     is_complex = jnp.iscomplexobj(value)
     square = jnp.square(value.real) + jnp.square(value.imag) if is_complex else jnp.square(value)
@@ -57,7 +57,7 @@ def squared_magnitude(value: jax.Array) -> jax.Array:
 def cast_average(value: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
     """Casts an average of `squared_magnitude`s; what a narrower `dtype` cannot hold becomes its maximum.
 
-    In its own dtype it stays as it is: a minimum that has two users, XLA's CPU backend computes twice, out of place.
+    Without a narrower dtype it takes no minimum: XLA's CPU backend computes one that has two users twice, out of place.
     """
     wider = jnp.finfo(dtype).max >= jnp.finfo(value.dtype).max / 2
     return value.astype(dtype) if wider else saturating_cast(value, dtype)
@@ -69,11 +69,8 @@ def saturating_cast(value: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
 
 
 def weight_so_far(decay: jax.typing.ArrayLike, t: jax.Array) -> jax.Array:
-    """`1 - decay^t`, what the weights of an average's first t values add up to.
-
-    Without the cancellation of `1 - b2` in float32.
-    """
-    # 0 is taken for the smallest number above it, which gives the same 1 without an infinite logarithm.
+    """`1 - decay^t`, the sum of the weights of an average's first t values, without cancellation in float32."""
+    # The smallest positive number stands for 0: it gives the same 1 without an infinite logarithm.
     tiny = float(jnp.finfo(t.dtype).tiny)
     if isinstance(decay, numbers.Real):
         log_decay = math.log(max(float(decay), tiny))
@@ -83,6 +80,6 @@ def weight_so_far(decay: jax.typing.ArrayLike, t: jax.Array) -> jax.Array:
 
 
 def debias(moment: jax.Array, decay: jax.typing.ArrayLike, t: jax.Array) -> jax.Array:
-    """`moment / (1 - decay^t)`; a real moment does not overflow by it."""
+    """`moment / (1 - decay^t)`; a real result saturates instead of overflowing."""
     debiased = moment / weight_so_far(decay, t).astype(moment.dtype)
     return debiased if jnp.iscomplexobj(moment) else jnp.minimum(debiased, jnp.finfo(moment.dtype).max)

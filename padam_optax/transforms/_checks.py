@@ -1,6 +1,6 @@
-"""Checks: of hyper-parameters at construction, and of what a transformation gets.
+"""Checks of hyper-parameters at construction, and of the trees that a transformation gets.
 
-Traced values, arrays and schedules of hyper-parameters are never looked at.
+The checks never read the values of arrays, traced hyper-parameters and schedules.
 """
 
 import math
@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-# Wide enough for a moment that must not underflow: a float16 loses squares of gradients below 2e-4.
+# float16 is left out: squares of gradients below 2e-4 underflow in it.
 _SECOND_MOMENT_DTYPES = ("bfloat16", "float32", "float64")
 _FIRST_MOMENT_DTYPES = ("float16", *_SECOND_MOMENT_DTYPES)
 # Gradients and parameters; 8-bit floats are storage only, without arithmetic of their own.
@@ -71,7 +71,9 @@ def check_p(p: Any, *, highest: float = 0.5, hint: str = "", name: str = "p") ->
     if not isinstance(p, numbers.Real) or 0 <= float(p) <= highest:
         return
     if highest > 0.5:
-        raise ValueError(f"{name} must be in [0, 1], got {p}: 0 is SGD with momentum, 1/2 is AMSGrad, 1 has no root.")
+        raise ValueError(
+            f"{name} must be in [0, 1], got {p}: 0 is SGD with momentum, 1/2 is AMSGrad, 1 drops the root."
+        )
     raise ValueError(
         f"{name} must be in [0, 1/2], got {p}: 0 is SGD with momentum, 1/2 is AMSGrad, and above 1/2 the convergence"
         f" theorem (Theorem 4.3 of Chen et al., 2020) is not proven.{hint}"
@@ -89,14 +91,14 @@ def check_moment_dtypes(*, mu_dtype: Any, nu_dtype: Any) -> None:
 
 
 def check_leaves(what: str, tree: Any) -> None:
-    """Raises TypeError, naming the leaf's path, unless every leaf that has a dtype has one of a parameter."""
+    """Raises TypeError, naming the leaf's path, unless each leaf with a dtype has one that a parameter may have."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         if hasattr(leaf, "dtype") or isinstance(leaf, numbers.Number):
             dtype = jnp.result_type(leaf)
             if _dtype_name(dtype) not in _PARAMETER_DTYPES and not isinstance(leaf, float | complex):
                 raise TypeError(
-                    f"{what} must be of {', '.join(_PARAMETER_DTYPES)}; {_at(path)} is of {dtype}. Leave it out with"
-                    " optax.masked or optax.partition."
+                    f"{what} must be of {', '.join(_PARAMETER_DTYPES)}; the one {_at(path)} is of {dtype}. Leave it out"
+                    " with optax.masked or optax.partition."
                 )
 
 

@@ -1,4 +1,4 @@
-"""In which dtype a moment is computed, and in which an update is returned."""
+"""The dtypes in which moments are computed and updates are returned."""
 
 import functools
 
@@ -23,10 +23,11 @@ def compute_dtype(*dtypes: jax.typing.DTypeLike) -> jnp.dtype:
 
 
 def widened(gradient: jax.Array, *moments: jax.Array) -> jax.Array:
-    """The gradient as moments are computed from it.
+    """The gradient in the form from which moments are computed.
 
-    In float32 or wider; complex if a moment is, as a real gradient must not make that one real; and no larger than what
-    has a finite square, so that momentum and root are of the same gradient. Infinity and NaN stay.
+    It is in float32 or wider, and complex if a moment is: a real gradient must not make a complex moment real. Finite
+    values whose square would overflow are clipped, so that momentum and root see the same gradient. Infinity and NaN
+    stay.
     """
     dtypes = [gradient.dtype, *(moment.dtype for moment in moments)]
     wide = gradient.astype(common_dtype(compute_dtype(*dtypes), *dtypes))
@@ -36,12 +37,12 @@ def widened(gradient: jax.Array, *moments: jax.Array) -> jax.Array:
 
 
 def _with_finite_square(value: jax.Array, parts: int = 1) -> jax.Array:
-    """The real `value`, but bounded so that the squares of so many parts add up to half the dtype's maximum at most."""
+    """Clips the real `value` so that the squares of `parts` of them add up to half the dtype's maximum at most."""
     highest = float(jnp.finfo(value.dtype).max)
     bound = (highest / 2 / parts) ** 0.5
     return jnp.where(jnp.abs(value) <= highest, jnp.clip(value, -bound, bound), value)
 
 
 def cast_update(update: jax.Array, param: jax.Array | None, otherwise: jax.Array) -> jax.Array:
-    """The update in its parameter's dtype; where `update` was called without parameters, in that of `otherwise`."""
+    """The update in its parameter's dtype, or in that of `otherwise` if `update` was called without parameters."""
     return update.astype(otherwise.dtype if param is None else jnp.result_type(param))

@@ -1,9 +1,9 @@
 """The one init and update of all transformations here: `elementwise` makes them from a step over one array.
 
 A transformation says three things: the type of its state, how each moment in it begins, and the step that makes the
-update and the new moments of one array from its gradient and the old moments. Mapping over the leaves of the trees,
-counting updates, following a schedule of p, and the factor of a learning rate in the units of another p are done here,
-once.
+update and the new moments of one array from its gradient and the old moments. This module does the rest once: it maps
+over the leaves of the trees, counts updates, follows a schedule of p, and multiplies by the factor of a learning rate
+in the units of another p.
 """
 
 import functools
@@ -28,7 +28,7 @@ class Now(NamedTuple):
     Attributes:
       count: Updates before this one, int32 scalar.
       p: The value of p at this update, a Python number or a scalar array; None where the transformation has no p.
-      factor: What the update is to be multiplied by, before it is cast; None for nothing.
+      factor: The number that multiplies the update before it is cast; None for no factor.
     """
 
     count: jax.Array
@@ -57,15 +57,16 @@ def elementwise(
 
     Args:
       state_type: A NamedTuple with the field `count` and the fields that `moments` names; others have defaults.
-      moments: From the name of a field that holds an array for each parameter, to what makes that array from the
-        parameter, which may be abstract or a placeholder.
+      moments: For each moment, by the name of its field, the function that makes the moment's array from a parameter.
+        The parameter may be abstract or a placeholder.
       step: Called once an array as `step(now, gradient, param, *moments)`, with its moments in the order of `moments`
         and with `param` None where `update` got no parameters. Returns the update and the new moments, in the same
-        order and in their old dtypes. It multiplies by `now.factor` (`now.scaled`) if it takes a reference.
+        order and in their old dtypes. It multiplies the update by `now.factor` (see `now.scaled`) if there is a
+        `reference`.
       p: The partially adaptive parameter, or a schedule of it: `now.p` is its value.
-      reference: In whose units the learning rate is given; needs `roots` and a field `reference_root` of the state.
-      roots: Called as `roots(now, gradient, *moments)`: what this step divides by the power 2p of, without the bias of
-        its average, and where that has moved.
+      reference: The units of the learning rate; needs `roots` and a field `reference_root` of the state.
+      roots: Called as `roots(now, gradient, *moments)`. Returns the roots whose power 2p this step divides by, without
+        the bias of their average, and where they have moved.
 
     Returns:
       A :class:`optax.GradientTransformationExtraArgs` with states of `state_type`. Extra arguments are ignored. None
@@ -98,7 +99,7 @@ def elementwise(
             root = reference.measure(state.reference_root, state.count, dict(zip(places.held, rows, strict=True)))
             factor = reference.factor(root, now.p)
             nows = [now._replace(factor=factor[i] if factor.ndim else factor) for i in places.held]
-            # The moments are new only after R is measured from the old ones: XLA need not copy those.
+            # R is measured from the old moments before the new ones are made, so that XLA need not copy the old.
             gradients = [after(root, gradient) for gradient in gradients]
             new["reference_root"] = root
         results = [step(*row) for row in zip(nows, gradients, of_params, *columns, strict=True)]
@@ -121,13 +122,13 @@ def _roots_after(roots: Roots, now: Now, gradient: jax.Array, *rest: Any) -> tup
 
 
 class Places:
-    """The places of a tree of gradients that hold one; None is a place that does not.
+    """The places in a tree of gradients that hold an array and not None.
 
     Args:
       gradients: A tree of arrays, with None where a parameter has no gradient.
 
     Attributes:
-      held: The numbers of these places among all leaves.
+      held: Indices of these places among all leaves.
     """
 
     def __init__(self, gradients: optax.Updates) -> None:
@@ -135,12 +136,12 @@ class Places:
         self.held = [i for i, leaf in enumerate(leaves) if leaf is not None]
 
     def of(self, tree: Any) -> list[Any]:
-        """What a tree of the same structure has at these places."""
+        """The leaves of a tree of the same structure at these places."""
         leaves = self._structure.flatten_up_to(tree)
         return [leaves[i] for i in self.held]
 
     def put(self, tree: Any, values: list[Any]) -> Any:
-        """The tree with `values` at these places; what it has at the others stays."""
+        """The tree with `values` at these places; its other leaves stay."""
         leaves = self._structure.flatten_up_to(tree)
         for i, value in zip(self.held, values, strict=True):
             leaves[i] = value

@@ -1,4 +1,4 @@
-"""The power of a second moment, `base^(2p)` of its root: the one place that knows how to compute it.
+"""The power of a second moment, `base^(2p)` of its root. No other module computes it.
 
 Three forms, chosen at trace time:
 
@@ -7,8 +7,8 @@ Three forms, chosen at trace time:
 - any other p, and every traced p, in float32: `exp2(-2p log2(base))` from two polynomials and the exponent's bits.
   `benchmarks/speed/powers.py` times it against `jnp.power`, `exp(log)` and other forms; its relative error stays below
   3e-6 over [1.2e-38, 1e38].
-- the same in float64, and for small arrays: `exp(-2p log(base))`, which compiles three times as fast, an error below
-  1e-13 in float64 and 4e-6 in float32.
+- the same in float64, and for small arrays: `exp(-2p log(base))`, which compiles three times as fast; its error stays
+  below 1e-13 in float64 and 4e-6 in float32.
 """
 
 import functools
@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from padam_optax.transforms import _checks
 
-# Below so many elements an array's time does not matter, but that of compiling thousands of them does.
+# For smaller arrays the time of a step does not matter, but the time to compile thousands of them does.
 _SMALL = 16_384
 # p = 2^-9 still is a chain of square roots; a longer one would cost more than the logarithm.
 _MOST_ROOTS = 8
@@ -47,7 +47,7 @@ _SQRT_HALF_BITS = 0x3F3504F3
 
 
 def root(square: jax.Array, eps: jax.typing.ArrayLike, *, eps_in_sqrt: bool = False) -> jax.Array:
-    """`sqrt(square) + eps`, or `sqrt(square + eps)`: the base of which the power 2p is taken."""
+    """`sqrt(square) + eps`, or `sqrt(square + eps)`: the base of the power 2p."""
     added = jnp.asarray(eps, square.dtype)
     return _square_root(square + added) if eps_in_sqrt else _square_root(square) + added
 
@@ -79,9 +79,9 @@ def divide_by_power(
       numerator: Real or complex array.
       base: Real, non-negative array of the same shape and precision.
       p: The partially adaptive parameter: a Python number, or a scalar array, traced or not.
-      positive: Whether no `base` is 0. Then it is used once, so that XLA need not keep it in memory.
-      up_to_one: Whether p may be above 1/2. Such a p, and any that is not a Python number, divides twice by
-        `base^p`, as the inverse of a power above 1 can leave the range of float32 where the quotient does not.
+      positive: Whether every `base` is above 0. It is then used once, so that XLA need not keep it in memory.
+      up_to_one: Whether p may be above 1/2. With such a p, and with any that is not a Python number, it divides twice
+        by `base^p`: the inverse of a power above 1 can leave the range of float32 where the quotient does not.
 
     Returns:
       An array of `numerator`'s shape and dtype.
@@ -141,7 +141,8 @@ def _inverse_power(base: jax.Array, exponent: jax.Array) -> jax.Array:
     f = power - k
     bits = jax.lax.bitcast_convert_type(1 + f * _polynomial(_EXP2, f), jnp.int32)
     result = jax.lax.bitcast_convert_type(bits + (k.astype(jnp.int32) << _MANTISSA_BITS), jnp.float32)
-    # What is not finite is taken from `base`: a constant NaN or infinity would be a false alarm under jax_debug_nans.
+    # Values that are not finite come from `base`: a constant NaN or infinity would be a false alarm under
+    # jax_debug_nans.
     highest = jnp.finfo(base.dtype).max
     return jnp.where(base <= highest, result, jnp.where(base > highest, 0, base))
 

@@ -1,6 +1,6 @@
-"""The factor that makes one learning rate serve every p: `R^(2(p - q))`, R a typical root of the second moments.
+"""The factor `R^(2(p - q))` that makes one learning rate serve every p; R is a typical root of the second moments.
 
-R is measured over the first updates and then held, in the state: from then on an update is that of Algorithm 1 times a
+R is measured over the first updates and then held in the state. From then on an update is that of Algorithm 1 times a
 constant.
 """
 
@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from padam_optax.transforms import _checks, _dtypes
 
 ReferenceScope: TypeAlias = Literal["all", "leaf"]
-# Called only while R is measured, with a number that is to be computed before, or None: the roots of one array, shaped
-# like it, and where it has moved.
+# Returns the roots of one array, shaped like it, and where it has moved. It is called only while R is measured, with a
+# number that must be computed first, or None.
 Roots = Callable[[jax.Array | None], tuple[jax.Array, jax.Array]]
 
 
@@ -25,7 +25,7 @@ class Reference:
 
     Attributes:
       p: q, the p in whose units the learning rate is given: a number or a scalar array, traced or not.
-      calibration_steps: R follows the roots over so many updates, and until it is defined.
+      calibration_steps: The number of updates over which R follows the roots; longer until R is defined.
       scope: "all": one R for all coordinates; "leaf": one for each array.
     """
 
@@ -41,13 +41,13 @@ class Reference:
         return jnp.zeros((len(leaves),) if self.scope == "leaf" else (), dtype)
 
     def measure(self, held: jax.Array, count: jax.Array, roots: Mapping[int, Roots]) -> jax.Array:
-        """R at this update: measured, or as `held`.
+        """R at this update: either measured or `held`.
 
         Args:
           held: R at the update before, as `init` makes it.
           count: Updates before this one, int32 scalar.
-          roots: By the place of each leaf that has a gradient, what computes its roots. A branch of a conditional
-            calls it, so that the state is read for it in the first updates only.
+          roots: The function that computes the roots of a leaf, by the index of each leaf that has a gradient. A branch
+            of a conditional calls it, so that it reads the state in the first updates only.
 
         Returns:
           An array like `held`.
@@ -76,15 +76,15 @@ class Reference:
         return held.at[places].set(new) if held.ndim else new
 
     def factor(self, root: jax.Array, p: Any) -> jax.Array:
-        """What the update is multiplied by, for each R: `R^(2(p - q))`, and 1 while R is undefined."""
+        """The factor of the update, for each R: `R^(2(p - q))`, and 1 while R is undefined."""
         q, p = (jnp.asarray(each, root.dtype) for each in (self.p, p))
         return convert(1, q, p, jnp.where(root == 0, 1, root))
 
 
 def after(number: jax.Array | None, array: jax.Array) -> jax.Array:
-    """The array, bit by bit, but computed after `number`: that is never negative, which XLA does not know.
+    """The same array, bit by bit, but computed after `number`, which is never negative; XLA does not know that.
 
-    A barrier does not do: XLA's CPU backend removes it before it decides what shares memory and what is copied.
+    A barrier does not suffice: XLA's CPU backend removes it before it decides what shares memory and what is copied.
     """
     return array if number is None else array * jnp.where(jnp.any(number < 0), 0, 1).astype(array.dtype)
 

@@ -21,15 +21,15 @@ _NAN = 0x7FFF0000
 
 @jax.custom_jvp
 def average_and_maximum(average: jax.Array, maximum: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The new average, in float32 or wider, and the largest so far, both rounded to bfloat16 as they are kept.
+    """The new average, which comes in float32 or wider, and the maximum so far, both rounded to bfloat16.
 
-    Rounding, which is piecewise constant, is taken for the identity in derivatives (straight through).
+    Derivatives treat rounding, which is piecewise constant, as the identity (straight through).
     """
     # Rounded as float32: XLA's CPU backend takes twice as long over 16-bit integers.
     average = _averages.cast_average(average, jnp.float32)
     highest = jnp.maximum(maximum.astype(jnp.float32), upward(average)).astype(jnp.bfloat16)
     rounded = stochastically(average, count)
-    # It never is above: this tells XLA that the average is written last, in place.
+    # `rounded` is never above `highest`. The comparison makes XLA write the average last, in place.
     return jnp.where(rounded > highest.astype(jnp.float32), highest, rounded.astype(jnp.bfloat16)), highest
 
 
@@ -46,13 +46,13 @@ def _average_and_maximum_jvp(
 def stochastically(value: jax.Array, count: jax.Array) -> jax.Array:
     """Rounds to one of the two bfloat16 around each value, to the nearer one more often.
 
-    The 16 random bits of a value are a hash of it and of `count`. So a step repeats bit by bit, whatever the array's
-    sharding or place in a tree is, and takes no random numbers from elsewhere: `jax.random.bits` takes ten times as
-    long as the rest of a step on a CPU.
+    The 16 random bits of a value are a hash of it and of `count`. A step therefore repeats bit by bit, whatever the
+    array's sharding or place in a tree is, and needs no other random numbers: on a CPU `jax.random.bits` takes ten
+    times as long as the rest of a step.
 
     Args:
       value: Float32 array, non-negative, at most bfloat16's maximum. NaN stays NaN.
-      count: Integer scalar: which step it is.
+      count: Number of the step, an integer scalar.
 
     Returns:
       A float32 array that bfloat16 holds exactly.
@@ -68,7 +68,7 @@ def upward(value: jax.Array) -> jax.Array:
 
 
 def _bits(value: jax.Array) -> jax.Array:
-    """As integers; for NaN the one to which 16 bits can be added and it stays NaN."""
+    """The bits as integers; a NaN gets the bits to which 16 bits can be added without leaving NaN."""
     return jnp.minimum(jax.lax.bitcast_convert_type(value, jnp.uint32), jnp.uint32(_NAN))
 
 

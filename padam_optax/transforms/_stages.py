@@ -12,7 +12,7 @@ from padam_optax.transforms._elementwise import Places
 def weight_decay_stage(
     weight_decay: optax.ScalarOrSchedule, mask: Any = None, *, keep_dtype: bool = False
 ) -> optax.GradientTransformation:
-    """For a Python 0 a stage that needs no parameters and has the state of a decay by any other number."""
+    """Adds the decay. For a Python 0 it needs no parameters and has the state of a decay by any other number."""
     is_zero = _checks.is_python_zero(weight_decay)
     decay = optax.identity() if is_zero else optax.add_decayed_weights(weight_decay)
     if mask is not None:
@@ -27,7 +27,7 @@ def learning_rate_stage(learning_rate: optax.ScalarOrSchedule) -> optax.Gradient
 
 
 def momentum_stage(momentum: jax.typing.ArrayLike, nesterov: bool) -> optax.GradientTransformationExtraArgs:
-    """:func:`optax.trace`, which keeps dtypes, and the trace of what has no update."""
+    """Momentum by :func:`optax.trace` that keeps dtypes, and keeps the trace where there is no update."""
     trace = optax.trace(momentum, nesterov)
 
     def update_fn(
@@ -44,7 +44,7 @@ def momentum_stage(momentum: jax.typing.ArrayLike, nesterov: bool) -> optax.Grad
 
 
 def _masked(inner: optax.GradientTransformation, mask: Any) -> optax.GradientTransformation:
-    """:func:`optax.masked`, a function of the parameters being asked about those: gradients may have None in them."""
+    """:func:`optax.masked`, but a mask function gets the parameters, because gradients may have None in them."""
     masked = optax.with_extra_args_support(optax.masked(inner, mask))
 
     def update_fn(

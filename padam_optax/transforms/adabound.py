@@ -94,21 +94,21 @@ def scale_by_adabound(
         dtype = _dtypes.real_dtype(wide.dtype)
         new_mu = _averages.decay_average(mu, wide, b1)
         new_nu = _averages.decay_squares(nu, wide, b2)
-        # What divides comes last.
+        # The last one is the divisor.
         second_moments = (new_nu,) if nu_max is None else (new_nu, jnp.maximum(nu_max, new_nu))
         t = now.t(dtype)
         ratio = jnp.asarray(final_ratio, dtype)
         time = jnp.asarray(gamma, dtype) * t
-        # Infinite values stand as the largest finite one: they would be false alarms under jax_debug_infs.
+        # The largest finite value stands for infinity, which would be a false alarm under jax_debug_infs.
         infinite = jnp.finfo(dtype).max
         factor = jnp.sqrt(_averages.weight_so_far(b2, t)) / _averages.weight_so_far(b1, t)
         root = _powers.root(second_moments[-1].astype(dtype), eps)
         factor = jnp.where(root > 0, factor / jnp.where(root > 0, root, 1), infinite)
         # Where time is 0 (gamma = 0) the bounds are 0 and infinity: nothing is clipped.
         upper = jnp.where(time > 0, ratio * (1 + 1 / jnp.where(time > 0, time, 1)), infinite)
-        # 1 - 1/(time + 1), without its cancellation.
+        # `time / (time + 1)` is 1 - 1/(time + 1) without cancellation.
         scale = jnp.clip(factor, ratio * (time / (time + 1)), upper)
-        # eps = 0 and no gradient so far, or none whose square can be told from 0, give an infinite factor.
+        # With eps = 0 the factor is infinite where every squared gradient so far is 0 in this dtype.
         unbounded = jnp.logical_or(new_mu == 0, scale >= infinite)
         update = jnp.where(unbounded, 0, jnp.where(unbounded, 0, scale).astype(new_mu.dtype) * new_mu)
         return _dtypes.cast_update(update, param, mu), new_mu.astype(mu.dtype), *second_moments
@@ -140,8 +140,9 @@ def adabound(
       learning_rate: Adam's learning rate, a number or a schedule of the update count, which starts at 0.
       b1, b2, eps, gamma, amsbound: As in :func:`padam_optax.scale_by_adabound`.
       final_learning_rate: The (SGD) learning rate on which the bounds close, before any decay.
-      base_learning_rate: The undecayed learning rate; by default the largest one so far, kept in the state: for a
-        constant rate, or one that only decays, the first. So it may be traced, injected, or begin at 0.
+      base_learning_rate: The undecayed learning rate; by default the largest one so far, kept in the state. For a
+        constant rate, or one that only decays, this is the first. The rate may therefore be traced, injected, or begin
+        at 0.
       weight_decay: Coupled (L2) decay. A Python 0 leaves it out, and then `update` needs no parameters; any other
         value, traced ones included, and schedules always keep it.
 
@@ -212,7 +213,7 @@ def _scale_by_adabound_from(
     ) -> tuple[optax.Updates, _AdaboundFromState]:
         rate = jnp.asarray(value_at(learning_rate, state.scale.count)).astype(state.base_learning_rate.dtype)
         base = jnp.maximum(state.base_learning_rate, rate)
-        # While every rate was 0 nothing moves, whatever the bounds are.
+        # As long as every rate was 0, nothing moves, whatever the bounds are.
         final = jnp.asarray(final_learning_rate).astype(base.dtype)
         ratio = jnp.where(base > 0, final / jnp.where(base > 0, base, 1), 0)
         scale = scale_by_adabound(**options, final_ratio=ratio)

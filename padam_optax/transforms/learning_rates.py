@@ -1,4 +1,4 @@
-"""Learning rates for one p from those for another."""
+"""Converts the learning rate for one p into the rate for another."""
 
 from typing import Any
 
@@ -22,16 +22,17 @@ def convert_learning_rate(
 
       \alpha' = \alpha \, r^{2 (p' - p)}
 
-    An update scales as :math:`g^{1-2p}`, so that p alone changes how far a step goes. A coordinate with
-    :math:`\sqrt{\hat{v}} + \varepsilon = r` keeps its effective rate :math:`\alpha / r^{2p}`; with the median for r
-    (:func:`padam_optax.diagnostics.median_root`) the median effective rate of all coordinates is kept, as the power is
-    monotone. The others' are spread more the larger p is.
+    An update scales as :math:`g^{1-2p}`, so a change of p alone changes how far a step goes. A coordinate with
+    :math:`\sqrt{\hat{v}} + \varepsilon = r` keeps its effective rate :math:`\alpha / r^{2p}`. If r is the median
+    (:func:`padam_optax.diagnostics.median_root`), the median effective rate of all coordinates stays the same, because
+    the power is monotone. The larger p is, the more the other rates spread.
 
     Args:
       learning_rate: :math:`\alpha`, a number, a scalar array or a schedule of the update count.
-      p: The partially adaptive parameter that it was chosen for, likewise; numbers in [0, 1].
-      new_p: The one to be used, likewise.
-      root: r, above 0, likewise; such as what a short run measured. Large p need small rates where it is below 1.
+      p: The partially adaptive parameter that this rate was chosen for, in [0, 1]; a number, an array or a schedule.
+      new_p: The partially adaptive parameter to use instead, in the same form.
+      root: r, above 0, in the same form; for example measured by a short run. Where it is below 1, a large p needs a
+        small rate.
 
     Returns:
       :math:`\alpha'`: a schedule if any argument is one, an array if any is one, else a float.
@@ -44,7 +45,7 @@ def convert_learning_rate(
       >>> print(f'{padam_optax.convert_learning_rate(0.1, 1/8, 1/2, root=1e-3):.2g}')
       0.00056
 
-      From AMSGrad to momentum SGD within one training, the median effective rate staying where it was:
+      From AMSGrad to momentum SGD within one training, at an unchanged median effective rate:
 
       >>> p = optax.linear_schedule(1/2, 0., 1000)
       >>> optimizer = padam_optax.padam(padam_optax.convert_learning_rate(0.1, 1/8, p, root=1e-3), p=p)

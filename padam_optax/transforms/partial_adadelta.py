@@ -41,14 +41,14 @@ def scale_by_partial_adadelta(
         E[u^2]_t &= \rho E[u^2]_{t-1} + (1-\rho) |u_t|^2
       \end{align*}
 
-    p = 1/2 is :func:`optax.scale_by_adadelta`; p = 0 leaves the gradient as it is. The power is that of the whole
-    ratio: were the numerator left at its square root, u would be proportional to its own past values with the factor
-    :math:`|g|^{1-2p}`, and grow or die out exponentially for p < 1/2. Under gradients of a steady size updates tend to
-    :math:`|u| = |g|`, the slower the nearer p is to 1/2: a learning rate is needed as for SGD.
+    p = 1/2 is :func:`optax.scale_by_adadelta`; p = 0 leaves the gradient as it is. The power applies to the whole
+    ratio. If the numerator kept its square root, u would be proportional to its own past values with the factor
+    :math:`|g|^{1-2p}`, and would grow or die out exponentially for p < 1/2. Under gradients of a steady size updates
+    tend to :math:`|u| = |g|`, more slowly the nearer p is to 1/2, so the method needs a learning rate as SGD does.
 
     Args:
       rho: Decay rate of both averages, in [0, 1).
-      eps: Added to both averages; at least 0. It starts the method: with 0, every update is 0 (but at p = 0).
+      eps: Added to both averages; at least 0. It starts the method: with 0, every update is 0, except at p = 0.
       p: The partially adaptive parameter, in [0, 1/2]: a Python number, a scalar array, traced or not, or a schedule
         of the update count, which starts at 0.
 
@@ -84,7 +84,7 @@ def scale_by_partial_adadelta(
         dtype = _dtypes.real_dtype(wide.dtype)
         new_e_g = _averages.decay_squares(e_g, wide, rho)
         below, above = (_powers.root(average.astype(dtype), eps, eps_in_sqrt=True) for average in (new_e_g, e_x))
-        # 0 on either side gives the update 0, as 0 for the base of the power does.
+        # The update is 0 where either average is 0: `divide_by_power` returns 0 for the base 0.
         ratio = jnp.where(above > 0, below / jnp.where(above > 0, above, 1), 0)
         update = _powers.divide_by_power(wide, ratio, now.p)
         new_e_x = _averages.decay_squares(e_x, update, rho)
@@ -113,12 +113,12 @@ def partial_adadelta(
 
     Args:
       learning_rate: :math:`\alpha_t`, a number or a schedule of the update count, which starts at 0. Adadelta's paper
-        has none, that is 1.
+        has none, which is a rate of 1.
       rho, eps, p: As in :func:`padam_optax.scale_by_partial_adadelta`.
       weight_decay: :math:`\lambda`, coupled. A Python 0 leaves decay out, and then `update` needs no parameters; any
         other value, traced ones included, and schedules always keep it.
-      weight_decay_mask: Tree of booleans, a prefix of the parameters, or a function of them that returns one: what
-        decays.
+      weight_decay_mask: Which parameters decay: a prefix tree of booleans, or a function of the parameters that returns
+        one.
 
     Returns:
       The :class:`optax.GradientTransformationExtraArgs`; its updates are to be added to the parameters.

@@ -49,7 +49,7 @@ def scale_by_partial_rss(
       p: The partially adaptive parameter, in [0, 1/2]: a Python number, a scalar array, traced or not, or a schedule
         of the update count, which starts at 0.
       reference_p, calibration_steps, reference_scope: As in :func:`padam_optax.scale_by_partial_amsgrad`: the p in
-        whose units the learning rate is given, and how that is measured.
+        whose units the learning rate is given, and how its factor is measured.
 
     Returns:
       A :class:`optax.GradientTransformationExtraArgs`. The updates have the shapes of the gradients and the dtypes of
@@ -81,7 +81,7 @@ def scale_by_partial_rss(
     reference = checked_reference(reference_p, calibration_steps, reference_scope)
 
     def new_sum(gradient: jax.Array, total: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The gradient as it is computed with, and the sum in its real dtype."""
+        """The gradient in the dtype of the computation, and the new sum in the real dtype of that."""
         wide = _dtypes.widened(gradient, total)
         added = total.astype(_dtypes.real_dtype(wide.dtype)) + _averages.squared_magnitude(wide)
         return wide, _averages.saturating_cast(added, total.dtype).astype(added.dtype)

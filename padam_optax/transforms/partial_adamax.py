@@ -47,9 +47,10 @@ def scale_by_partial_adamax(
         u_t &= \frac{m_t}{1-\beta_1^t} \Big/ n_t^{2p}
       \end{align*}
 
-    The infinity moment is a magnitude, not a square: it stands where the root of the second moment stands in Adam,
-    and its power is therefore 2p. p = 1/2 is :func:`optax.scale_by_adamax`, which divides by :math:`n_t` itself; p =
-    0 is debiased momentum. (The paper's p is not the p of the norms whose limit AdaMax is; see its section 3.)
+    The infinity moment is a magnitude, not a square. It takes the place of the root of Adam's second moment, so its
+    power is 2p. p = 1/2 is :func:`optax.scale_by_adamax`, which divides by :math:`n_t` itself; p = 0 is debiased
+    momentum. (AdaMax is the limit of p-norms; the p of Chen et al. is not the p of these norms, as their section 3
+    says.)
 
     Args:
       b1: Decay rate of the first moment, in [0, 1).
@@ -59,7 +60,7 @@ def scale_by_partial_adamax(
       p: The partially adaptive parameter, in [0, 1/2]: a Python number, a scalar array, traced or not, or a schedule
         of the update count, which starts at 0.
       reference_p, calibration_steps, reference_scope: As in :func:`padam_optax.scale_by_partial_amsgrad`: the p in
-        whose units the learning rate is given, and how that is measured.
+        whose units the learning rate is given, and how its factor is measured.
 
     Returns:
       A :class:`optax.GradientTransformationExtraArgs`; dtypes as for :func:`padam_optax.scale_by_partial_amsgrad`.

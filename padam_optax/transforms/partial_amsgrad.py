@@ -17,7 +17,7 @@ from padam_optax.transforms._reference import ReferenceScope, checked_reference
 BiasCorrection: TypeAlias = Literal["none", "official", "debiased"]
 Rounding: TypeAlias = Literal["stochastic", "nearest"]
 
-# An object of its own, by which an alias knows that no p was given.
+# An alias compares p with this object by identity to know that no p was given.
 _DEFAULT_P = 0.125
 
 
@@ -73,7 +73,7 @@ def scale_by_partial_amsgrad(
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
       eps: Added to the root of `nu_max`, inside the power; at least 0. With 0, a coordinate whose `nu_max` is 0 gets
-        the update 0 (at p = 0, where nothing is divided by, its momentum).
+        the update 0 (at p = 0, where nothing is divided, its momentum).
       p: The partially adaptive parameter, in [0, 1/2]: a Python number (1/2, 1/4, 1/8, 1/16, ... cost square roots
         only), a scalar array, traced or not, or a schedule of the update count, which starts at 0.
       reference_p: q, the p in whose units the learning rate is given, in [0, 1/2]: a number or a scalar array, traced
@@ -83,32 +83,34 @@ def scale_by_partial_amsgrad(
         the update as in Algorithm 1.
       bias_correction: What multiplies the update at step t = 1, 2, ... "none": 1, as in Algorithm 1. "official":
         :math:`\sqrt{1-\beta_2^t} / (1-\beta_1^t)`, as in the authors' code whatever p is; a warm-up. "debiased":
-        :math:`(1-\beta_2^t)^p / (1-\beta_1^t)`, which undoes the bias of both moments. None, the default: "none"
-        without a `reference_p`, "debiased", as Adam's own, with one.
+        :math:`(1-\beta_2^t)^p / (1-\beta_1^t)`, which undoes the bias of both moments. None, the default, is "none"
+        without a `reference_p` and "debiased", which is Adam's own, with one.
       mu_dtype: Dtype of the first moment; by default each parameter's. Complex parameters keep their own.
-      nu_dtype: Dtype of `nu` and `nu_max`: bfloat16, float32 or float64; by default the parameter's real one, and
-        float32 for 16-bit parameters.
-      nu_rounding: How moments are rounded to a `nu_dtype` of bfloat16, and only given with it. "stochastic", the
-        default: `nu` up or down at random, exact in expectation, and `nu_max` up, so that it never falls; a
-        function of the values and of the step, so that runs repeat. "nearest": a bfloat16 average at b2 = 0.999 stops
-        short of its value.
-      allow_unproven_p: Whether p may be up to 1, where the paper proves nothing: 1 divides by :math:`\hat{v}_t`
-        itself, without the root (Lin et al., 2024). A p that is no Python number then costs a second power.
-      calibration_steps: R follows the roots over so many updates, and longer where nothing has moved, and is then held,
-        in the state: Algorithm 1 with a constant factor. Above 0; a number larger than the training follows to its end.
+      nu_dtype: Dtype of `nu` and `nu_max`: bfloat16, float32 or float64; by default the real dtype of the parameter,
+        and float32 for 16-bit parameters.
+      nu_rounding: How moments are rounded to a `nu_dtype` of bfloat16; allowed only with it. "stochastic", the default,
+        rounds `nu` up or down at random, exactly in expectation, and `nu_max` up, so that it never falls. The rounding
+        depends only on the values and the step, so that runs repeat. With "nearest" a bfloat16 average at b2 = 0.999
+        stops short of its value.
+      allow_unproven_p: Whether p may be up to 1, where the paper proves nothing: 1 divides by :math:`\hat{v}_t` itself,
+        without the root (Lin et al., 2024). A p that is not a Python number then costs a second power.
+      calibration_steps: Number of updates, above 0, over which R follows the roots, or longer where nothing has moved.
+        Then the state holds R, and the method is Algorithm 1 with a constant factor. With a number above the length of
+        the training R follows to its end.
       reference_scope: "leaf": an R for each array of the parameters; "all": one for all coordinates together.
 
     Returns:
       A :class:`optax.GradientTransformationExtraArgs`. The updates have the shapes of the gradients and the dtypes of
-      the parameters; where `update` is called without parameters, of the first moment (of the gradients, if
-      `mu_dtype` is given). Moments and denominator are computed in float32 at least, and the update from the moments
-      as they are kept; a gradient whose square would overflow counts as the largest whose square does not. Works
-      element by element but for R, so that the state takes any sharding; None for a gradient passes through.
+      the parameters; where `update` is called without parameters, those of the first moment (of the gradients, if
+      `mu_dtype` is given). Moments and denominator are computed in float32 at least; the update is computed from the
+      moments as stored. A gradient whose square would overflow counts as the largest one whose square does not.
+      Everything but R works element by element, so that the state takes any sharding. A gradient of None passes
+      through.
 
-      An injected hyper-parameter takes the dtype of the first parameter: in bfloat16 a b2 of 0.999 is 1, and updates
-      are 40 times too large, or 0. Give `optax.inject_hyperparams` a `hyperparam_dtype` of float32 there, and
-      `static_args=("mask",)` where a mask is a function, which it takes for a schedule. Derivatives through an update
-      take the root's derivative at 0 for 0, and rounding for the identity.
+      An injected hyper-parameter takes the dtype of the first parameter: in bfloat16 a b2 of 0.999 becomes 1, and
+      updates are 40 times too large, or 0. Give `optax.inject_hyperparams` a `hyperparam_dtype` of float32 there. Give
+      it `static_args=("mask",)` if a mask is a function: it would take that for a schedule. Derivatives through an
+      update treat the root's derivative at 0 as 0, and rounding as the identity.
 
       The maximum never forgets: one gradient of 1e4 among gradients of 1 divides all later steps of its coordinate by
       :math:`10^{5p}` (b2 = 0.999). With eps = 0 a gradient below 1e-20 in float32 moves nothing. A run repeats bit by
@@ -116,12 +118,12 @@ def scale_by_partial_amsgrad(
 
     Raises:
       ValueError: If a Python number b1 or b2 is outside [0, 1), eps is negative or not finite, p or `reference_p` is
-        outside [0, 1/2] ([0, 1] with `allow_unproven_p`), `bias_correction`, `nu_rounding` or `reference_scope` is none
-        of its names, `nu_rounding` is given without a `nu_dtype` of bfloat16, or `mu_dtype` or `nu_dtype` cannot hold
-        its moment; by `update`, if a gradient has another shape than its parameter. Traced values and schedules are not
-        checked.
-      TypeError: By `init` and `update`, naming the leaf, if one is neither float16, bfloat16, float32 or float64 nor
-        complex.
+        outside [0, 1/2] ([0, 1] with `allow_unproven_p`), `bias_correction`, `nu_rounding` or `reference_scope` is not
+        one of its names, `nu_rounding` is given without a `nu_dtype` of bfloat16, or `mu_dtype` or `nu_dtype` cannot
+        hold its moment; by `update`, if a gradient has another shape than its parameter. Traced values and schedules
+        are not checked.
+      TypeError: By `init` and `update`, if a leaf is neither float16, bfloat16, float32, float64 nor complex; the
+        message names the leaf.
 
     Examples:
       Padam with the paper's schedule for CIFAR-10: the rate is divided by 10 after epochs 100 and 150.
@@ -139,7 +141,7 @@ def scale_by_partial_amsgrad(
       >>> print(*(f'{x:.4f}' for x in optax.apply_updates(params, updates)))
       0.9601 1.9329 2.9091
 
-      The update with index 39099 is the last of epoch 100; the rate changes with the one after it:
+      The update with index 39099 is the last of epoch 100; the rate changes with the next one:
 
       >>> import numpy as np
       >>> ends = [100 * steps_per_epoch - 1, 150 * steps_per_epoch - 1]
@@ -166,9 +168,7 @@ def scale_by_partial_amsgrad(
     _checks.check_decay("b1", b1)
     _checks.check_decay("b2", b2)
     _checks.check_non_negative("eps", eps)
-    _checks.check_p(
-        p, highest=1 if allow_unproven_p else 0.5, hint=" allow_unproven_p=True takes p up to 1 nevertheless."
-    )
+    _checks.check_p(p, highest=1 if allow_unproven_p else 0.5, hint=" allow_unproven_p=True allows p up to 1.")
     if bias_correction is None:
         bias_correction = "none" if reference_p is None else "debiased"
     _checks.check_one_of("bias_correction", bias_correction, get_args(BiasCorrection))
@@ -198,7 +198,7 @@ def scale_by_partial_amsgrad(
     ) -> tuple[jax.Array, ...]:
         wide = _dtypes.widened(gradient, mu, nu)
         dtype = _dtypes.real_dtype(wide.dtype)
-        # The update is made from the moments as kept: wider ones XLA computes again, from copies of the old.
+        # The update uses the moments as stored: XLA would compute wider ones again, from copies of the old.
         new_mu = _averages.decay_average(mu, wide, b1).astype(mu.dtype)
         new_nu, new_nu_max = second_moments(now, wide, nu, nu_max)
         root = _powers.root(new_nu_max.astype(dtype), eps)
@@ -227,22 +227,24 @@ def scale_by_partial_amsgrad(
 
 
 def _warn_of_b1_for_p(b1: Any, p: Any) -> None:
-    """Warns, once a place, where a b1 of another optimizer's size of p is given and no p."""
+    """Warns, once for each calling line, if b1 is below 1/2, as a p would be, and no p is given."""
     if isinstance(b1, numbers.Real) and 0 < float(b1) < 0.5 and p is _DEFAULT_P:
         warnings.warn(
-            f"b1 is {b1} and p is its default, 1/8. If {b1} was meant for p, write p={b1}: the second argument by"
+            f"b1 is {b1} and p has its default, 1/8. If {b1} was meant for p, write p={b1}: the second argument by"
             " position is b1.",
             stacklevel=3,
         )
 
 
 def _checked_rounding(nu_rounding: Rounding | None, nu_dtype: jax.typing.DTypeLike | None) -> Rounding:
-    """How `nu` is rounded; raises ValueError where a rounding is asked for that the dtype does not have."""
+    """The rounding of `nu`; raises ValueError if one is given for a dtype other than bfloat16."""
     if nu_rounding is None:
         return "stochastic"
     _checks.check_one_of("nu_rounding", nu_rounding, get_args(Rounding))
     if nu_dtype is None or jnp.dtype(nu_dtype) != jnp.bfloat16:
-        raise ValueError(f"nu_rounding is for a nu_dtype of bfloat16; got {nu_rounding!r} with {nu_dtype!r}.")
+        raise ValueError(
+            f"nu_rounding needs nu_dtype bfloat16; got nu_rounding={nu_rounding!r} and nu_dtype={nu_dtype!r}."
+        )
     return nu_rounding
 
 
@@ -273,7 +275,7 @@ def padam(
     where :math:`u_t` is the update of :func:`padam_optax.scale_by_partial_amsgrad` and the decay :math:`\lambda x_t`
     is added before the moments.
 
-    The second argument by position is b1: `padam(0.1, 1/8)` sets b1 to 1/8 and leaves p at its default. Name p.
+    The second argument by position is b1: `padam(0.1, 1/8)` sets b1 to 1/8 and leaves p at its default. Pass p by name.
 
     Args:
       learning_rate: :math:`\alpha_t`, a number or a schedule of the update count, which starts at 0. The paper uses
@@ -281,7 +283,7 @@ def padam(
       b1, b2, eps, p, reference_p: As in :func:`padam_optax.scale_by_partial_amsgrad`.
       weight_decay: :math:`\lambda`. A Python 0 leaves decay out, and then `update` needs no parameters; any other
         value, traced ones included, and schedules always keep it.
-      mask: Tree of booleans, a prefix of the parameters, or a function of them that returns one: what decays.
+      mask: Which parameters decay: a prefix tree of booleans, or a function of the parameters that returns one.
       bias_correction, mu_dtype, nu_dtype, nu_rounding, allow_unproven_p, calibration_steps, reference_scope: As in
         :func:`padam_optax.scale_by_partial_amsgrad`.
 
@@ -361,15 +363,15 @@ def padamw(
 
     where :math:`u_t` is the update of :func:`padam_optax.scale_by_partial_amsgrad`. As in :func:`optax.adamw`, the
     decay is multiplied by the learning rate; at Padam's own rates, around 0.1, it acts a hundred times as strongly as
-    at AdamW's 1e-3. With a `reference_p` of 1/2 rate and decay are AdamW's own: `padamw(1e-3, p=1/8, reference_p=1/2)`
-    stands where `optax.adamw(1e-3)` stood.
+    at AdamW's 1e-3. With a `reference_p` of 1/2, the learning rate and the decay are AdamW's own:
+    `padamw(1e-3, p=1/8, reference_p=1/2)` replaces `optax.adamw(1e-3)`.
 
     Args:
       learning_rate: :math:`\alpha_t`, a number or a schedule of the update count, which starts at 0.
       b1, b2, eps, p, reference_p: As in :func:`padam_optax.scale_by_partial_amsgrad`.
       weight_decay: :math:`\lambda`. A Python 0 leaves decay out, and then `update` needs no parameters; any other
         value, traced ones included, and schedules always keep it.
-      mask: Tree of booleans, a prefix of the parameters, or a function of them that returns one: what decays.
+      mask: Which parameters decay: a prefix tree of booleans, or a function of the parameters that returns one.
       bias_correction, mu_dtype, nu_dtype, nu_rounding, allow_unproven_p, calibration_steps, reference_scope: As in
         :func:`padam_optax.scale_by_partial_amsgrad`.
 

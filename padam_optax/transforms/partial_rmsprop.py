@@ -73,7 +73,7 @@ def scale_by_partial_rms(
       p: The partially adaptive parameter, in [0, 1/2]: a Python number, a scalar array, traced or not, or a schedule
         of the update count, which starts at 0.
       reference_p, calibration_steps, reference_scope: As in :func:`padam_optax.scale_by_partial_amsgrad`: the p in
-        whose units the learning rate is given, and how that is measured.
+        whose units the learning rate is given, and how its factor is measured.
 
     Returns:
       A :class:`optax.GradientTransformationExtraArgs`; dtypes as for :func:`padam_optax.scale_by_partial_rss`.
@@ -140,7 +140,7 @@ def scale_by_partial_stddev(
       m_t = \rho m_{t-1} + (1-\rho) g_t, \quad v_t = \rho v_{t-1} + (1-\rho) |g_t|^2, \quad
       u_t = g_t / (v_t - |m_t|^2 + \varepsilon)^p
 
-    p = 1/2 is :func:`optax.scale_by_stddev`, but that a variance that rounding makes negative is taken for 0.
+    p = 1/2 is :func:`optax.scale_by_stddev`, except that a variance made negative by rounding counts as 0.
 
     Args:
       decay: :math:`\rho`, in [0, 1).
@@ -152,7 +152,7 @@ def scale_by_partial_stddev(
       p: The partially adaptive parameter, in [0, 1/2]: a Python number, a scalar array, traced or not, or a schedule
         of the update count, which starts at 0.
       reference_p, calibration_steps, reference_scope: As in :func:`padam_optax.scale_by_partial_amsgrad`: the p in
-        whose units the learning rate is given, and how that is measured.
+        whose units the learning rate is given, and how its factor is measured.
 
     Returns:
       A :class:`optax.GradientTransformationExtraArgs`; dtypes as for :func:`padam_optax.scale_by_partial_rss`.
@@ -172,7 +172,7 @@ def scale_by_partial_stddev(
       Graves, `Generating Sequences With Recurrent Neural Networks <https://arxiv.org/abs/1308.0850>`_, 2013; Chen et
       al., IJCAI 2020, section 3.
 
-    .. seealso:: :func:`padam_optax.partial_rmsprop`, which takes it with `centered=True`
+    .. seealso:: :func:`padam_optax.partial_rmsprop`, which uses it with `centered=True`
     """
     _check_rms(decay, eps, initial_scale, p)
     reference = checked_reference(reference_p, calibration_steps, reference_scope)
@@ -220,7 +220,7 @@ def partial_rmsprop(
     calibration_steps: jax.typing.ArrayLike = 100,
     reference_scope: ReferenceScope = "leaf",
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Partially adaptive RMSprop: :func:`optax.rmsprop` at p = 1/2, SGD at p = 0, with momentum if that is given.
+    r"""Partially adaptive RMSprop: :func:`optax.rmsprop` at p = 1/2, SGD at p = 0, with optional momentum.
 
     .. math::
 
@@ -230,9 +230,9 @@ def partial_rmsprop(
       learning_rate: :math:`\alpha_t`, a number or a schedule of the update count, which starts at 0.
       decay, eps, initial_scale, eps_in_sqrt, bias_correction, p, reference_p, calibration_steps, reference_scope: As in
         :func:`padam_optax.scale_by_partial_rms`.
-      centered: Whether the variance of the gradients stands in the second moment's place
+      centered: Whether the variance of the gradients replaces the second moment
         (:func:`padam_optax.scale_by_partial_stddev`).
-      momentum: Decay rate of a trace of the updates, learning rate included, in [0, 1); None for none.
+      momentum: Decay rate of a trace of the updates, learning rate included, in [0, 1); None for no momentum.
       nesterov: Whether that momentum is Nesterov's.
 
     Returns:

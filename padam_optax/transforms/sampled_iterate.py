@@ -44,20 +44,22 @@ def with_sampled_iterate(
     A weighted reservoir of size 1: iterate :math:`x_{t+1}`, the parameters after update t, replaces the sample with
     probability :math:`\alpha_t / \sum_{i \le t} \alpha_i`, so that T need not be known. The updates are those of `tx`.
 
-    Wrap outermost: what `update` returns must be what is added to the parameters. :class:`optax.MultiSteps`
-    and :func:`optax.apply_if_finite`, which leave parameters as they are at some calls, go around this.
+    Wrap it around the whole chain: the updates that it returns must be those added to the parameters. But wrap
+    :class:`optax.MultiSteps` and :func:`optax.apply_if_finite` around it, because they leave the parameters unchanged
+    at some calls.
 
     Args:
       tx: The optimizer, learning rate included.
-      learning_rate: :math:`\alpha_t`, the number or schedule given to `tx`. A schedule is called with the update
-        count, which starts at 0. An iterate that a rate of 0, or a negative one, made is never drawn.
+      learning_rate: :math:`\alpha_t`, the number or schedule given to `tx`. A schedule is called with the update count,
+        which starts at 0. An iterate made with a rate of 0 or less is never drawn.
       key: A random key, typed or not (`jax.random.key` or `jax.random.PRNGKey`).
 
     Returns:
-      A :class:`optax.GradientTransformationExtraArgs`, whose `update` needs the parameters. Its state holds the sample,
-      with their shapes, dtypes and shardings, beside `tx`'s state; :func:`padam_optax.sampled_iterate` returns it.
-      Until an update with a rate above 0 it is that of the initial parameters. The
-      draw of update n depends on the key and on n alone: a run resumed from its state draws the same.
+      A :class:`optax.GradientTransformationExtraArgs`, whose `update` needs the parameters. Its state holds `tx`'s
+      state and the sample, which has the shapes, dtypes and shardings of the parameters;
+      :func:`padam_optax.sampled_iterate` returns the sample. Until an update with a rate above 0 the sample is the
+      initial parameters. The draw of update n depends on the key and on n alone, so a run resumed from its state draws
+      the same.
 
     Raises:
       ValueError: If a Python number `learning_rate` is negative or not finite; by `update`, if it is called without
@@ -122,7 +124,7 @@ def sampled_iterate(state: optax.OptState) -> optax.Params:
     """The iterate that `with_sampled_iterate` has drawn: Algorithm 1's x_out.
 
     Args:
-      state: A state of :func:`padam_optax.with_sampled_iterate`, or one that holds exactly one (of
+      state: A state of :func:`padam_optax.with_sampled_iterate`, or a state that contains exactly one of these (of
         :class:`optax.MultiSteps` around it, for example).
 
     Returns:
@@ -159,9 +161,9 @@ def _add(total: jax.Array, error: jax.Array, value: jax.Array) -> tuple[jax.Arra
 
 
 def _uniform(key: jax.Array) -> jax.Array:
-    """A float32 in [0, 1) that is fine near 0: `jax.random.uniform` knows multiples of 2^-23 only.
+    """A float32 in [0, 1) that is fine near 0: `jax.random.uniform` returns multiples of 2^-23 only.
 
-    The probabilities of a long run are as small as 1e-7, and would be rounded up to the next such multiple.
+    The probabilities of a long run are as small as 1e-7; coarse draws would round them up to the next multiple.
     """
     coarse, fine = jax.random.uniform(key, (2,), jnp.float32)
     return jnp.minimum(coarse + fine * 2**-23, 1 - 2**-24)

@@ -205,7 +205,7 @@ def cut_file(folder: pathlib.Path) -> list:
         ),
         (
             lambda folder: ["digits-padam", "--data-dir", "~nobody-at-all/x"],
-            ["'~nobody-at-all/x' begins with a home folder that is not known"],
+            ["'~nobody-at-all/x' begins with the home folder of an unknown user"],
         ),
         (lambda folder: ["digits-padam", "--checkpoint-every", "-1"], ["--checkpoint-every"]),
         (lambda folder: [], ["Name an experiment", "--table", "padam list"]),

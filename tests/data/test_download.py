@@ -197,7 +197,7 @@ def test_an_altered_file_among_several_is_refused(monkeypatch, server, cache):
         sources.Download(f"{address}/b.txt", other, len(LABELS)),
     )
     monkeypatch.setitem(download.SOURCES, "tiny", sources.Source(files, "tiny-files"))
-    with pytest.raises(DataError, match=r"b\.txt holds is not the expected file"):
+    with pytest.raises(DataError, match=r"b\.txt does not hold the expected file"):
         fetch(cache)
     assert download.fetched("tiny", cache) is None
 
@@ -413,7 +413,7 @@ def test_a_part_of_another_file_is_dropped(monkeypatch, server, cache, size):
 
 def test_a_wrong_checksum_leaves_nothing(monkeypatch, server, cache):
     offer(monkeypatch, server, bytes(len(server.content)))
-    with pytest.raises(DataError, match=rf"{server.url} holds is not the expected file.*md5:"):
+    with pytest.raises(DataError, match=rf"{server.url} does not hold the expected file.*md5:"):
         fetch(cache)
     assert left(cache) == set()
 
@@ -432,7 +432,7 @@ def test_another_size_is_refused_at_once(monkeypatch, server, cache, difference)
 def test_a_missing_archive_is_not_asked_for_again(monkeypatch, server, cache):
     offer(monkeypatch, server)
     server.status = 404
-    with pytest.raises(DataError, match=rf"{server.url} is not there: the server answers 404"):
+    with pytest.raises(DataError, match=rf"{server.url} does not exist: the server answers 404"):
         fetch(cache)
     assert len(server.answers) == 1
 
@@ -448,7 +448,7 @@ def test_no_server(monkeypatch, cache):
     with Server() as server:
         server.content = make_archive(GOOD)
         offer(monkeypatch, server)
-    with pytest.raises(DataError, match="tiny could not be downloaded: no connection to the server") as error:
+    with pytest.raises(DataError, match="tiny could not be downloaded: there was no connection to the server") as error:
         fetch(cache)
     assert_says_what_to_do(error, server, cache)
 
@@ -574,7 +574,9 @@ def test_a_full_disk(monkeypatch, server, cache, members):
 
 
 def test_an_unknown_name():
-    with pytest.raises(DataError, match=r"no data set 'mnist' to fetch, only cifar10, cifar100"):
+    with pytest.raises(
+        DataError, match=r"no data set 'mnist' to fetch; those that can be fetched are cifar10, cifar100"
+    ):
         download.fetch("mnist")
 
 
@@ -606,7 +608,7 @@ def test_which_cache_folder(monkeypatch, tmp_path):
     assert download.cache_folder("~/argument") == tmp_path / "argument"
     monkeypatch.setenv("PADAM_DATA_DIR", "~nobody-of-this-name/x")
     with pytest.raises(
-        DataError, match="PADAM_DATA_DIR: '~nobody-of-this-name/x' begins with a home folder that is not known"
+        DataError, match="PADAM_DATA_DIR: '~nobody-of-this-name/x' begins with the home folder of an unknown user"
     ):
         download.cache_folder()
 
@@ -629,7 +631,7 @@ HOSTILE = {
     "named pipe": ([special("set/data.bin", tarfile.FIFOTYPE)], "neither a file nor a folder"),
     "larger file": ([("set/data.bin", DATA + b"x"), GOOD[2]], "data.bin has 300,001 bytes, expected 300,000"),
     "smaller file": ([("set/data.bin", DATA[:-1]), GOOD[2]], "data.bin has 299,999 bytes, expected 300,000"),
-    "file twice": ([GOOD[0], *GOOD], "data.bin is there twice"),
+    "file twice": ([GOOD[0], *GOOD], "holds .*data.bin twice"),
     "file missing": ([GOOD[0]], "lacks set/labels.txt"),
     "folder for a file": ([special("set/data.bin", tarfile.DIRTYPE), GOOD[2]], "lacks set/data.bin"),
     "name for the terminal": (

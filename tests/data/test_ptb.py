@@ -93,7 +93,7 @@ def test_restriction_wants_what_is_there(tmp_path):
 def test_columns_are_contiguous_text():
     cut = columns(np.arange(11), 3)
     assert cut.T.tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
-    with pytest.raises(DataError, match="5 tokens make no batch of 3 rows"):
+    with pytest.raises(DataError, match="5 tokens are too few for a batch of 3 rows"):
         columns(np.arange(5), 3)
 
 

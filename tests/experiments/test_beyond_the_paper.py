@@ -163,7 +163,7 @@ def test_median_root_of_some_leaves():
     assert float(diagnostics.median_root(state)) == pytest.approx(10.0, rel=1e-5)
     assert float(diagnostics.median_root(state, lambda name: "w" in name)) == pytest.approx(4.0, rel=1e-5)
     assert float(diagnostics.median_root(state, lambda name: "b" in name)) == pytest.approx(64.0, rel=1e-5)
-    with pytest.raises(ValueError, match="one coordinate that counts"):
+    with pytest.raises(ValueError, match="one coordinate that leaves selects"):
         diagnostics.median_root(state, lambda name: "none" in name)
 
 

@@ -156,8 +156,11 @@ def test_rounding_passes_derivatives_through():
             ({"mu_dtype": dtype}, "^mu_dtype must be None or one of float16, bfloat16")
             for dtype in ("float8_e5m2", "int32", "bool", "complex64")
         ],
-        ({"nu_rounding": "stochastic"}, "^nu_rounding is for a nu_dtype of bfloat16; got 'stochastic' with None"),
-        ({"nu_rounding": "nearest", "nu_dtype": "float32"}, "^nu_rounding is for a nu_dtype of bfloat16"),
+        (
+            {"nu_rounding": "stochastic"},
+            "^nu_rounding needs nu_dtype bfloat16; got nu_rounding='stochastic' and nu_dtype=None",
+        ),
+        ({"nu_rounding": "nearest", "nu_dtype": "float32"}, "^nu_rounding needs nu_dtype bfloat16"),
         ({"b1": (0.9, 0.99)}, r"^b1 must be a number in \[0, 1\), an array; got \(0.9, 0.99\)"),
         ({"b2": "0.9"}, "^b2 must be a number"),
         ({"p": "1/8"}, r"^p must be a number in \[0, 1/2\], an array or a schedule; got '1/8'"),
@@ -180,7 +183,7 @@ def test_refuses_a_learning_rate(name, rate):
 
 @pytest.mark.parametrize("alias", [padam, padamw])
 def test_warns_of_a_p_given_as_b1(alias, recwarn):
-    with pytest.warns(UserWarning, match="^b1 is 0.125 and p is its default, 1/8. If 0.125 was meant for p, write p="):
+    with pytest.warns(UserWarning, match="^b1 is 0.125 and p has its default, 1/8. If 0.125 was meant for p, write p="):
         alias(0.1, 1 / 8)
     recwarn.clear()
     for settings in ({"p": 1 / 8}, {"b1": 0.0}, {"b1": 0.5}, {"b1": 0.2, "p": 0.125}, {}):
@@ -193,9 +196,9 @@ def test_warns_of_a_p_given_as_b1(alias, recwarn):
 def test_refuses_leaves_by_their_path(name, dtype):
     scale = SCALES[name]()
     good, bad = {"w": {"k": jnp.ones(2)}}, {"w": {"k": jnp.ones(2, dtype)}}
-    with pytest.raises(TypeError, match=rf"^Parameters must be of .*; at \['w'\]\['k'\] is of {dtype}"):
+    with pytest.raises(TypeError, match=rf"^Parameters must be of .*; the one at \['w'\]\['k'\] is of {dtype}"):
         scale.init(bad)
-    with pytest.raises(TypeError, match=rf"^Gradients must be of .*; at \['w'\]\['k'\] is of {dtype}"):
+    with pytest.raises(TypeError, match=rf"^Gradients must be of .*; the one at \['w'\]\['k'\] is of {dtype}"):
         scale.update(bad, scale.init(good))
 
 
