@@ -22,9 +22,9 @@ sys.path.append(str(pathlib.Path(__file__).parents[1] / "speed"))
 from measuring import write
 
 # Padam at each p with `reference_p=1/2`, so that all share Adam's learning rates; p = 1/2 is AMSGrad.
-P = {f"p={fractions.Fraction(p)}": p for p in (0.0, 1 / 16, 1 / 8, 1 / 4, 1 / 2)}
+P = {f"p={fractions.Fraction(p).limit_denominator(16)}": p for p in (0.0, 1 / 16, 1 / 8, 1 / 4, 2 / 5, 1 / 2)}
 TITLES = {"adam": METHODS["adam"].title, **{name: f"Padam, {name.replace('=', ' = ')}" for name in P}}
-COLORS = dict(zip(TITLES, ("#E69F00", "#0072B2", "#56B4E9", "#D55E00", "#CC79A7", "#000000"), strict=True))
+COLORS = dict(zip(TITLES, ("#E69F00", "#0072B2", "#56B4E9", "#D55E00", "#CC79A7", "#009E73", "#000000"), strict=True))
 SEEDS = (0, 1, 2, 3, 4)
 
 Setting = dict[str, float]
