@@ -1,4 +1,4 @@
-"""Further forms of Padam, for the experiments of `beyond`: optimizers of the registry that add one thing to it each."""
+"""Further forms of Padam for the experiments of `beyond`: each registered optimizer adds one thing to Padam."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def _padam(values: Hyperparameters, context: MethodContext, rate: Any, p: Any) -
 
 
 def _falling(values: Hyperparameters, context: MethodContext) -> Any:
-    """p as a schedule: from `p` to `final_p`, linearly in the updates."""
+    """p as a schedule, linear in the updates from `p` to `final_p`."""
     first, last = values["p"], values["final_p"]
 
     def p(count: jax.typing.ArrayLike) -> Any:
@@ -38,7 +38,7 @@ def _falling(values: Hyperparameters, context: MethodContext) -> Any:
 
 
 def _converted(values: Hyperparameters, context: MethodContext, p: Any, root: str = "root") -> Any:
-    """The rate, meant for `rate_p`, converted to the p in use."""
+    """The learning rate, given for `rate_p`, converted to the p in use."""
     return padam_optax.convert_learning_rate(rate_of(values, context), values["rate_p"], p, values[root])
 
 
