@@ -45,8 +45,8 @@ def main(
         typer.Option(
             "--import",
             metavar="MODULE",
-            help="Import a module first, found as Python finds one from this folder: it may register optimizers,"
-            " models, data sets and experiments of your own. May be given several times.",
+            help="Import a module of yours first, from this folder or where Python finds it. It can register"
+            " optimizers, models, data sets and experiments. May be given several times.",
         ),
     ] = None,
     version: Annotated[
@@ -57,12 +57,12 @@ def main(
     with errors_in_one_line():
         for name in import_ or ():
             _import(name)
-    # Further processes import them too.
+    # The processes of --jobs import them too.
     context.obj = import_
 
 
 def _import(name: str) -> None:
-    """Imports a module of the user's; the folder of the command counts, as it does for `python -m`."""
+    """Imports a module of the user's, also from the current folder, as `python -m` does."""
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:
@@ -70,17 +70,17 @@ def _import(name: str) -> None:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise
-        raise ValueError(f"--import: there is no module {name!r}, seen from this folder.") from error
+        raise ValueError(f"--import: there is no module {name!r} in this folder or where Python looks.") from error
 
 
 def _add(to: typer.Typer, function: Callable[..., Any], name: str | None = None) -> None:
-    """Adds a command with its docstring as help, a line a paragraph: Typer would keep the source's line breaks."""
+    """Adds a command with its docstring as help, one line a paragraph: Typer would keep the source's line breaks."""
     paragraphs = (inspect.getdoc(function) or "").split("\n\n")
     to.command(name, help="\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs))(_guarded(function))
 
 
 def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The command with errors in one line, and the home folder in place of `~` in all paths that it is given."""
+    """The command with errors in one line, and with `~` in all given paths replaced by the home folder."""
 
     @functools.wraps(function)
     def call(**arguments: Any) -> None:

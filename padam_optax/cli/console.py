@@ -1,4 +1,4 @@
-"""What all commands share: consoles of both outputs, errors in one line, a record's line."""
+"""What all commands share: the consoles of both outputs, errors in one line, a record's line in words."""
 
 import codecs
 import contextlib
@@ -22,19 +22,19 @@ from padam_optax.records.checks import printable
 from padam_optax.records.files import write_whole
 from padam_optax.report.summary import number_text
 
-# As a shell reports a process that ended for want of a reader of its output.
+# The exit code that a shell reports for a process that SIGPIPE ended, because nobody read its output.
 CLOSED_PIPE = 128 + 13
 
 
 class OutputError(OSError):
-    """Standard output cannot be written, as on a full disk, or where nobody reads it any more."""
+    """Standard output cannot be written, such as on a full disk, or if nobody reads it any more."""
 
 
 class Output(Console):
-    """A console that nothing is written to any more once that has failed.
+    """A console that stops writing after its first failure.
 
     Attributes:
-      failure: Why it failed, or None.
+      failure: The error of that failure, or None.
     """
 
     def __init__(self, *, stderr: bool = False):
@@ -42,19 +42,19 @@ class Output(Console):
         self.failure: OSError | None = None
 
     def __exit__(self, *error: Any) -> None:
-        """Writes what was printed; everything that prints comes by here."""
+        """Writes what was printed. All printing passes here."""
         try:
             super().__exit__(*error)
         except OSError as caught:
             self._fail(caught)
 
     def on_broken_pipe(self) -> None:
-        """Takes it as any other failure, in place of an exit on the spot."""
+        """Handles a broken pipe as any other failure; Rich would exit at once."""
         self._fail(BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)))
 
     def _fail(self, error: OSError) -> None:
         self.failure, self.quiet = error, True
-        # Else Python writes at its end what is left, and fails again.
+        # Otherwise Python writes the rest at its exit, and fails again.
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
         if not self.stderr:
@@ -62,14 +62,14 @@ class Output(Console):
 
 
 STDOUT = Output()
-# Where it fails, a run goes on until it has a checkpoint.
+# If it fails, a run goes on until it has a checkpoint.
 STDERR = Output(stderr=True)
-# What is printed where the terminal's encoding lacks a character.
+# Replacements of characters that the terminal's encoding lacks.
 _INSTEAD = {"±": "+-", "≥": ">=", "…": "..."}
 
 
 def fall_back() -> None:
-    """Has both outputs print what their encoding can show, in place of an error at a character that it lacks."""
+    """Makes both outputs replace characters that their encoding lacks, instead of raising an error."""
     codecs.register_error("padam_optax", _replace)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -86,7 +86,7 @@ def _replace(error: UnicodeError) -> tuple[str, int]:
 def errors_in_one_line() -> Generator[None]:
     """Turns errors that a user can mend, and Ctrl-C, into one message; shows warnings.
 
-    Output that nobody reads ends a command with the code that a shell gives for it, and without a word.
+    If nobody reads its output, a command ends silently with the code that a shell gives for this.
     """
     try:
         with warnings.catch_warnings():
@@ -107,14 +107,14 @@ def errors_in_one_line() -> Generator[None]:
 
 
 def _shown(message: str) -> str:
-    """A message, which may quote a file or a server, without markup and without what a terminal would obey."""
+    """A message without markup and without control characters; it may quote a file or a server."""
     return escape(printable(message, keep="\n"))
 
 
 def _show_warning(
     others: Callable[..., None], message: Warning | str, category: type[Warning], *where: Any, **options: Any
 ) -> None:
-    """Shows our own warnings in one line, and those of libraries as Python does."""
+    """Shows this package's warnings in one line, and those of libraries as Python does."""
     if category.__module__.startswith("padam_optax."):
         text = f"[bold yellow]Warning:[/bold yellow] {_shown(str(message))}"
         STDERR.print(text, emoji=False, highlight=False, soft_wrap=True)
@@ -138,12 +138,12 @@ def _fail(message: str) -> None:
     raise typer.Exit(2)
 
 
-# Whether Ctrl-C came and was not waited for.
+# Whether Ctrl-C ended a command while JAX was computing.
 _at_once = False
 
 
 def stop_at_once(rest: str) -> NoReturn:
-    """Ends a command for an interrupt that does not wait; `rest` says how to go on."""
+    """Ends a command at once for an interrupt; `rest` says how to go on."""
     global _at_once
     _at_once = True
     STDERR.print(f"Stopped at once. {rest}".strip(), highlight=False, soft_wrap=True)
@@ -151,13 +151,13 @@ def stop_at_once(rest: str) -> NoReturn:
 
 
 def end_at_once() -> None:
-    """Ends the process if `stop_at_once` was called: where JAX still computes, Python's own end may crash."""
+    """Ends the process if `stop_at_once` was called: Python's own exit may crash while JAX still computes."""
     if _at_once:
         os._exit(130)
 
 
 def existing(text: str) -> pathlib.Path:
-    """The file or folder of this name, `~` standing for the home folder; a usage error where there is none."""
+    """The file or folder of this name (`~` is the home folder); a usage error if there is none."""
     try:
         path = expanded(text)
     except ValueError as error:
@@ -168,7 +168,7 @@ def existing(text: str) -> pathlib.Path:
 
 
 def existing_folder(text: str) -> pathlib.Path:
-    """As `existing`, but no file."""
+    """Like `existing`, for a folder only."""
     path = existing(text)
     if not path.is_dir():
         raise typer.BadParameter(f"Directory {text!r} is a file.")
@@ -176,7 +176,7 @@ def existing_folder(text: str) -> pathlib.Path:
 
 
 def existing_file(text: str) -> pathlib.Path:
-    """As `existing`, but no folder."""
+    """Like `existing`, for a file only."""
     path = existing(text)
     if path.is_dir():
         raise typer.BadParameter(f"File {text!r} is a directory.")
@@ -184,9 +184,9 @@ def existing_file(text: str) -> pathlib.Path:
 
 
 def to_line(line: dict[str, Any]) -> str:
-    """A line of a record in words; what it lacks is left out."""
+    """A line of a record in words, without the fields that it lacks."""
     if "given_up" in line:
-        return f"epoch {line['epoch']}: given up, others did better"
+        return f"epoch {line['epoch']}: given up, because others did better"
     if "diverged_step" in line:
         return f"epoch {line['epoch']}: the loss or a gradient is not finite at step {line['diverged_step']}: stopped"
     language = "test_perplexity" in line

@@ -27,22 +27,22 @@ def run_demo(
     task: Annotated[
         DemoTask,
         typer.Option(
-            help="Images: a CNN on scikit-learn's digits; language: an LSTM on the help texts of this Python;"
-            " transformer: a transformer on these."
+            help="images: a CNN on scikit-learn's digits; language: an LSTM on the help texts of this Python;"
+            " transformer: a transformer on them."
         ),
     ] = DemoTask.IMAGES,
     out: Annotated[pathlib.Path, typer.Option(help="Folder for the records and the picture.")] = pathlib.Path("demo"),
     seeds: Annotated[
-        int | None, typer.Option(min=1, max=MOST_SEEDS, help="Runs of each optimizer: by default 5, on text 3.")
+        int | None, typer.Option(min=1, max=MOST_SEEDS, help="Runs of each optimizer, by default 5 (on texts: 3).")
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Train so many epochs instead of 40, on text 8 or 6.")
+        int | None, typer.Option(min=1, help="Epochs to train, by default 40 (language: 8, transformer: 6).")
     ] = None,
     cache_dir: CacheOption = None,
 ) -> None:
     """Compare the optimizers on a small task: a table and a picture, in a few minutes on a CPU.
 
-    No download. What is recorded under OUT already is not run again.
+    The demo downloads nothing. It does not repeat runs that are recorded under OUT already.
     """
     chosen = {
         DemoTask.IMAGES: digits.MINI,
@@ -59,7 +59,7 @@ def run_demo(
     keep_programs(cache_dir)
     outcome = run_all(runs, lambda spec: load_data(spec, None, ""), out, budget, resume=True, checkpoint_every=0)
     if outcome.left:
-        STDOUT.print(f"Stopped by {budget.reason}. The same command goes on with what is left.", highlight=False)
+        STDOUT.print(f"Stopped by {budget.reason}. The same command does what is left.", highlight=False)
         raise typer.Exit(130 if budget.interrupted else 0)
     (suite,) = tables.suites(Results(PAPER, outcome.records))
     STDOUT.print(tables.suite_grid(suite).rich_table())
@@ -72,7 +72,7 @@ def run_demo(
         soft_wrap=True,
     )
     STDOUT.print(
-        "A demonstration: so short a training on so small a set shows how far each method has come, not how it"
-        " generalises.",
+        "This is a demonstration: such short training on such a small data set shows how far each method has come, not"
+        " how well it generalises.",
         highlight=False,
     )

@@ -21,23 +21,23 @@ def choose_devices(
     coordinator: str | None = None,
     process: str | None = None,
 ) -> Placement:
-    """Joins other processes, if asked to, and takes the devices. Call it before anything else of JAX.
+    """Joins other processes, if asked to, and chooses the devices. Call it before anything else of JAX.
 
     Args:
-      devices: How many of each process; all that JAX shows by default.
-      shard_optimizer: Whether they divide the optimizer's state among them.
-      distributed: Whether to join the processes of which SLURM, Cloud TPU, Kubernetes or MPI tell.
+      devices: Number of devices of each process; by default all that JAX shows.
+      shard_optimizer: Whether the devices divide the optimizer's state among them.
+      distributed: Whether to join the processes that SLURM, Cloud TPU, Kubernetes or MPI started.
       coordinator: Host and port of process 0, to join processes that were started by hand.
-      process: "I/N": this is process I of N, to join those.
+      process: "I/N" for process I of N, with `coordinator`.
 
     Raises:
-      ValueError: If there are not so many devices, or the processes are not named as they should be.
+      ValueError: If there are fewer devices, or `coordinator` or `process` is missing or has another form.
     """
     if coordinator is not None and process is not None:
         index, count = _parse(process)
         processes.start(coordinator, index, count)
     elif coordinator is not None or process is not None:
-        raise ValueError("--coordinator HOST:PORT and --process I/N need each other.")
+        raise ValueError("--coordinator HOST:PORT and --process I/N need each other: give both.")
     elif distributed:
         processes.start()
     return across(devices, shard_optimizer=shard_optimizer)
@@ -45,10 +45,10 @@ def choose_devices(
 
 @contextlib.contextmanager
 def ending_together(on_failure: Callable[[str], None]) -> Generator[None]:
-    """Ends this process with code 3 when a computation with others fails, as it does soon after one of them has died.
+    """Ends this process with code 3 when a computation with others fails, as happens soon after one of them has died.
 
     Args:
-      on_failure: Told what JAX said before the end.
+      on_failure: Called with JAX's message before the end.
     """
     try:
         yield
@@ -56,7 +56,7 @@ def ending_together(on_failure: Callable[[str], None]) -> Generator[None]:
         if jax.process_count() == 1:
             raise
         on_failure(str(error).splitlines()[0])
-        # At once: an orderly exit waits for all processes, and what is lost does not come.
+        # An orderly exit would wait for all processes, and a lost process never comes.
         os._exit(3)
 
 
@@ -64,6 +64,6 @@ def _parse(process: str) -> tuple[int, int]:
     index, _, count = process.partition("/")
     if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
         raise ValueError(
-            f"--process must be I/N, this process's number from 0 and how many there are, got {process!r}."
+            f"--process must be I/N: this process's number, from 0, and the number of processes; got {process!r}."
         )
     return int(index), int(count)

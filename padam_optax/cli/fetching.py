@@ -12,11 +12,11 @@ from padam_optax.data import download
 def fetch(
     name: Annotated[str, typer.Argument(help="cifar10, cifar100 or ptb.")],
     cache_dir: Annotated[
-        pathlib.Path | None, typer.Option(help="Where to keep it; by default the user's cache, or $PADAM_DATA_DIR.")
+        pathlib.Path | None, typer.Option(help="Folder to keep it in; by default $PADAM_DATA_DIR or the user's cache.")
     ] = None,
     deadline: Annotated[
         float | None,
-        typer.Option(metavar="SECONDS", help="Give the download up after so long; the next one goes on from there."),
+        typer.Option(metavar="SECONDS", help="Stop the download after this time; the next call goes on from there."),
     ] = None,
 ) -> None:
     """Download a data set, check it, and unpack it where `padam run` finds it."""

@@ -19,13 +19,13 @@ from padam_optax.report.naming import p_text
 def list_experiments(
     table: TableOption = None,
     figure: FigureOption = None,
-    dataset: Annotated[str | None, typer.Option(help="Those on this data set, such as cifar10.")] = None,
-    model: Annotated[str | None, typer.Option(help="Those with this network, such as resnet18.")] = None,
-    optimizer: Annotated[str | None, typer.Option(help="Those with this optimizer, such as padam.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Only experiments on this data set, such as cifar10.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only experiments with this network, such as resnet18.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="Only experiments with this optimizer, such as padam.")] = None,
 ) -> None:
-    """List the experiments by suite: all of them, or those that every option given chooses.
+    """List the experiments by suite: all of them, or those that match all given options.
 
-    A suite is what one row of a table compares.
+    A suite is a set of experiments that differ only in their method, such as one row of a table.
     """
     specs = selected([], table, figure) or list(EXPERIMENTS.values())
     for field, wanted in (("dataset", dataset), ("model", model), ("optimizer", optimizer)):
@@ -36,7 +36,7 @@ def list_experiments(
         "Rate",
         "p",
         "Paper",
-        # Names are long: a space between the columns, so that 80 are enough.
+        # Names are long: with one space between the columns, 80 characters are enough.
         box=box.SIMPLE_HEAD,
         show_edge=False,
         pad_edge=False,

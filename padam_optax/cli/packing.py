@@ -15,9 +15,9 @@ def pack(
     ],
     out: Annotated[pathlib.Path, typer.Option(help="The file to write, such as records/my-suite.jsonl.")],
 ) -> None:
-    """Write all runs recorded below a folder to one file, a line of JSON a run, without their checkpoints.
+    """Write all runs recorded below a folder to one file, one line of JSON a run, without their checkpoints.
 
-    `padam report` and `padam check` read such a file wherever they take a folder; `padam unpack` gives folders back.
+    `padam report` and `padam check` read such a file as they read a folder; `padam unpack` makes folders of it again.
     """
     count = packed.pack(runs, out)
     if not count:
@@ -26,9 +26,7 @@ def pack(
 
 
 def unpack(
-    file: Annotated[
-        pathlib.Path, typer.Argument(metavar="FILE", help="As `padam pack` wrote it.", parser=existing_file)
-    ],
+    file: Annotated[pathlib.Path, typer.Argument(metavar="FILE", help="A file of `padam pack`.", parser=existing_file)],
     out: Annotated[pathlib.Path, typer.Option(help="Folder for the runs.")],
 ) -> None:
     """Write the runs of a packed file as folders, as `padam run` leaves them."""

@@ -1,4 +1,4 @@
-"""The progress bar of what trains: whole epochs, and an estimate of the time left that does not swing."""
+"""The progress bar of training: whole epochs, and a steady estimate of the time left."""
 
 import dataclasses
 import time
@@ -13,10 +13,10 @@ from padam_optax.experiments.spec import Experiment, Role
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """Some epochs of a command's work that follow one another.
+    """A part of a command's work: epochs that follow one another.
 
     Attributes:
-      epochs: How many there are.
+      epochs: Number of epochs.
       cost: Parts of the same cost take the same time an epoch.
       program: The first part with a program compiles it; "" for one that is compiled before the part begins.
     """
@@ -27,20 +27,20 @@ class Part:
 
     @classmethod
     def of(cls, experiment: Experiment) -> "Part":
-        """The part that a run of an experiment is."""
+        """The part that one run of an experiment makes."""
         cost = repr(experiment.fields(Role.COST))
         return cls(experiment.epochs, cost, f"{cost} {experiment.fields(Role.PROGRAM)!r}")
 
 
 class TimeLeft:
-    """How long a command still takes, by the mean time of all epochs so far that cost the same.
+    """Estimates how long a command still takes, by the mean time of all epochs so far that cost the same.
 
-    The first calls of each program, which compile it, are left out: the first steps and the first evaluation.
+    It leaves out the first steps and the first evaluation of each program, which compile it.
 
     Args:
-      parts: What there is to do, in order.
-      measured: Seconds and epochs by cost, to be shared with others of the same command.
-      clock: Seconds that only grow.
+      parts: The parts of the work, in order.
+      measured: Seconds and epochs by cost, shared among the estimates of one command.
+      clock: Returns seconds that never decrease.
     """
 
     def __init__(
@@ -62,11 +62,11 @@ class TimeLeft:
         self._is_first = True
 
     def steps(self, epoch: int, share: float) -> None:
-        """Says which share of an epoch, counted from 1, is done."""
+        """Takes note of the share of an epoch, counted from 1, that is done."""
         self._go_on(epoch - 1, epoch - 1 + share, counts=not self._is_first or self._is_compiled)
 
     def epochs(self, done: int) -> None:
-        """Says that so many epochs of the part are done, and evaluated."""
+        """Takes note that `done` epochs of the part are trained and evaluated."""
         self._go_on(done - 1, done, counts=self._is_compiled)
         self._compiled.add(self._parts[self._number].program)
 
@@ -75,7 +75,7 @@ class TimeLeft:
         return self._parts[self._number].program in self._compiled
 
     def _go_on(self, start: int, done: float, *, counts: bool) -> None:
-        # A run that goes on from a checkpoint starts within.
+        # A run that goes on from a checkpoint starts within the part.
         before = max(self._done, start) if self._is_first else self._done
         now = self._clock()
         if counts:

@@ -1,4 +1,4 @@
-"""`padam report` and `padam check`: what records say."""
+"""`padam report` and `padam check`: tables, figures and verdicts from records."""
 
 import pathlib
 from typing import Annotated
@@ -31,20 +31,20 @@ def report(
     figure: Annotated[int | None, typer.Option(help="Only this figure of the paper; needs --out.")] = None,
     with_budget: Annotated[
         bool,
-        typer.Option("--budget", help="Only what a budget of trials buys: the expected best score after k of them."),
+        typer.Option("--budget", help="Only the searches: each method's expected best score after k trials."),
     ] = False,
     time_to_target: Annotated[
         str | None,
         typer.Option(
             metavar="METRIC=VALUE",
-            help="Only the epochs and seconds until a metric, as recorded, is at most a value, such as test_error=0.1;"
-            " trials of a search among the records are counted.",
+            help="Only the epochs and seconds until a recorded metric is at most a value, such as test_error=0.1. The"
+            " number of a search's trials among the records is given too.",
         ),
     ] = None,
 ) -> None:
-    """Print the tables of the runs recorded in folders; with --out, write them, the claims and the figures.
+    """Print tables of recorded runs; with --out, write the tables, the claims and the figures.
 
-    Nothing but the records is read. The paper's tables are printed where they have a run.
+    The command reads only the records. It prints those tables of the paper that have a run.
     """
     found = _read(records)
     if figure is not None and out is None:
@@ -73,10 +73,10 @@ def report(
 
 
 def check(records: _Records) -> None:
-    """Say if each claim holds on the paper's own tables; then if recorded runs show it, do not, or cannot tell.
+    """Test each claim of the paper on its own tables, then on recorded runs, which show it, do not, or cannot tell.
 
-    A verdict on runs needs 3 pairs of them with the same seed; it is that of the 95% interval of their mean difference.
-    What a single pair says is shown as "one seed".
+    A verdict on runs needs 3 pairs of runs with the same seed; the 95% interval of their mean difference decides. The
+    result of a single pair is shown as "one seed".
 
     The exit code is 0 whatever the verdicts are.
     """
@@ -101,7 +101,7 @@ def _print_finding(claim: claims.Claim, said: str, grid: Grid | None) -> None:
 
 
 def _read(paths: list[pathlib.Path]) -> Results:
-    """The runs below some folders or in some files; refuses those without any."""
+    """The runs below folders or in files; refuses a folder or file without any."""
     found: list[Record] = []
     for path in paths:
         records = read_all(path)
@@ -120,11 +120,11 @@ def _target(text: str) -> tuple[str, float]:
 
 
 def _budgets(results: Results, out: pathlib.Path | None) -> list[Grid]:
-    """A table for each search; draws them where there is a folder."""
+    """A table for each search; with a folder, also draws them."""
     found = budget.searches(results)
     if not found:
         raise ValueError(
-            "The records hold no trials of a search over two methods or more: --budget has none to compare."
+            "--budget compares searches, but the records hold no trials of a search over two methods or more."
         )
     if out is not None:
         for search, name in zip(found, file_names([f"{search.suite}-budget" for search in found]), strict=True):
@@ -133,7 +133,7 @@ def _budgets(results: Results, out: pathlib.Path | None) -> list[Grid]:
 
 
 def _report_all(results: Results, out: pathlib.Path | None) -> None:
-    """Prints what was run; with a folder, writes all that there is to say."""
+    """Prints the tables that have runs; with a folder, writes all tables, figures and the page of results."""
     contents = page.contents(results)
     for number, grid in contents.tables.items():
         if tables.has_runs(number, results):

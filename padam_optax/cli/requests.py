@@ -1,4 +1,4 @@
-"""What one call of `padam run`, or one line of a queue, asks for."""
+"""Requests: what one call of `padam run`, or one line of a queue, asks for."""
 
 import argparse
 import dataclasses
@@ -20,18 +20,18 @@ class Request:
 
     Attributes:
       names: Experiments, or patterns of their names.
-      table: A table of the paper, whose experiments are meant too.
-      figure: A figure of the paper.
-      seed: Seeds, or none for those of `seeds`.
-      seeds: How many seeds, from 0; without both, seed 0.
-      epochs: How many epochs to train for; None for the experiment's.
-      dtype: What activations are computed in.
-      moment_dtype: What moments are kept in.
+      table: A table of the paper; adds its experiments.
+      figure: A figure of the paper; adds its experiments.
+      seed: Seeds; empty for those of `seeds`.
+      seeds: Number of seeds, from 0 on; without both, seed 0.
+      epochs: Number of epochs to train; None for the experiment's.
+      dtype: Dtype of activations; None for the experiment's.
+      moment_dtype: Dtype of moments; None for the experiment's.
       data_dir: Folder of the data.
-      data_label: Name of results on them.
-      unknown_words: What to do with words that the training text lacks.
+      data_label: Name of results on these data.
+      unknown_words: What to do with words that the training text lacks: "raise" or "replace".
       out: Folder of the records.
-      jobs: How many runs side by side.
+      jobs: Number of runs side by side.
     """
 
     names: list[str]
@@ -55,15 +55,15 @@ class Request:
         return {"data_dir": folder, "data_label": self.data_label, "unknown_words": self.unknown_words}
 
     def runs(self) -> list[tuple[Experiment, int]]:
-        """The experiments as they are to be run, each with each seed.
+        """The experiments with the request's options, each with each seed.
 
         Raises:
           KeyError: If there is no such experiment, table or figure.
-          ValueError: If an option has no such value, or two contradict each other.
+          ValueError: If a value of an option is not allowed, or two options contradict each other.
         """
         specs = selected(self.names, self.table, self.figure)
         if self.seed and self.seeds:
-            raise ValueError("--seed and --seeds exclude each other.")
+            raise ValueError("--seed and --seeds exclude each other: give one.")
         if self.seeds is not None and not 1 <= self.seeds <= MOST_SEEDS:
             raise ValueError(f"--seeds must be from 1 to {MOST_SEEDS}, got {self.seeds}.")
         if self.dtype not in (None, "float32", "bfloat16"):
@@ -88,7 +88,7 @@ class Request:
 
 
 class _Words(argparse.ArgumentParser):
-    """The words of a line; what is wrong with them is raised."""
+    """Parses the words of a line; raises an error instead of ending the program."""
 
     def error(self, message: str) -> NoReturn:
         raise ValueError(message)
@@ -111,16 +111,16 @@ def _words() -> _Words:
 def read_queue(file: pathlib.Path, given: Request) -> list[Request]:
     """The requests of a queue, in order.
 
-    A line has what follows `padam run`: names, `--table`, `--figure`, seeds and options of a request. What it does not
-    say, the last line of options alone says, and then the command line. `#` begins a comment; `$NAME` and `${NAME}`
-    stand for variables of the environment.
+    A line has the words that follow `padam run`: names, `--table`, `--figure`, seeds and options of a request. Options
+    that it leaves out come from the last line of options alone, then from the command line. `#` begins a comment;
+    `$NAME` and `${NAME}` stand for variables of the environment.
 
     Args:
       file: The queue.
-      given: What the command line says.
+      given: The request of the command line.
 
     Raises:
-      ValueError: If a line cannot be read, or an experiment of it not run so; the message names it.
+      ValueError: If a line cannot be read, or its experiments cannot be run so; the message names the line.
     """
     requests: list[Request] = []
     defaults = given
@@ -151,5 +151,5 @@ def _with_variables(word: str) -> str:
     found = os.path.expandvars(word)
     unknown = re.search(r"\$(\{\w+\}|\w+)", found)
     if unknown:
-        raise ValueError(f"the environment has no {unknown[0]}, which {word!r} asks for.")
+        raise ValueError(f"the environment has no {unknown[0]}, which {word!r} uses.")
     return found

@@ -1,4 +1,4 @@
-"""`padam run`: which experiments, with what options, and what is said at the end."""
+"""`padam run`: reads the options, runs the experiments, and prints the results."""
 
 import enum
 import functools
@@ -39,31 +39,29 @@ def run(
         pathlib.Path | None,
         typer.Option(
             help="Folder with the data set's files (CIFAR: the binary version; text: train.txt, valid.txt, test.txt);"
-            " by default what was fetched."
+            " by default the fetched files."
         ),
     ] = None,
     data_label: Annotated[
         str, typer.Option(help="Name under which results on these files are reported, such as cifar10-jpeg.")
     ] = "",
     out: Annotated[pathlib.Path, typer.Option(help="Folder for the records.")] = pathlib.Path("runs"),
-    epochs: Annotated[
-        int | None, typer.Option(min=1, help="Train so many epochs; the schedule keeps its shape.")
-    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Number of epochs; the schedule keeps its shape.")] = None,
     seed: Annotated[
         list[int] | None, typer.Option(min=0, max=LARGEST_SEED, help="Seed; may be given several times. By default 0.")
     ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, max=MOST_SEEDS, help="Seeds 0 to N-1, one run each.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16: what activations are computed in.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="Dtype of activations: float32 or bfloat16.")] = None,
     moment_dtype: Annotated[
         str | None,
-        typer.Option(help="float32, bfloat16 or bfloat16-nearest: what Padam and AMSGrad keep their moments in."),
+        typer.Option(help="Dtype of Padam's and AMSGrad's moments: float32, bfloat16 or bfloat16-nearest."),
     ] = None,
     queue: Annotated[
         pathlib.Path | None,
         typer.Option(
             metavar="FILE",
-            help="Run what a file lists: a line has what follows `padam run`, such as names, --seed and --data-dir."
-            " What is done is skipped.",
+            help="Run what a file lists. A line has the words that follow `padam run`, such as names, --seed and"
+            " --data-dir. Finished runs are skipped.",
         ),
     ] = None,
     recorded: Annotated[
@@ -71,7 +69,7 @@ def run(
         typer.Option(
             metavar="RECORDS",
             parser=existing,
-            help="Skip what is recorded there too: folders, or files of `padam pack`. May be given again.",
+            help="Skip runs recorded there too: a folder, or a file of `padam pack`. May be given several times.",
         ),
     ] = None,
     jobs: Annotated[
@@ -80,14 +78,14 @@ def run(
             min=1,
             max=MOST_JOBS,
             metavar="N",
-            help="Run N at once on one device, each in a process of its own with a share of the memory and the cores.",
+            help="Run N at once on one device, each in its own process with a share of the memory and the cores.",
         ),
     ] = 1,
     deadline: Annotated[
         float | None,
-        typer.Option(min=0, help="Stop after so many seconds, with a checkpoint; begin nothing that cannot finish."),
+        typer.Option(min=0, help="Seconds after which to stop, with a checkpoint; begin no run that cannot finish."),
     ] = None,
-    resume: Annotated[bool, typer.Option(help="Go on with what is there, or replace it.")] = True,
+    resume: Annotated[bool, typer.Option(help="Go on with the runs that are there, or replace them.")] = True,
     checkpoint_every: Annotated[int, typer.Option(min=0, help="Epochs between checkpoints; 0 writes none.")] = 5,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write event files for TensorBoard beside each record.")
@@ -95,17 +93,17 @@ def run(
     cache_dir: CacheOption = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that decode images (ImageNet); 0: threads.")] = 0,
     unknown_words: Annotated[
-        UnknownWords, typer.Option(help="What to do with words that the training text lacks: say so, or take <unk>.")
+        UnknownWords, typer.Option(help="Words that the training text lacks: raise an error, or replace by <unk>.")
     ] = UnknownWords.RAISE,
     devices: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Train on so many devices (of each process) together; by default on all that JAX shows."
+            min=1, help="Number of devices (of each process) that train together; by default all that JAX shows."
         ),
     ] = None,
     shard_optimizer: Annotated[
         bool,
-        typer.Option("--shard-optimizer", help="Divide the optimizer's state among the devices too: less memory each."),
+        typer.Option("--shard-optimizer", help="Divide the optimizer's state among the devices too, to save memory."),
     ] = False,
     distributed: Annotated[
         bool,
@@ -114,18 +112,18 @@ def run(
         ),
     ] = False,
     coordinator: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="Of process 0, if the processes were started by hand.")
+        str | None, typer.Option(metavar="HOST:PORT", help="Address of process 0, if you start the processes by hand.")
     ] = None,
     process: Annotated[
-        str | None, typer.Option(metavar="I/N", help="This is process I, from 0, of N that were started by hand.")
+        str | None, typer.Option(metavar="I/N", help="This is process I, from 0, of N that you start by hand.")
     ] = None,
 ) -> None:
     """Train experiments and record them under OUT/NAME/seed-SEED.
 
-    A run that was stopped goes on from its last checkpoint, on other devices too; a finished one is not run again. The
-    deadline, Ctrl-C, SIGTERM, SIGHUP, SIGUSR1 and a pipe that nobody reads any more leave a checkpoint. Several devices
-    divide each batch among them. Several processes train together where each runs this command; OUT is a folder that
-    all of them see, and process 0 writes and prints. With --jobs, a run that fails or diverges does not stop others.
+    A stopped run goes on from its last checkpoint, on other devices too; a finished run is not run again. The deadline,
+    Ctrl-C, SIGTERM, SIGHUP, SIGUSR1 and a pipe that nobody reads any more stop a run with a checkpoint. Several devices
+    divide each batch among them. Several processes train together if each runs this command; OUT is a folder that all
+    of them see, and process 0 writes and prints. With --jobs, a run that fails or diverges does not stop others.
     """
     request = Request(
         names=names or [],
@@ -181,7 +179,7 @@ def run(
     budget = Budget(deadline)
     outcome = Outcome([], [])
     with budget.listening(lambda name: STDERR.print(f"{name}: stopping once the data are read.")):
-        # What is wrong with the data is said before anything trains. A campaign may be long: its next piece will do.
+        # Errors in the data are reported before anything trains. A queue may be long: its first line is enough.
         for each, runs in pending if queue is None else pending[:1]:
             for spec in {spec.name: spec for spec, _ in runs}.values():
                 load_data(spec, **each.data)
@@ -197,7 +195,7 @@ def run(
         STDOUT.print(f"{spec.name} seed {number}: failed: {message}", highlight=False, markup=False, soft_wrap=True)
     if outcome.left:
         other = "the deadline" if budget.seconds is not None else "another process"
-        STDOUT.print(f"Stopped by {budget.reason or other}. Left, for the same command:", highlight=False)
+        STDOUT.print(f"Stopped by {budget.reason or other}. The same command does what is left:", highlight=False)
         for spec, number, done in outcome.left:
             STDOUT.print(f"  {spec.name} seed {number}: {done} of {spec.epochs} epochs done", highlight=False)
     if budget.interrupted:
@@ -209,7 +207,7 @@ def run(
 
 
 def _each_once(pending: list[_Pending]) -> list[_Pending]:
-    """Without what a line before lists: side by side it would be refused."""
+    """Leaves out runs that an earlier line lists: side by side, a second run of them would be refused."""
     seen: set[tuple[pathlib.Path, str, int]] = set()
     once: list[_Pending] = []
     for request, runs in pending:

@@ -1,4 +1,4 @@
-"""Which experiments a command is about."""
+"""Options that choose experiments, and the experiments that they choose."""
 
 import fnmatch
 import pathlib
@@ -18,13 +18,13 @@ CacheOption = Annotated[
     pathlib.Path | None,
     typer.Option(
         help="Folder for compiled programs, so that the next run of a kind starts in seconds; by default"
-        " $JAX_COMPILATION_CACHE_DIR or one in the user's cache."
+        " $JAX_COMPILATION_CACHE_DIR, or a folder in the user's cache."
     ),
 ]
 
 
 def selected(names: list[str], table: int | None, figure: int | None) -> list[Experiment]:
-    """What was named, also by patterns such as `cifar10-vgg16-*`, then the table's and the figure's, each once."""
+    """The experiments of names and patterns such as `cifar10-vgg16-*`, of the table and of the figure, each once."""
     chosen = [spec for name in names for spec in _named(name)]
     chosen += experiments_of_table(table) if table is not None else []
     chosen += experiments_of_figure(figure) if figure is not None else []
@@ -36,5 +36,5 @@ def _named(name: str) -> list[Experiment]:
         return [find(name)]
     found = [EXPERIMENTS[each] for each in EXPERIMENTS if fnmatch.fnmatchcase(each, name)]
     if not found:
-        raise KeyError(f"No experiment is called as {name!r} says; `padam list` shows all.")
+        raise KeyError(f"No experiment matches {name!r}; `padam list` shows all.")
     return found

@@ -30,46 +30,46 @@ def sweep(
         typer.Option("--set", metavar="NAME=VALUES", help="Any other hyper-parameter; may be given several times."),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, max=MOST_SEEDS, help="Seeds 0 to N-1 of each configuration.")] = 1,
-    epochs: Annotated[
-        int | None, typer.Option(min=1, help="Train so many epochs; the schedule keeps its shape.")
-    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Number of epochs; the schedule keeps its shape.")] = None,
     held_out: Annotated[
         float | None,
         typer.Option(
             min=0.0,
             max=0.9,
-            help="Images: share of the training set to compare by, by default 0.2; 0 takes the test set, for a"
-            " figure and not for a choice. Text is compared by its validation part.",
+            help="Images: share of the training set that is held out to compare settings, by default 0.2. With 0 the"
+            " test set is used, for a figure and not for a choice. Text is compared by its validation part.",
         ),
     ] = None,
     mode: Annotated[
         str | None,
-        typer.Option(help="vectorized, mapped (one after another) or sharded; by default what was measured fastest."),
+        typer.Option(help="vectorized, mapped (one run after another) or sharded; by default the fastest measured."),
     ] = None,
     batch_configs: Annotated[
-        int | None, typer.Option(min=1, help="Runs that train at once; by default what memory holds, 16 at most.")
+        int | None, typer.Option(min=1, help="Runs that train at once; by default as many as memory holds, at most 16.")
     ] = None,
     halving: Annotated[
         int | None, typer.Option(min=2, help="Successive halving: only the best 1/N go on at each stage.")
     ] = None,
     search_with: Annotated[
         str | None,
-        typer.Option("--search", help="optuna: it chooses from ranges (1e-3:1e1:log) or values, and gives up early."),
+        typer.Option(
+            "--search", help="optuna: chooses from ranges (1e-3:1e1:log) or values, and ends poor runs early."
+        ),
     ] = None,
-    trials: Annotated[int | None, typer.Option(min=1, help="Of a search, earlier ones included.")] = None,
-    data_dir: Annotated[pathlib.Path | None, typer.Option(help="As of `padam run`.")] = None,
-    data_label: Annotated[str, typer.Option(help="As of `padam run`.")] = "",
+    trials: Annotated[int | None, typer.Option(min=1, help="Trials of a search, earlier ones included.")] = None,
+    data_dir: Annotated[pathlib.Path | None, typer.Option(help="See `padam run`.")] = None,
+    data_label: Annotated[str, typer.Option(help="See `padam run`.")] = "",
     out: Annotated[pathlib.Path, typer.Option(help="Folder for the records, the table and pictures.")] = pathlib.Path(
         "sweeps"
     ),
     cache_dir: CacheOption = None,
-    deadline: Annotated[float | None, typer.Option(min=0, help="Stop after so many seconds.")] = None,
+    deadline: Annotated[float | None, typer.Option(min=0, help="Seconds after which to stop.")] = None,
 ) -> None:
-    """Train many values of hyper-parameters in one compiled program: records, a table, pictures.
+    """Train with many values of hyper-parameters in one compiled program; write records, a table and pictures.
 
-    By default the product of all values; with --search, what Optuna chooses.
+    By default every combination of the values is trained; with --search, Optuna chooses.
 
-    Each configuration is recorded under OUT/NAME@SETTINGS/seed-SEED; those that are recorded whole are not run again.
+    Each configuration is recorded under OUT/NAME@SETTINGS/seed-SEED; finished runs are not run again.
     """
     spec = find(name) if epochs is None else find(name).with_epochs(epochs)
     texts = _by_name(learning_rate=learning_rate, p=p, b2=b2, others=set_ or [])
@@ -99,7 +99,7 @@ def sweep(
     total = count * seeds * spec.epochs
 
     def on_signal(name: str) -> None:
-        STDERR.print(f"{name}: stopping once the epoch under way is done; what is unfinished then starts anew.")
+        STDERR.print(f"{name}: stopping once the epoch under way is done; runs that are unfinished then start anew.")
 
     with _second_interrupt(), budget.listening(on_signal), Progress(*progress_columns(), console=STDERR) as progress:
         left = TimeLeft([Part(total)])
@@ -146,13 +146,13 @@ def sweep(
             if path is not None:
                 STDOUT.print(f"Written: {path}", highlight=False, markup=False, soft_wrap=True)
     if not all(record.finished for record in records) or len(records) < count * seeds:
-        STDOUT.print(f"Stopped by {budget.reason or 'the deadline'}. The same command goes on with what is left.")
+        STDOUT.print(f"Stopped by {budget.reason or 'the deadline'}. The same command does what is left.")
         if budget.interrupted:
             raise typer.Exit(130)
 
 
 def _title(run: Experiment) -> str:
-    """A run by its experiment and the values that were chosen for it."""
+    """A run's experiment and the values that were chosen for it."""
     values = {name: run.hyperparameters[name] for name in run.trial}
     settings = [p_text(value) if name == "p" else f"{name} = {value:g}" for name, value in values.items()]
     return ", ".join((run.variant_of or run.name, *settings))
@@ -164,7 +164,7 @@ def _second_interrupt() -> Generator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        stop_at_once("The same command goes on with what is not recorded whole.")
+        stop_at_once("The same command trains the unfinished runs.")
 
 
 def _by_name(others: list[str], **named: str | None) -> dict[str, str]:

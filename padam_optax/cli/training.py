@@ -1,4 +1,4 @@
-"""Experiments one after another or side by side, under progress bars: what `padam run` and `padam demo` share."""
+"""Runs experiments one after another or side by side, under progress bars, for `padam run` and `padam demo`."""
 
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +28,7 @@ def run_all(
     checkpoint_every: int,
     **options: Any,
 ) -> "Outcome":
-    """Runs one after another under a progress bar that says what runs and how long is left."""
+    """Does runs one after another under a progress bar that shows the run and the time left."""
     from padam_optax.cli.devices import ending_together, is_first
     from padam_optax.runner.queue import run_queue
 
@@ -111,7 +111,7 @@ def run_jobs(
     imports: Sequence[str],
     programs: pathlib.Path | None,
 ) -> "Outcome":
-    """Runs several at once, each with a progress bar of its own; where there is no terminal, with lines of its own."""
+    """Does several runs at once, each with its own progress bar, or with its own lines if there is no terminal."""
     from padam_optax.runner.jobs import Job, mps_is_on, run_side_by_side
 
     jobs = [

@@ -1,8 +1,8 @@
-"""The paper's experiments and our smaller ones, by name, table and figure. Data only: nothing here trains."""
+"""The paper's experiments and this package's smaller ones, by name, table and figure. Nothing here trains."""
 
 import difflib
 
-# Registers further forms of Padam, which `beyond` names.
+# Importing `padam_forms` registers the forms of Padam that `beyond` names.
 from padam_optax.experiments import beyond, cifar, digits, imagenet, padam_forms, ptb, pydoc
 from padam_optax.experiments.spec import Experiment
 
@@ -12,10 +12,10 @@ EXPERIMENTS: dict[str, Experiment] = {}
 
 
 def register(experiment: Experiment) -> Experiment:
-    """Adds an experiment: the command lists, runs, sweeps and reports it from now on.
+    """Adds an experiment: from now on the command `padam` lists, runs, sweeps and reports it.
 
     Raises:
-      ValueError: If there is one of that name already.
+      ValueError: If an experiment of that name exists already.
     """
     if experiment.name in EXPERIMENTS:
         raise ValueError(f"There is an experiment called {experiment.name!r} already; give it another name.")
@@ -45,7 +45,7 @@ def table(number: int) -> list[Experiment]:
     """The cells of one of the paper's tables.
 
     Raises:
-      KeyError: If no experiment belongs to it; the message names those that have some.
+      KeyError: If the table has no experiments; the message names the tables that have some.
     """
     groups: dict[int, list[Experiment]] = {}
     for spec in EXPERIMENTS.values():
@@ -58,7 +58,7 @@ def figure(number: int) -> list[Experiment]:
     """The curves of one of the paper's figures.
 
     Raises:
-      KeyError: If no experiment belongs to it; the message names those that have some.
+      KeyError: If the figure has no experiments; the message names the figures that have some.
     """
     cells = {
         1: [*cifar.FIGURE_1, *(spec for spec in cifar.TABLES if (spec.model, spec.optimizer) == ("resnet18", "padam"))],

@@ -1,16 +1,16 @@
-"""CIFAR experiments: the paper's (Tables 1 and 4, Figures 1, 2 and 4), and ours for a CPU core.
+"""CIFAR experiments: the paper's (Tables 1 and 4, Figures 1, 2 and 4), and smaller ones for a CPU core.
 
 `cifar10-<model>-<optimizer>` and `cifar100-<model>-<optimizer>` with the models vgg16, resnet18 and wrn16-4 are the
-cells of Tables 1 and 4 and the curves of Figures 2 and 4; `cifar10-resnet18-padam-p1_16` and its siblings are Figure
-1's. All that the authors' scripts do beyond the paper's text is on: see `Experiment`. 200 epochs of ResNet-18 are 33.4
-PFLOP.
+cells of Tables 1 and 4 and the curves of Figures 2 and 4. `cifar10-resnet18-padam-p1_16` and its siblings are the
+curves of Figure 1. They do everything that the authors' scripts do beyond the paper's text: see `ImageClassification`.
+200 epochs of ResNet-18 are 33.4 PFLOP.
 
     padam run cifar10-resnet18-padam --data-dir DIR
 
-`cifar10-mini-<optimizer>` is our recipe for a CPU core, not the paper's: 5,000 training images, flips only, all 10,000
+`cifar10-mini-<optimizer>` is a recipe for a CPU core, not the paper's: 5,000 training images, flips only, all 10,000
 test images, ResNet-10 of widths 16 to 128, 20 epochs. The settings were chosen on a held-out fifth of the training set
-as `tuning` says; `cifar10-mini-untuned-<optimizer>` is the same at the paper's settings for images. The records of the
-search and of the runs are in benchmarks/records. A run takes about a minute and a half on one core:
+(see `tuning`); `cifar10-mini-untuned-<optimizer>` has the paper's settings for images. The records of the search and of
+the runs are in benchmarks/records. A run takes about a minute and a half on one core:
 
     padam run cifar10-mini-padam --data-dir DIR --data-label NAME
 """
@@ -28,7 +28,7 @@ from padam_optax.experiments.spec import Experiment, ImageClassification
 _DATASETS = ("cifar10", "cifar100")
 _MODELS = ("vgg16", "resnet18", "wrn16-4")
 
-# Section 5's set. Figure 1's legend is not in the paper's text, so that these are our reading of it.
+# The set in section 5. Figure 1's legend is not in the paper's text; this package takes it to have these values.
 P_VALUES = {"p2_5": 2 / 5, "p1_4": 1 / 4, "p1_5": 1 / 5, "p1_8": 1 / 8, "p1_16": 1 / 16}
 
 
@@ -46,7 +46,7 @@ def _tables() -> Iterator[Experiment]:
             task=ImageClassification(
                 augmentation=("crop", "flip"), keep_last_batch=True, statistics_updates=2, reestimate_statistics=True
             ),
-            # PyTorch's default when the tables were made; the authors' wide network sets ones.
+            # PyTorch's default at the time of the paper; the authors' wide network starts the scales at 1.
             model_options={} if model == "wrn16-4" else {"norm_scale_init": "uniform"},
             bias_correction="official",
             seeds=(0, 1, 2),
@@ -75,7 +75,7 @@ def _figure_1() -> Iterator[Experiment]:
 
 FIGURE_1 = tuple(_figure_1())
 
-# Chosen on held-out training images: `tuning`.
+# Chosen on held-out training images, see `tuning`.
 MINI_CHOICES: dict[str, dict[str, float]] = {
     "sgdm": {"learning_rate": 0.07499, "momentum": 0.8},
     "adam": {"learning_rate": 0.004001, "b2": 0.99},

@@ -1,14 +1,13 @@
-"""scikit-learn's digits, which need no download: a demonstration, and the same with settings chosen on them.
+"""Experiments on scikit-learn's digits, which need no download.
 
     padam demo
 
 trains a small network on them, `digits-mini-<optimizer>`, in under 3 minutes on two CPU cores. The digits are too easy
-and the training too short to tell the methods' generalisation apart: what differs is how far each has come in 40
-epochs.
+and the training too short to tell the methods' generalisation apart: the methods differ in how far they have come in
+40 epochs.
 
-The settings were chosen on a held-out fifth of the training images, as `tuning` says; the records of the search and of
-the runs are in benchmarks/records. `digits-<optimizer>` is the same at the settings before any choice, the paper's for
-images.
+The settings were chosen on a held-out fifth of the training images (see `tuning`); the records of the search and of the
+runs are in benchmarks/records. `digits-<optimizer>` has the settings from before this choice, the paper's for images.
 """
 
 from typing import Any
@@ -17,7 +16,7 @@ from padam_optax.experiments import tuning
 
 _SHARED: dict[str, Any] = {"model": "small-cnn", "dataset": "digits", "epochs": 40, "milestones": (20, 30)}
 
-# Chosen on held-out training images: `tuning`.
+# Chosen on held-out training images, see `tuning`.
 MINI_CHOICES: dict[str, dict[str, float]] = {
     "sgdm": {"learning_rate": 0.1334, "momentum": 0.9},
     "adam": {"learning_rate": 0.01265, "b2": 0.99},

@@ -1,8 +1,8 @@
 """ImageNet experiments: Table 2 and Figure 3 (a, b, d, e).
 
-`imagenet-<model>-<optimizer>` with the models resnet18 and vgg16 (with batch normalisation), 100 epochs at batch 256,
-the learning rate divided by 10 after epochs 30, 60 and 80. The paper gives AdamW's normalised decay (5e-2) only; the
-coupled decay of the other methods is in no source, and 1e-4, the usual value for these networks, is assumed.
+`imagenet-<model>-<optimizer>` with the models resnet18 and vgg16 (with batch normalisation) trains for 100 epochs at
+batch 256, with the learning rate divided by 10 after epochs 30, 60 and 80. The paper gives only AdamW's normalised
+decay (5e-2). No source gives the coupled decay of the other methods; 1e-4, usual for these networks, is assumed.
 
     padam run imagenet-resnet18-padam --data-dir DIR --data-label imagenet
 """

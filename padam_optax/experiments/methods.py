@@ -1,4 +1,4 @@
-"""The registry of optimizers: those that the paper compares, and any that one adds."""
+"""The registry of optimizers: the seven that the paper compares, and any that are added."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -17,18 +17,18 @@ MomentDtype: TypeAlias = Literal["float32", "bfloat16", "bfloat16-nearest"]
 
 @dataclasses.dataclass(frozen=True)
 class ParameterGroup:
-    """Some of a network's parameters, as an experiment names them.
+    """A group of a network's parameters: those that meet one of two conditions.
 
     Attributes:
-      names: Those that lie under a part of the network with one of these names, such as `embedding`.
-      most_axes: Those of so many axes or fewer: with 1 scales and biases; None for no such condition.
+      names: Parameters under a part of the network with one of these names, such as `embedding`, belong to the group.
+      most_axes: Parameters with at most this number of axes do too (1: scales and biases); None: no such condition.
     """
 
     names: tuple[str, ...] = ()
     most_axes: int | None = None
 
     def __call__(self, params: optax.Params) -> Any:
-        """A tree of booleans like `params`: what belongs to the group."""
+        """A tree of booleans like `params`: whether each parameter belongs to the group."""
 
         def belongs(path: tuple[Any, ...], leaf: Any) -> bool:
             parts = {jax.tree_util.keystr((key,), simple=True) for key in path}
@@ -39,12 +39,12 @@ class ParameterGroup:
 
 @dataclasses.dataclass(frozen=True)
 class MethodContext:
-    """What an optimizer may need to know of a training beside its hyper-parameters.
+    """What an optimizer may need to know about a training beside its hyper-parameters.
 
     Attributes:
       factor: The schedule's factor of the learning rate at this step, a number or a scalar array, traced or not.
       total_updates: Updates of the whole training.
-      decays: Maps the parameters to a tree of booleans, what decays; None for all.
+      decays: Maps the parameters to a tree of booleans, whether each decays; None if all do.
       bias_correction: For Padam and AMSGrad; see `padam_optax.padam`.
       moment_dtype: For Padam and AMSGrad, see `Experiment`.
       allow_unproven_p: Whether Padam's p may be above 1/2.
@@ -66,13 +66,13 @@ class Method:
 
     Attributes:
       name: Unique, such as `padam`.
-      title: As tables and pictures call it.
+      title: Its name in tables and pictures.
       color: Colour of its curves, such as `#D55E00`.
       settings: Its hyper-parameters by name, `learning_rate` among them, with the values from which recipes start: for
-        the seven those of the paper's image classification.
+        the paper's seven methods, its values for image classification.
       make: Maps values of the hyper-parameters, numbers or traced scalars, and a `MethodContext` to the optimizer. Its
         learning rate is `learning_rate` times the context's factor.
-      keeps_moments: Whether it is one of Padam's family, which takes `moment_dtype`.
+      keeps_moments: Whether it takes `moment_dtype`, as Padam's family does.
     """
 
     name: str
@@ -90,7 +90,7 @@ def register(method: Method) -> Method:
     """Adds a method: experiments may name it from now on.
 
     Raises:
-      ValueError: If there is one of that name already, or `settings` has no learning rate.
+      ValueError: If a method of that name exists already, or `settings` has no learning rate.
     """
     if method.name in METHODS:
         raise ValueError(f"There is a method called {method.name!r} already; give it another name.")
@@ -108,12 +108,12 @@ def make_optimizer(
     All of the paper's seven but AdamW add the decay to the gradient (coupled). AMSGrad takes the maximum of the
     uncorrected second moment, as PyTorch and the paper do. AdamW's decay is Loshchilov and Hutter's normalised one:
     each step subtracts the schedule's factor times `normalized_weight_decay / sqrt(total_updates)` times the
-    parameter, whatever the rate is. Yogi's moments start at 1e-6.
+    parameter, independently of the learning rate. Yogi's moments start at 1e-6.
 
     Args:
       name: A key of `METHODS`.
       hyperparameters: Numbers or traced scalars, by the names of the method's settings.
-      context: What else it needs to know; by default a constant rate.
+      context: The optimizer's context; by default a constant learning rate.
 
     Raises:
       ValueError: If the name is unknown, or a hyper-parameter is missing or not one of the optimizer's.
@@ -128,7 +128,7 @@ def make_optimizer(
 
 
 def matrices(params: optax.Params) -> Any:
-    """A tree of booleans: what has two or more axes."""
+    """A tree of booleans: whether each parameter has two or more axes."""
     return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
 
@@ -145,7 +145,7 @@ def coupled(
 
 
 def normalized_decay(values: Hyperparameters, context: MethodContext) -> Any:
-    """AdamW's decay before its product with the rate: what leaves the schedule's factor of the normalised one."""
+    """AdamW's decay such that its product with the rate is the normalised decay times the schedule's factor."""
     return values["normalized_weight_decay"] / context.total_updates**0.5 / values["learning_rate"]
 
 

@@ -4,7 +4,7 @@ import dataclasses
 
 from padam_optax.experiments.spec import PaperResult
 
-# The seven that the paper compares, in the order of its tables.
+# The seven methods that the paper compares, in the order of its tables.
 PAPER_METHODS = ("sgdm", "adam", "amsgrad", "adamw", "yogi", "adabound", "padam")
 
 
@@ -15,9 +15,9 @@ class PaperRow:
     Attributes:
       suite: Suite of the row's experiments, such as `cifar10-vgg16`.
       title: The model as printed.
-      metric: The records' metric that the row compares with: `test_error`, `test_error_top5` (printed as accuracies,
-        in percent) or `test_perplexity`.
-      values: As printed, in the order of `PAPER_METHODS`.
+      metric: The records' metric of the row: `test_error`, `test_error_top5` (both printed as accuracies in percent) or
+        `test_perplexity`.
+      values: The printed values, in the order of `PAPER_METHODS`.
     """
 
     suite: str
@@ -26,7 +26,7 @@ class PaperRow:
     values: tuple[float, ...]
 
     def value(self, method: str) -> float:
-        """What is printed for a method of `PAPER_METHODS`."""
+        """The printed value of a method of `PAPER_METHODS`."""
         return self.values[PAPER_METHODS.index(method)]
 
 

@@ -1,4 +1,4 @@
-"""An experiment as data: what is trained on what, how, and what the paper found."""
+"""An experiment as data: model, data, optimizer, schedule, and the paper's result."""
 
 import dataclasses
 import enum
@@ -10,20 +10,20 @@ from padam_optax.experiments.methods import METHODS, MomentDtype, ParameterGroup
 
 
 class Role(enum.Flag):
-    """What another value of a field changes; it is said where the field is defined."""
+    """What changes with the value of a field; each field names its roles."""
 
     BESIDE = 0
-    """Nothing that is trained."""
+    """Nothing in the training changes."""
     RESULT = enum.auto()
-    """What is trained, so that a run with another value is another run."""
+    """The result of the training changes: a run with another value is another run."""
     PROGRAM = enum.auto()
-    """The compiled program too; what has this role no less is an argument of it."""
+    """The compiled program changes too; fields that change only the result are arguments of it."""
     COST = enum.auto()
-    """How long an epoch takes."""
+    """The time of an epoch changes."""
 
 
 def _is(role: Role, default: Any = dataclasses.MISSING) -> Any:
-    """A field of a dataclass with its role; a default that is a class is called for each object."""
+    """A field of a dataclass with its role; a class as default is called anew for each object."""
     metadata = {"role": role}
     if isinstance(default, type):
         return dataclasses.field(default_factory=default, metadata=metadata)
@@ -39,8 +39,8 @@ class PaperResult:
     """A number printed in the paper.
 
     Attributes:
-      metric: Name of the metric of the records that it compares with, such as `test_error`.
-      value: As printed: percent for accuracies.
+      metric: The records' metric to compare with the number, such as `test_error`.
+      value: The number as printed; accuracies are in percent.
       table: Number of the table that prints it.
     """
 
@@ -51,21 +51,21 @@ class PaperResult:
 
 @dataclasses.dataclass(frozen=True)
 class ImageClassification:
-    """What an experiment on images has beside what all have.
+    """The settings that only experiments on images have.
 
     The fields from `keep_last_batch` on are choices of the authors' scripts beyond the paper's text; each can be
     switched off to see what it does.
 
     Attributes:
       augmentation: Names of `runner.programs.AUGMENTATIONS`, applied in this order.
-      image_size: Height and width of the network's input where the data set's images differ in size, else None.
-      held_out: This share of the training images, the last ones, takes the place of the test set (for choosing
-        settings); None for results.
-      keep_last_batch: Whether what does not fill a batch makes a smaller one (CIFAR: the 391st, of 80) or is left out.
+      image_size: Height and width of the network's input if the data set's images differ in size, else None.
+      held_out: Share of the training images (the last ones) that replaces the test set while settings are chosen; None
+        for results.
+      keep_last_batch: Whether the images left over make a smaller batch (CIFAR: the 391st, of 80) or are left out.
       statistics_updates: How often a training batch enters the running batch statistics; the authors' closure runs
         the network twice a step.
       reestimate_statistics: Whether each epoch ends with one more pass over the training set, parameters fixed, in
-        training mode: the train loss and error are measured in it, and the statistics that the test uses follow it.
+        training mode. This pass measures the train loss and error, and updates the statistics that the test uses.
     """
 
     augmentation: tuple[str, ...] = _is(_PROGRAM, ())
@@ -78,16 +78,16 @@ class ImageClassification:
 
 @dataclasses.dataclass(frozen=True)
 class LanguageModelling:
-    """What an experiment on text has beside what all have.
+    """The settings that only experiments on text have.
 
     Attributes:
-      vocabulary: So many most frequent words, all others becoming `<unk>`; None for all.
-      window: Steps of truncated back-propagation, or around which they are drawn.
+      vocabulary: Number of most frequent words to keep, all others becoming `<unk>`; None for all.
+      window: Steps of truncated back-propagation; the centre of their distribution if `random_window`.
       random_window: Whether each window draws its length anew.
-      eval_columns: In how many columns the validation and the test text are read. A run whose test text has another
-        number reads it so at its end only, and after each epoch in as many columns as the validation text.
-      activation_regularization: Factor of the mean square of the last layer's dropped output in what is minimised.
-      temporal_regularization: Factor of the mean square of its change from step to step.
+      eval_columns: Numbers of columns in which the validation and the test text are read. If they differ, the test text
+        is read in its own number only at the end of a run, and after each epoch in the validation text's.
+      activation_regularization: Factor of the mean square of the last layer's output after dropout, in the objective.
+      temporal_regularization: Factor of the mean square of the change of its raw output from step to step.
       gradient_clip: Greatest global norm of the gradient.
     """
 
@@ -109,28 +109,28 @@ class Experiment:
 
     Attributes:
       name: Unique, such as `cifar10-mini-padam`.
-      suite: What the experiments of one row of a table share, such as `cifar10-mini`.
+      suite: Name that the experiments of one row of a table share, such as `cifar10-mini`.
       model: A key of `runner.programs.MODELS`.
       dataset: A key of `runner.datasets.DATASETS`.
       optimizer: A key of `methods.METHODS`.
-      hyperparameters: The optimizer's, by name; numbers only, traced by the compiled program.
+      hyperparameters: The optimizer's settings by name; numbers only, traced by the compiled program.
       epochs: Passes over the training set.
       milestones: Epochs after which the learning rate is multiplied by `factor`.
-      task: What is learnt, and what belongs to that.
+      task: The kind of learning, with its own settings.
       factor: See `milestones`.
       batch_size: Examples a step; for text, columns.
-      model_options: What the model's builder takes beside the number of classes or words: sizes, dropouts.
-      train_examples: The first so many training images or tokens, or all.
+      model_options: Arguments of the model's builder beside the number of classes or words: sizes, dropouts.
+      train_examples: Number of training images or tokens to use, from the first on; None for all.
       compute_dtype: Dtype of activations and of the kernels they meet; parameters and statistics stay float32.
       moment_dtype: Dtype of the state of Padam and AMSGrad: "bfloat16" keeps all three moments in 6 bytes a parameter,
-        the second ones rounded stochastically; "bfloat16-nearest" rounds them to nearest, to compare with.
-      decay_everything: Whether weight decay is on every parameter, or on those of two or more axes only.
-      bias_correction: That of Padam and AMSGrad: "official", "none" or "debiased"; None for what a user of
-        `padam_optax.padam` gets by default.
+        the second ones rounded stochastically; "bfloat16-nearest" rounds them to nearest, for comparison.
+      decay_everything: Whether weight decay acts on all parameters, or only on those with two or more axes.
+      bias_correction: Padam's and AMSGrad's: "official", "none" or "debiased"; None for the default of
+        `padam_optax.padam`.
       allow_unproven_p: Whether Padam's p may be above 1/2, up to 1.
-      group: The parameters that have a p of their own, where the optimizer takes one for them.
-      seeds: Seeds of the runs that a table is made from.
-      variant_of: Name of the experiment that this one changes something in, if it does.
+      group: The parameters that have a p of their own, if the optimizer takes one for them.
+      seeds: Seeds of the runs that a table shows.
+      variant_of: Name of the experiment that this one is a variant of, if it is one.
       trial: The hyper-parameters that a search or a sweep chose for this run; empty for an experiment that stands for
         itself.
       assumed: Names of fields and hyper-parameters that no source gives.
@@ -172,7 +172,7 @@ class Experiment:
 
     @property
     def is_trial(self) -> bool:
-        """Whether a run of it serves a choice and is no result, as in a search or where held-out examples score it."""
+        """Whether its runs only serve to choose settings: those of a search, or scored on held-out examples."""
         return bool(self.trial) or getattr(self.task, "held_out", None) is not None
 
     @property
@@ -189,7 +189,7 @@ class Experiment:
         return self.hyperparameters["learning_rate"] * self.rate_factor(epoch - 1)
 
     def with_epochs(self, epochs: int) -> "Experiment":
-        """The same with another length, the milestones at the same shares of it, after the first epoch at least.
+        """The same experiment with another length and the milestones at the same shares of it, but at least 1.
 
         Raises:
           ValueError: If `epochs` is below 1.
@@ -200,11 +200,11 @@ class Experiment:
         return dataclasses.replace(self, epochs=epochs, milestones=milestones)
 
     def with_task(self, **changes: Any) -> "Experiment":
-        """The same with other values of its task's fields."""
+        """The same experiment with other values of its task's fields."""
         return dataclasses.replace(self, task=dataclasses.replace(self.task, **changes))
 
     def fields(self, role: Role) -> dict[str, Any]:
-        """The fields, those of the task among them, whose role has all of `role` (which is not `BESIDE`), by name."""
+        """The fields that have all roles in `role` (not `BESIDE`), by name; the task's fields are included."""
         return {
             field.name: getattr(owner, field.name)
             for owner in (self, self.task)
@@ -214,6 +214,6 @@ class Experiment:
 
 
 def static(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Values by name as pairs that can be hashed."""
+    """Values by name, as pairs that can be hashed."""
     for name, value in values.items():
         yield name, tuple(static(value)) if isinstance(value, Mapping) else value

@@ -1,1 +1,1 @@
-"""What a run leaves on disk, and how it is read."""
+"""Writes and reads what a run leaves on disk."""

@@ -1,35 +1,35 @@
-"""What every text and number of a record must be, whoever wrote it: what is read is checked here, field by field."""
+"""Checks the texts and numbers of a record field by field when it is read, whoever wrote it."""
 
 import math
 import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-# Beyond what any record needs; below what Python, NumPy and a figure's title can bear.
+# More than any record needs, and less than what breaks Python, NumPy or a figure's title.
 _DEEPEST = 32
 _LONGEST = 1000
 _INTEGERS = range(-(2**63), 2**63)
-# float32, in which runs compute, ends at 3.4e38; the squares of what a report adds up must be numbers too.
+# Runs compute in float32, which ends at 3.4e38. Reports add up squares, which must be finite too.
 _LARGEST = 1e100
-# Strict JSON has no such numbers: they are written as these texts.
+# Strict JSON has no such numbers: these texts stand for them.
 _NOT_FINITE = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
-# Unicode's categories of what a terminal obeys, what hides or turns text, what breaks a line, and half characters.
+# Unicode's categories of terminal controls, of marks that hide or turn text, of line breaks, and of half characters.
 _OBEYED = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 
 class RecordError(ValueError):
-    """A record that is damaged or is none; the message names the file and what is wrong in it."""
+    """A file is damaged or is not a record; the message names the file and what is wrong in it."""
 
 
 class RecordWarning(UserWarning):
-    """Something beside the records was skipped; the message names it."""
+    """Something that is not a record was skipped; the message names it."""
 
 
 def printable(text: str, keep: str = "") -> str:
-    """The text with U+FFFD in place of each control character: what a terminal would obey, or what breaks a line.
+    """Replaces each control character, such as a line break or one that a terminal would obey, by U+FFFD.
 
     Args:
-      text: From a record, a server or a file's name.
+      text: A text from a record, a server or a file's name.
       keep: Control characters to leave in.
 
     Examples:
@@ -48,15 +48,15 @@ def shown(value: Any) -> str:
 
 
 def check_nesting(value: Any, where: str) -> None:
-    """Refuses what is nested deeper than any record.
+    """Refuses a value that is nested deeper than any record.
 
     Raises:
-      RecordError: If it is; the message names `where` it stands.
+      RecordError: If it is too deep; the message names `where` the value is.
     """
     level, depth = [value], 0
     while level:
         if depth > _DEEPEST:
-            raise RecordError(f"{where} is no record: nested more than {_DEEPEST} deep.")
+            raise RecordError(f"{where} is not a record: it is nested more than {_DEEPEST} deep.")
         level = [entry for each in level for entry in _entries(each)]
         depth += 1
 
@@ -68,17 +68,17 @@ def _entries(value: Any) -> Iterable[Any]:
 
 
 def text(value: Any, field: str, where: str) -> str:
-    """A text of a record, `printable`.
+    """A text of a record, made `printable`.
 
     Raises:
-      RecordError: If it is none, is beyond any name's length, or has half of a surrogate pair, which no file can hold.
+      RecordError: If the value is not a text, is too long, or has half of a surrogate pair, which no file can hold.
     """
     if not isinstance(value, str):
         raise RecordError(f"{where}: {field} must be str, got {shown(value)}.")
     if len(value) > _LONGEST:
         raise RecordError(f"{where}: {field} must have at most {_LONGEST} characters, got {len(value)}.")
     if any("\ud800" <= each <= "\udfff" for each in value):
-        raise RecordError(f"{where}: {field} has half of a surrogate pair, which is no character: {shown(value)}.")
+        raise RecordError(f"{where}: {field} has half of a surrogate pair, which is not a character: {shown(value)}.")
     return printable(value)
 
 
@@ -86,7 +86,7 @@ def integer(value: Any, field: str, where: str, least: int = _INTEGERS[0]) -> in
     """A whole number of a record, of 64 bits.
 
     Raises:
-      RecordError: If it is none, or is below `least`.
+      RecordError: If the value is not one, or is below `least`.
     """
     if type(value) is not int:
         raise RecordError(f"{where}: {field} must be int, got {shown(value)}.")
@@ -97,10 +97,10 @@ def integer(value: Any, field: str, where: str, least: int = _INTEGERS[0]) -> in
 
 
 def number(value: Any, field: str, where: str, *, finite: bool = True) -> float:
-    """A number of a record; one that is not finite may be written as JavaScript calls it, such as "Infinity".
+    """A number of a record; infinity and NaN may have JavaScript's names, such as "Infinity".
 
     Raises:
-      RecordError: If it is none, or is not finite though it must be.
+      RecordError: If the value is not a number, or is not finite but must be.
     """
     if not finite and isinstance(value, str) and value in _NOT_FINITE:
         return _NOT_FINITE[value]
@@ -116,10 +116,10 @@ def number(value: Any, field: str, where: str, *, finite: bool = True) -> float:
 
 
 def anything(value: Any, field: str, where: str) -> Any:
-    """Any JSON whose texts and numbers are such as a record has.
+    """Any JSON value, with its texts and numbers checked.
 
     Raises:
-      RecordError: If one is not.
+      RecordError: If a text or number is not one that a record can have.
     """
     if isinstance(value, str):
         return text(value, field, where)
@@ -136,7 +136,7 @@ def anything(value: Any, field: str, where: str) -> Any:
 
 
 def strict(value: Any) -> Any:
-    """The same for strict JSON: numbers that are not finite as texts, which `number` reads."""
+    """The value for strict JSON: numbers that are not finite become texts, which `number` reads."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
     if isinstance(value, Mapping):

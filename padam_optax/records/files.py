@@ -1,4 +1,4 @@
-"""Reads what records are in on disk, and writes it so that a crash or a full disk leaves what was there before."""
+"""Reads the files of records, and writes them so that a crash or a full disk leaves the earlier content intact."""
 
 import contextlib
 import json
@@ -12,32 +12,32 @@ from padam_optax.records.checks import RecordError, printable, strict
 
 
 class StoreError(OSError):
-    """A record that cannot be written, as on a full disk; the message says what is intact."""
+    """A record cannot be written, such as on a full disk; the message says what is intact."""
 
 
 def folder_in(folder: pathlib.Path, name: str) -> pathlib.Path:
-    """The folder of this name below another, which may have folders between: `a/b`.
+    """The folder called `name` below `folder`; the name may have several parts: `a/b`.
 
     Raises:
       ValueError: If the name leads elsewhere, or no folder can have it.
     """
     parts = name.split("/")
-    # What is no name leads elsewhere too: on Windows "C:", or a part with a backslash.
+    # Parts that are not names lead elsewhere too: on Windows "C:", or a part with a backslash.
     if not all(part not in ("", "..") and part == pathlib.Path(part).name == printable(part) for part in parts):
-        raise ValueError(f"{name!r} names no folder within another.")
+        raise ValueError(f"{name!r} is not the name of a folder within another.")
     return folder.joinpath(*parts)
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
-    """Strict JSON, which has no infinity: see `checks.strict`; ends with a line break."""
+    """Strict JSON, without infinities (see `checks.strict`), and a line break."""
     return json.dumps(strict(value), indent=indent, allow_nan=False) + "\n"
 
 
 def read_run(path: pathlib.Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What `config.json` and the lines of `metrics.jsonl` hold, but for a last line cut short by a crash.
+    """Reads `config.json` and the lines of `metrics.jsonl`; a last line that a crash cut short is left out.
 
     Args:
-      path: A run's folder; without `metrics.jsonl` there is no line.
+      path: A run's folder; without `metrics.jsonl` there are no lines.
 
     Raises:
       RecordError: If a file is damaged; the message names it and the line.
@@ -49,10 +49,10 @@ def read_run(path: pathlib.Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 
 def json_object(text: bytes, where: str, *names: str) -> dict[str, Any]:
-    """A JSON object that has all of `names`.
+    """Reads a JSON object that has all of `names`.
 
     Raises:
-      RecordError: If the text is none; the message names `where` it stands.
+      RecordError: If the text is not one; the message names `where` the text is.
     """
     try:
         value = json.loads(text)
@@ -65,10 +65,10 @@ def json_object(text: bytes, where: str, *names: str) -> dict[str, Any]:
 
 
 def write_whole(path: pathlib.Path, text: str) -> None:
-    """Writes a file, whole or not at all, and has it on disk on return.
+    """Writes a file, whole or not at all; on return it is on disk.
 
     Raises:
-      StoreError: If it cannot be written; the file that was there before is then intact.
+      StoreError: If it cannot be written; the earlier file is then intact.
     """
     with writing(path), part_of(path) as part:
         _write_out(part, "x", text)
@@ -76,9 +76,9 @@ def write_whole(path: pathlib.Path, text: str) -> None:
 
 @contextlib.contextmanager
 def part_of(path: pathlib.Path) -> Generator[pathlib.Path]:
-    """Yields the name of a new file beside `path`, which takes its place once it is written; an error leaves none.
+    """Yields the name of a new file beside `path`. Once written, it replaces `path`; on an error, it is removed.
 
-    Nobody can foresee the name and put a link there. Open it with "x", which follows none.
+    Nobody can foresee the name and put a link there. Open it with mode "x", which follows no link.
     """
     part = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
@@ -89,10 +89,10 @@ def part_of(path: pathlib.Path) -> Generator[pathlib.Path]:
 
 
 def append(path: pathlib.Path, text: str) -> None:
-    """Adds to a file and has it on disk on return.
+    """Adds to a file; on return the addition is on disk.
 
     Raises:
-      StoreError: If it cannot be written; what the file held before is then intact.
+      StoreError: If it cannot be written; the earlier content is then intact.
     """
     with writing(path):
         _write_out(path, "a", text)
@@ -105,8 +105,8 @@ def writing(path: pathlib.Path) -> Generator[None]:
         yield
     except OSError as error:
         raise StoreError(
-            f"{path} could not be written: {error.strerror}. What was written before is intact: once this is mended,"
-            " the same command goes on from there."
+            f"{path} could not be written: {error.strerror}. What was written before is intact: mend this, then run"
+            " the same command to go on from there."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Keeps a second process out of a folder that one is writing to."""
+"""Keeps other processes out of a folder that one process writes to."""
 
 import contextlib
 import errno
@@ -9,19 +9,19 @@ from collections.abc import Generator
 
 from padam_optax.records.files import StoreError, writing
 
-# What file systems say that have no such locks, as some clusters'.
+# The errors of file systems without locks, such as those of some clusters.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
 @contextlib.contextmanager
 def locked(folder: pathlib.Path, name: str = "") -> Generator[None]:
-    """Holds a folder for this process; the system lets go of it however the process ends.
+    """Locks a folder for this process; the system unlocks it however the process ends.
 
-    The file `.lock` in the folder names the process. Where the system or its file system has no locks, nothing is held.
+    The file `.lock` in the folder names the process. If the system or its file system has no locks, nothing is locked.
 
     Args:
-      folder: What to hold; it is made.
-      name: What of the folder, where it has several things that are held apart: the file is then `.<name>.lock`.
+      folder: The folder to lock; it is made.
+      name: The part of the folder to lock, if its parts have separate locks; the file is then `.<name>.lock`.
 
     Raises:
       StoreError: If another process, or another call in this one, holds the folder, or the folder cannot be written.

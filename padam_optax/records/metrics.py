@@ -1,38 +1,38 @@
-"""The lines of a run's metrics, checked: one an epoch, none missing or doubled, numbers where numbers belong."""
+"""Checks the lines of a run's metrics: one an epoch, none missing or doubled, each field of its type."""
 
 from collections.abc import Callable
 from typing import Any
 
 from padam_optax.records.checks import RecordError, anything, check_nesting, integer, number, shown, text
 
-# What a line has that ends a run early.
+# Fields of a line that ends a run early.
 END = {"diverged_step", "given_up"}
-# Names of what is measured begin with these.
+# Beginnings of the names of metrics.
 _MEASURED = ("train_", "valid_", "test_")
-# And of what is measured at the end of a run only.
+# The same for metrics of the end of a run only.
 _AT_END = ("final_",)
 _ANEW = "Put back what is missing, or start anew with --no-resume (resume=False)."
 
 
 def check_metrics(lines: list[Any], epochs: int, file: str, place: Callable[[int], str]) -> list[dict[str, Any]]:
-    """The lines of a run of so many epochs, with the numbers that strict JSON writes as texts.
+    """Returns the checked lines of a run; texts that stand for infinity or NaN become numbers.
 
     Args:
-      lines: As JSON has them.
-      epochs: That the run takes.
-      file: Where they stand, for messages.
-      place: The same of a line by its number, from 1.
+      lines: The lines as JSON has them.
+      epochs: Number of epochs of the run.
+      file: The file of the lines, for messages.
+      place: Maps the number of a line, from 1, to its place, for messages.
 
     Raises:
-      RecordError: If a line is none, an epoch is missing or doubled, or something is not of its type; the message names
-        the line and the field.
+      RecordError: If a line is not one of metrics, an epoch is missing or doubled, or a field is not of its type; the
+        message names the line and the field.
     """
     found = [_line(line, place(at)) for at, line in enumerate(lines, 1)]
     for at, line in enumerate(found, 1):
         if END & line.keys() and at < len(found):
             raise RecordError(f"{place(at)} ends the run, but lines follow it.")
         before = found[at - 2]["epoch"] if at > 1 else 0
-        # What a sweep gives up has the metrics of its last epoch on a line of their own.
+        # A run that a sweep gives up has the metrics of its last epoch on a line of their own.
         if line["epoch"] != before + 1 and not (END & line.keys() and line["epoch"] == before):
             _refuse_order(line["epoch"], before, at, file)
         if line["epoch"] > epochs:
@@ -48,7 +48,7 @@ def check_metrics(lines: list[Any], epochs: int, file: str, place: Callable[[int
 
 def _refuse_order(epoch: int, before: int, at: int, file: str) -> None:
     if epoch <= before:
-        raise RecordError(f"{file} holds epoch {epoch} twice: on line {at} again. {_ANEW}")
+        raise RecordError(f"{file} holds epoch {epoch} twice, the second time on line {at}. {_ANEW}")
     missing = str(before + 1) if epoch == before + 2 else f"{before + 1} to {epoch - 1}"
     raise RecordError(f"{file} lacks epoch {missing}, before line {at}. {_ANEW}")
 
@@ -79,7 +79,7 @@ def _value(name: str, value: Any, where: str) -> Any:
 
 
 def _effective_rates(value: Any, field: str, where: str) -> dict[str, Any]:
-    """As `runner.effective_rates.observer` observes them."""
+    """The effective rates that `runner.effective_rates.observer` records."""
     if not isinstance(value, dict) or not isinstance(value.get("quantiles"), dict):
         raise RecordError(f"{where}: {field} must have quantiles, got {shown(value)}.")
     for name in ("threshold", "share_below"):

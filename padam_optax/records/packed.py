@@ -1,4 +1,4 @@
-"""Many runs in one file, to keep: a line of JSON a run, as it was recorded."""
+"""Keeps many runs in one file, one line of JSON a run."""
 
 import json
 import pathlib
@@ -18,23 +18,23 @@ _MEMBERS = ("run", "config", "metrics")
 
 
 def pack(folder: str | pathlib.Path, file: str | pathlib.Path) -> int:
-    """Writes every run below a folder to one file, whole or not at all; checkpoints and event files stay behind.
+    """Writes every run below a folder to one file, whole or not at all, without checkpoints and event files.
 
-    Each line holds `run`, the run's folder below `folder`, `config`, what its `config.json` holds, and `metrics`, the
-    lines of its `metrics.jsonl`, so that `unpack` gives the same files, to the byte where this version of `padam run`
-    wrote them; an infinity of an earlier one becomes a text, as in strict JSON. What is no run is skipped, with a
-    `RecordWarning`.
+    Each line holds `run`, the run's folder below `folder`; `config`, the content of its `config.json`; and `metrics`,
+    the lines of its `metrics.jsonl`. `unpack` writes the same files again, equal to the byte if this version of `padam
+    run` wrote them; an infinity in an earlier version's becomes a text, as in strict JSON. Folders that are not runs
+    are skipped, with a `RecordWarning`.
 
     Args:
-      folder: Where the recorded runs lie.
-      file: What to write; its folder is made.
+      folder: Folder of the recorded runs.
+      file: The file to write; its folder is made.
 
     Returns:
-      The number of runs; without any, nothing is written.
+      The number of runs; if it is 0, nothing is written.
 
     Raises:
       RecordError: If a run is damaged or not whole JSON; nothing is written then.
-      StoreError: If the file cannot be written; the one that was there before is then intact.
+      StoreError: If the file cannot be written; the earlier file is then intact.
     """
     folder, file = expanded(folder), expanded(file)
     lines: list[str] = []
@@ -54,19 +54,19 @@ def pack(folder: str | pathlib.Path, file: str | pathlib.Path) -> int:
 
 
 def unpack(file: str | pathlib.Path, folder: str | pathlib.Path) -> int:
-    """Writes the runs of a packed file as the folders that they were, all of them or none.
+    """Writes the runs of a packed file as folders again, all of them or none.
 
     Args:
-      file: As `pack` wrote it.
-      folder: Where to; no run of the file may lie there already.
+      file: A file that `pack` wrote.
+      folder: The folder to write to; it may not hold a run of the file already.
 
     Returns:
       The number of runs.
 
     Raises:
       RecordError: If the file is damaged, or names a folder twice or one outside of `folder`; nothing is written then.
-      FileExistsError: If a run lies there already; nothing is written then.
-      StoreError: If they cannot be written.
+      FileExistsError: If the folder holds a run of the file already; nothing is written then.
+      StoreError: If the runs cannot be written.
     """
     folder = expanded(folder)
     runs: dict[pathlib.Path, dict[str, Any]] = {}
@@ -74,7 +74,7 @@ def unpack(file: str | pathlib.Path, folder: str | pathlib.Path) -> int:
         from_json(row["config"], row["metrics"], where)
         path = _inside(folder, row["run"], where)
         if path in runs:
-            raise RecordError(f"{where} names the folder {row['run']!r}, which a line before it names too.")
+            raise RecordError(f"{where} names the folder {row['run']!r}, but an earlier line names it too.")
         runs[path] = row
     for path in runs:
         if path.exists():
@@ -104,19 +104,19 @@ def read(file: str | pathlib.Path) -> list[Record]:
 
 
 def _rows(file: str | pathlib.Path) -> list[tuple[str, dict[str, Any]]]:
-    """Each line's place, for messages, and what it holds."""
+    """Each line's place, for messages, and its content."""
     found: list[tuple[str, dict[str, Any]]] = []
     for number, line in enumerate(expanded(file).read_bytes().splitlines(), 1):
         where = f"{file}, line {number}"
         row = json_object(line, where, *_MEMBERS)
         if len(row) != 3 or not isinstance(row["run"], str) or not isinstance(row["metrics"], list):
-            raise RecordError(f"{where} is no packed run: {line[:80]!r}.")
+            raise RecordError(f"{where} is not a packed run: {line[:80]!r}.")
         found.append((where, row))
     return found
 
 
 def _inside(folder: pathlib.Path, run: str, where: str) -> pathlib.Path:
-    """The run's folder, which must lie in `folder`, past all links, and be called as a run's."""
+    """The run's folder, which must have a run's name and lie in `folder`, even if links are followed."""
     try:
         path = folder_in(folder, run)
         if _RUN.fullmatch(path.name) and path.resolve().is_relative_to(folder.resolve()):
@@ -130,7 +130,7 @@ def _inside(folder: pathlib.Path, run: str, where: str) -> pathlib.Path:
 
 
 def run_folders(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
-    """The folders of runs below a folder, and those that are called nearly so, as a copy is: `seed-0 (copy)`."""
+    """The folders of runs below a folder, and folders with similar names, such as a copy: `seed-0 (copy)`."""
     found = sorted(config.parent for config in folder.rglob("seed-*/config.json") if config.is_file())
     return [path for path in found if _RUN.fullmatch(path.name)], [
         path for path in found if not _RUN.fullmatch(path.name)
@@ -138,7 +138,7 @@ def run_folders(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[pathlib.
 
 
 def is_packed(file: pathlib.Path) -> bool:
-    """Whether a file is one of `pack`, perhaps a damaged one; other programs write lines of JSON too."""
+    """Whether `pack` wrote a file, which may be damaged; other programs write lines of JSON too."""
     with file.open("rb") as lines:
         first = lines.readline()
     try:
@@ -149,9 +149,8 @@ def is_packed(file: pathlib.Path) -> bool:
 
 
 def skipping(paths: Sequence[pathlib.Path]) -> str:
-    """What to say of paths that are no runs."""
+    """The warning about paths that are not runs."""
     named = ", ".join(map(str, paths[:3]))
     more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
-    return (
-        f"Skipped, for they are no runs: {named}{more}." if len(paths) > 1 else f"Skipped, for it is no run: {named}."
-    )
+    why = "they are not runs" if len(paths) > 1 else "it is not a run"
+    return f"Skipped, because {why}: {named}{more}."

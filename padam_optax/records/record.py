@@ -1,4 +1,4 @@
-"""One run as recorded, typed: from JSON, where what is read is validated, and to JSON."""
+"""A typed record of one run; `from_json` reads and validates it, `Record.config` writes it."""
 
 import dataclasses
 import functools
@@ -12,7 +12,7 @@ from padam_optax.records.checks import RecordError, anything, check_nesting, int
 from padam_optax.records.metrics import END, check_metrics
 from padam_optax.records.upgrade import upgrade
 
-# Of what `Record.config` writes. Records without a format are those from before it was written down.
+# The format that `Record.config` writes. Earlier versions wrote records without a format.
 FORMAT = 2
 _TASKS = {"image_classification": ImageClassification, "language_modelling": LanguageModelling}
 
@@ -36,15 +36,15 @@ class DataSource:
 
 @dataclasses.dataclass(frozen=True)
 class Device:
-    """What a run was made on.
+    """The device of a run.
 
     Attributes:
-      kind: As JAX names the device, such as `NVIDIA H200`.
+      kind: JAX's name of the device, such as `NVIDIA H200`.
       platform: `cpu`, `gpu` or `tpu`.
       cpu_count: CPU cores of the host.
       count: Devices that trained together.
       processes: Processes that trained together.
-      jobs: Runs that shared the device, each in a process of its own; where there are several, times compare nothing.
+      jobs: Runs that shared the device, each in a process of its own; with more than 1, times cannot be compared.
     """
 
     kind: str
@@ -61,7 +61,7 @@ class SharedProgram:
 
     Attributes:
       mode: See `training.lanes.Lanes`.
-      batch_configs: Runs at once.
+      batch_configs: Number of runs that trained at once.
     """
 
     mode: str
@@ -74,20 +74,20 @@ class Record:
 
     Attributes:
       experiment: What was run.
-      seed: With which seed.
-      data: On what data.
-      device: On what device.
+      seed: The run's seed.
+      data: The run's data.
+      device: The run's device.
       versions: Version of Python and of each package, by name.
-      sweep: How it shared a program with others; None for a run of its own.
+      sweep: How the run shared a program with others; None for a run of its own.
       metrics: One dictionary an epoch: `epoch` (from 1), `train_loss`, `train_error`, `test_loss`, `test_error` (errors
         are shares of 1; text has `train_objective`, `valid_perplexity`, `test_perplexity` and others instead, see
-        `training.tasks`), `learning_rate`, `seconds`, `examples_per_second` (text: tokens). A run of its own whose two
-        `eval_columns` differ measures `test_perplexity` and its like in as many columns as the validation text has, and
-        its last line has `final_test_perplexity` and its like too, in the test text's own number of columns; sweeps and
-        earlier versions have that number in `test_perplexity`. A run that met a NaN or an infinity in its loss or
-        gradients ends with `{"epoch", "diverged_step"}` (steps counted from 0 over the whole run), one that a sweep
-        gave up with `{"epoch", "given_up"}`. On disk they are strict JSON: a perplexity that is infinite is the text
-        "Infinity" there, and infinite here.
+        `training.tasks`), `learning_rate`, `seconds`, `examples_per_second` (text: tokens). If the two `eval_columns`
+        of a run of its own differ, the test metrics (`test_perplexity` and others) are measured in the validation
+        text's number of columns. Its last line then adds `final_test_perplexity` and others, measured in the test
+        text's own number, as `test_perplexity` is in sweeps and earlier versions. A NaN or an infinity in the loss or
+        the gradients ends a run with the line `{"epoch", "diverged_step"}` (steps counted from 0 over the whole run);
+        a sweep that gives a run up ends it with `{"epoch", "given_up"}`. On disk the lines are strict JSON, in which
+        the text "Infinity" stands for an infinite perplexity.
     """
 
     experiment: Experiment
@@ -110,7 +110,7 @@ class Record:
 
     @property
     def given_up(self) -> bool:
-        """Whether a sweep or a search gave the run up for others that did better."""
+        """Whether a sweep or a search gave the run up because others did better."""
         return bool(self.metrics) and "given_up" in self.metrics[-1]
 
     @property
@@ -120,13 +120,13 @@ class Record:
 
     @property
     def whole(self) -> bool:
-        """Whether the run came to its end with a finite loss."""
+        """Whether the run reached its last epoch with a finite loss."""
         return self.finished and not self.diverged and not self.given_up
 
     def config(self) -> dict[str, Any]:
-        """All but the metrics, as JSON has it."""
+        """All but the metrics, as a JSON object."""
         kind = next(name for name, task in _TASKS.items() if type(self.experiment.task) is task)
-        # A read-only mapping cannot be copied deeply, as `asdict` does.
+        # `asdict` copies deeply, which read-only mappings do not allow.
         plain = dataclasses.replace(
             self.experiment,
             hyperparameters=dict(self.experiment.hyperparameters),
@@ -145,19 +145,19 @@ class Record:
 
 
 def from_json(config: Any, metrics: list[Any], where: str = "a record", lines: str = "") -> Record:
-    """The record that JSON says, in today's form or an earlier one: the one place where what is read is checked.
+    """Reads a record from JSON of this or an earlier version. Records are checked here and nowhere else.
 
     Control characters in texts become U+FFFD.
 
     Args:
-      config: As `Record.config` writes it, or as earlier versions did.
-      metrics: The lines.
+      config: What `Record.config` wrote, in this or an earlier version.
+      metrics: The lines of the metrics.
       where: The file, for messages.
       lines: The file of the lines, if they have one of their own.
 
     Raises:
-      RecordError: If something is missing, not known, or not of its type, or an epoch is missing or doubled; the
-        message names the field, and the line of the metrics.
+      RecordError: If a field is missing, unknown, or not of its type, or an epoch is missing or doubled; the message
+        names the field, and the line of the metrics.
     """
     if not isinstance(config, dict):
         raise RecordError(f"{where} is damaged: expected a JSON object, got {shown(config)}.")
@@ -166,7 +166,7 @@ def from_json(config: Any, metrics: list[Any], where: str = "a record", lines: s
         try:
             config = upgrade(config)
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-            raise RecordError(f"{where} is no whole record: {_reason(error)}.") from error
+            raise RecordError(f"{where} is not a whole record: {_reason(error)}.") from error
     elif config["format"] != FORMAT:
         raise RecordError(f"{where} has the format {shown(config['format'])}; this version reads {FORMAT}.")
     fields = {name: value for name, value in config.items() if name != "format"}
@@ -193,7 +193,7 @@ def _reason(error: Exception) -> str:
 
 
 def _convert(value: Any, kind: Any, field: str, where: str) -> Any:
-    """A value of JSON as `kind`, a type as the dataclasses above are annotated with."""
+    """Converts a value of JSON to `kind`, the type of a field of the dataclasses above."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
         return anything(value, field, where)
@@ -219,7 +219,7 @@ def _convert(value: Any, kind: Any, field: str, where: str) -> Any:
             text(name, f"{field}'s name", where): _convert(entry, arguments[1], f"{field}.{name}", where)
             for name, entry in value.items()
         }
-    # What earlier or later versions know beside today's values is for whoever trains with it to refuse.
+    # Other versions may know further values. A record with one can be read; training with it refuses it.
     if origin is typing.Literal and isinstance(value, str):
         return text(value, field, where)
     if kind is bool and type(value) is bool:
@@ -229,7 +229,7 @@ def _convert(value: Any, kind: Any, field: str, where: str) -> Any:
 
 
 def _is_mapping(origin: Any) -> bool:
-    """Whether a generic type is one of mappings."""
+    """Whether a generic type is a mapping."""
     return isinstance(origin, type) and issubclass(origin, Mapping)
 
 
@@ -247,7 +247,7 @@ def _object(value: Any, kind: Any, field: str, where: str) -> Any:
     for name in value:
         if name not in known:
             raise RecordError(
-                f"{where}: {inside}{shown(name)} is not known; {field or 'a record'} has {', '.join(known)}."
+                f"{where}: {inside}{shown(name)} is unknown; {field or 'a record'} has {', '.join(known)}."
             )
     for name, each in known.items():
         required = each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING

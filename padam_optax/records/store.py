@@ -1,4 +1,4 @@
-"""A run's folder while it runs, `<out>/<experiment>/seed-<seed>/`, and every record below a folder."""
+"""Writes and reads a run's folder, `<out>/<experiment>/seed-<seed>/`, and reads every record below a folder."""
 
 import os
 import pathlib
@@ -15,10 +15,10 @@ from padam_optax.records.record import Record, from_json
 
 
 class RunDirectory:
-    """Writes and reads one run's records: `config.json` and `metrics.jsonl`.
+    """Writes and reads one run's record: `config.json` and `metrics.jsonl`.
 
     Raises:
-      ValueError: If the experiment's name is that of no folder within `out`.
+      ValueError: If the experiment's name cannot be that of a folder within `out`.
     """
 
     def __init__(self, out: str | pathlib.Path, experiment: str, seed: int):
@@ -28,7 +28,7 @@ class RunDirectory:
         self._metrics = self.path / "metrics.jsonl"
 
     def read(self) -> Record | None:
-        """The record, or None if the run was never started. A last line cut short by a crash is left out.
+        """The record, or None if the run was never started. A last line that a crash cut short is left out.
 
         Raises:
           RecordError: If a file is damaged; the message names it, and the line or the field.
@@ -38,15 +38,15 @@ class RunDirectory:
         return _read(self.path)
 
     def start(self, record: Record, epochs_done: int) -> list[dict[str, Any]]:
-        """Writes what a record says beside its metrics, and keeps the metrics of the first `epochs_done` epochs.
+        """Writes all but the metrics of a record, and keeps the folder's metrics of the first `epochs_done` epochs.
 
         Returns:
           The lines that are kept.
 
         Raises:
-          StoreError: If they cannot be written; those before are then intact.
+          StoreError: If a file cannot be written; the earlier one is then intact.
         """
-        # What is replaced as a whole may be damaged.
+        # A record that is replaced as a whole may be damaged.
         before = self.read() if epochs_done else None
         kept = [] if before is None else [line for line in before.metrics if line["epoch"] <= epochs_done]
         with writing(self.path):
@@ -56,18 +56,18 @@ class RunDirectory:
         return kept
 
     def has_checkpoints(self) -> bool:
-        """Whether there is a checkpoint, or what is left of one."""
+        """Whether there is a checkpoint, or a part of one."""
         return self.checkpoints.is_dir() and any(path.name.isdigit() for path in self.checkpoints.iterdir())
 
     def discard_checkpoints(self) -> None:
         """Removes all checkpoints, if there are any.
 
         Raises:
-          StoreError: If their folder is a link, so that what they lie among is not known, or cannot be removed.
+          StoreError: If their folder is a link, which may lead to other files too, or cannot be removed.
         """
         if self.checkpoints.is_symlink():
             raise StoreError(
-                f"{self.checkpoints} is a link to {os.readlink(self.checkpoints)}: what is in there is not removed."
+                f"{self.checkpoints} is a link to {os.readlink(self.checkpoints)}: its content is not removed."
                 " Remove the link to start anew, or choose another --out."
             )
         if self.checkpoints.is_dir():
@@ -75,19 +75,19 @@ class RunDirectory:
                 shutil.rmtree(self.checkpoints)
 
     def append(self, line: Mapping[str, Any]) -> None:
-        """Adds one line to the metrics and has it on disk on return.
+        """Adds one line to the metrics; on return it is on disk.
 
         Raises:
-          StoreError: If it cannot be written, as on a full disk. The lines before it are intact.
+          StoreError: If it cannot be written, such as on a full disk; the earlier lines are then intact.
         """
         append(self._metrics, to_json(line))
 
 
 def read_all(path: str | pathlib.Path) -> list[Record]:
-    """Every record of a packed file, or below a folder: those of runs, then those of packed files, by their paths.
+    """Every record of a packed file, or below a folder: first those of runs, then those of packed files, by path.
 
-    What is no run is skipped, with one `RecordWarning` that names it: a folder that is called `seed-` and something
-    else than a number, as a copy is, and a file of JSON lines that are no runs.
+    A folder called `seed-` and something other than a number, such as a copy, and a file of JSON lines that are not
+    runs are skipped, with one `RecordWarning` that names them.
 
     Raises:
       RecordError: If a file is damaged.

@@ -1,9 +1,9 @@
-"""What earlier versions recorded, in today's form: done once, when a record is read. Names are parsed nowhere else."""
+"""Converts earlier versions' records to today's form, when they are read. No other code parses names."""
 
 from collections.abc import Mapping
 from typing import Any
 
-# What was done before a field was recorded, or where it was not. Fixed for ever: today's defaults may differ.
+# The values that applied before a field was recorded, or if it was not. Fixed for ever: today's defaults may differ.
 _DEFAULTS: dict[str, Any] = {
     "factor": 0.1,
     "batch_size": 128,
@@ -39,11 +39,11 @@ def upgrade(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns `config.json` of an earlier version in today's form.
 
     An experiment's identity was in its name: `<suite>-<optimizer>`, `<suite>-<optimizer>-<what>` for a variant of it,
-    and `<name>@<setting>=<value>,...` for a trial of a search. The names of the hyper-parameters said which form of
-    Padam it was.
+    and `<name>@<setting>=<value>,...` for a trial of a search. The names of the hyper-parameters gave the form of
+    Padam.
 
     Raises:
-      KeyError, TypeError, ValueError: If it has not what every earlier version had.
+      KeyError, TypeError, ValueError: If it lacks a field that every earlier version had.
     """
     old = config["experiment"]
     language = old.get("language")
@@ -75,7 +75,7 @@ def upgrade(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _identity(name: str, optimizer: str) -> dict[str, Any]:
-    """What the name said."""
+    """The identity of an experiment, from its name."""
     base, at, settings = name.partition("@")
     suite, _, what = base.partition(f"-{optimizer}-")
     found: dict[str, Any] = {"name": name, "suite": suite.removesuffix(f"-{optimizer}")}
@@ -86,7 +86,7 @@ def _identity(name: str, optimizer: str) -> dict[str, Any]:
 
 
 def _method(optimizer: str, hyperparameters: Mapping[str, float]) -> str:
-    """The form of Padam that the names of the hyper-parameters said."""
+    """The optimizer; the names of the hyper-parameters give the form of Padam."""
     if optimizer != "padam":
         return optimizer
     if "normalized_weight_decay" in hyperparameters:

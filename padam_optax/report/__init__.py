@@ -1,8 +1,8 @@
 """Tables, figures and the verdicts on the paper's claims, from recorded runs. Nothing here trains.
 
-`results` has each run once and puts those together that belong together; `tables`, `variants`, `targets`, `figures`,
-`claims` and `page` render that. What things are called, files among them, is said in `naming`, how several runs make
-one number in `summary`, and how a table becomes Markdown or a terminal's in `grid`.
+`results` groups the runs; `tables`, `variants`, `targets`, `figures`, `claims` and `page` render the groups. `naming`
+names things, files among them; `summary` turns several runs into one number; `grid` turns a table into Markdown or a
+terminal's form.
 """
 
 import importlib.util

@@ -1,4 +1,4 @@
-"""What a budget of trials buys: the expected best score after k of them, from the recorded trials of each method."""
+"""The expected best score of each method after k trials, from its recorded trials."""
 
 import dataclasses
 import math
@@ -18,17 +18,17 @@ from padam_optax.report.results import Results
 from padam_optax.report.series import PADAMS
 from padam_optax.report.sweeps import Sweep, SweepPoint, setting_text
 
-# Of which the tables show the expected best.
+# The numbers of trials k that the tables show.
 _COUNTS = (1, 2, 4, 8, 12)
 
 
 @dataclasses.dataclass(frozen=True)
 class Search:
-    """The trials of a suite's methods on the same data, for as many epochs.
+    """The trials of a suite's methods on the same data, for the same number of epochs.
 
     Attributes:
       suite: The suite that the settings are chosen for.
-      label: The data's.
+      label: Label of the data.
       sweeps: The trials by method.
     """
 
@@ -38,7 +38,7 @@ class Search:
 
     @property
     def metric(self) -> str:
-        """What the trials are compared by; lower is better."""
+        """The metric that compares the trials; lower is better."""
         return next(iter(self.sweeps.values())).metric
 
     @property
@@ -49,21 +49,21 @@ class Search:
 
     @property
     def heading(self) -> str:
-        """The same in words for a picture."""
+        """The title in words, for a picture."""
         spec = _first(next(iter(self.sweeps.values()))).experiment
         return f"{picture_title(self.label, [spec.model])}, trials of {spec.epochs} epochs"
 
     @property
     def best(self) -> dict[str, SweepPoint | None]:
-        """What each method's trials choose."""
+        """The trial that each method chooses."""
         return {method: best_trial(sweep) for method, sweep in self.sweeps.items()}
 
     def expected(self) -> dict[str, list[float]]:
-        """The expected best score after 1, 2, ... trials, by method: errors in percent, perplexities as they are."""
+        """The expected best score after 1, 2, ... trials, by method; errors in percent, perplexities unscaled."""
         scores = {method: _scores(sweep) for method, sweep in self.sweeps.items()}
         if METRICS[self.metric].higher_is_better:
             return {method: expected_best([100 * score for score in of]) for method, of in scores.items()}
-        # The mean of losses: one perplexity of a run that failed would outweigh all others.
+        # Losses are averaged: the perplexity of one failed run would outweigh all others.
         return {
             method: [math.exp(loss) for loss in expected_best([math.log(score) for score in of])]
             for method, of in scores.items()
@@ -73,8 +73,8 @@ class Search:
 def expected_best(scores: Sequence[float]) -> list[float]:
     """The expected lowest of k scores drawn independently, for k = 1 to the number of scores.
 
-    The distribution that is drawn from is that of the scores: the i-th lowest of n is the best of k draws with the
-    probability ((n-i+1)/n)^k - ((n-i)/n)^k.
+    The draws are from the scores themselves: the i-th lowest of n is the best of k draws with the probability
+    ((n-i+1)/n)^k - ((n-i)/n)^k.
 
     References:
       Dodge et al. 2019, Show Your Work: Improved Reporting of Experimental Results, section 3.2.
@@ -91,9 +91,9 @@ def expected_best(scores: Sequence[float]) -> list[float]:
 
 
 def best_trial(sweep: Sweep) -> SweepPoint | None:
-    """The setting of the best mean, of equal ones that of the lower loss; None if none can be chosen.
+    """The setting with the best mean; among equal means, the one with the lower loss; None if none can be chosen.
 
-    One that a run was not finished, diverged or collapsed with cannot be chosen, however good the mean is.
+    A setting cannot be chosen if one of its runs is unfinished, diverged or collapsed, however good its mean is.
     """
     able = [point for point in sweep.points if not any(failed(run, sweep.metric) for run in point.runs)]
     loss = "valid_loss" if sweep.metric == "valid_perplexity" else "test_loss"
@@ -106,13 +106,13 @@ def best_trial(sweep: Sweep) -> SweepPoint | None:
 
 
 def failed(run: Record, metric: str) -> bool:
-    """Whether a run did not come to its end, diverged, or collapsed: it ended worse than after its first epoch."""
+    """Whether a run is unfinished, diverged, or collapsed, that is, ended worse than after its first epoch."""
     value = last(run, metric)
     return not run.whole or value is None or value > run.metrics[0][metric]
 
 
 def searches(results: Results) -> list[Search]:
-    """The searches among some records: trials of two methods of a suite or more, on the same data, equally long."""
+    """The searches among records: trials of two or more methods of a suite, on the same data and equally long."""
     found: dict[tuple[str, str, int], dict[str, list[Record]]] = {}
     for record in results.records:
         spec = record.experiment
@@ -135,7 +135,7 @@ def searches(results: Results) -> list[Search]:
 
 
 def budget_grid(search: Search) -> Grid:
-    """A line a method: the setting that its trials choose, its score, and the expected best after k trials."""
+    """A table with one line a method: its chosen setting, the score of that, and the expected best after k trials."""
     most = max(len(sweep.points) for sweep in search.sweeps.values())
     counts = [count for count in _COUNTS if count <= most]
     metric = METRICS[search.metric]
@@ -168,7 +168,7 @@ def budget_grid(search: Search) -> Grid:
 
 
 def draw_budget(search: Search, path: str | pathlib.Path) -> pathlib.Path:
-    """Draws the expected best score against the number of trials, a line a method; writes a PNG."""
+    """Draws the expected best score against the number of trials, one line a method; writes a PNG."""
     figure = new_figure(6.4, 4.2)
     axes = figure.subplots()
     for method, values in search.expected().items():
@@ -195,7 +195,7 @@ def _range(numbers: Sequence[int]) -> str:
 
 
 def _scores(sweep: Sweep) -> list[float]:
-    """The mean score of each trial; what failed counts as a guess, or as the worst that was recorded."""
+    """The mean score of each trial; a run without a score counts as a guess, or as the worst recorded score."""
     task = _first(sweep).experiment.task
     lines = (line for point in sweep.points for run in point.runs for line in run.metrics)
     known = [line[sweep.metric] for line in lines if sweep.metric in line]

@@ -1,8 +1,8 @@
-"""The paper's claims about Padam: what its own tables say to them, and what recorded runs do.
+"""Tests the paper's claims about Padam on its own tables and on recorded runs.
 
-On the tables a claim holds or does not, one number a cell. On records it is shown, not shown, or cannot be told, by the
-95% interval of the mean difference between runs that share a seed; less than three such pairs tell nothing. What a
-single pair says is shown as that of one seed.
+On the tables, with one number a cell, a claim holds or does not. On records, the 95% interval of the mean difference
+between runs that share a seed decides: the claim is shown, not shown, or the runs cannot tell. Fewer than three such
+pairs give no verdict; the result of a single pair is reported as "one seed".
 """
 
 import dataclasses
@@ -22,13 +22,13 @@ from padam_optax.report.results import Paper, Results, RunGroup
 from padam_optax.report.series import PADAM, chosen_p
 from padam_optax.report.summary import number_text, paired_interval
 
-# Pairs of runs below which there is no verdict.
+# The smallest number of pairs of runs for a verdict.
 MINIMUM = 3
 _ADAPTIVE = ("adam", "amsgrad", "adamw", "yogi", "adabound")
 
 
 class Verdict(enum.Enum):
-    """What recorded runs say to a claim."""
+    """The verdict of recorded runs on a claim."""
 
     SHOWN = "shown"
     NOT_SHOWN = "not shown"
@@ -42,13 +42,13 @@ class Claim:
     """A statement of the paper that numbers can decide.
 
     Attributes:
-      statement: In our words.
-      source: Where the paper says so.
-      metrics: Those whose rows it is about, or `train_loss`.
-      rivals: The methods that Padam is compared with; empty for Padam with each other p.
-      threshold: Padam's advantage must be above it, in the metric's unit.
+      statement: The claim in this package's words.
+      source: Where the paper makes the claim.
+      metrics: The metrics of the rows that it is about, or `train_loss`.
+      rivals: The methods that Padam is compared with; if empty, Padam with each other p.
+      threshold: Padam's advantage must exceed it, in the metric's unit.
       reached: Whether an advantage of exactly the threshold is enough.
-      start: Whether the metric is averaged over the first tenth of the epochs, instead of taken at the last one.
+      start: Whether the metric is averaged over the first tenth of the epochs instead of taken at the last epoch.
     """
 
     statement: str
@@ -60,12 +60,12 @@ class Claim:
     start: bool = False
 
     def holds(self, advantage: float) -> bool:
-        """Whether the claim is true of an advantage."""
+        """Whether an advantage fulfils the claim."""
         return advantage >= self.threshold if self.reached else advantage > self.threshold
 
     @property
     def condition(self) -> str:
-        """Such as `≥ -0.25`."""
+        """The threshold in words, such as `≥ -0.25`."""
         return f"{'≥' if self.reached else '>'} {self.threshold:g}"
 
 
@@ -117,8 +117,8 @@ class Printed:
       row: Table and row, such as `Table 1, VGGNet`.
       metric: A key of `METRICS`.
       rival: The method against which Padam's advantage is smallest.
-      advantage: Padam's over that one, in the metric's unit.
-      holds: Whether the claim is true of the row, that is of its smallest advantage.
+      advantage: Padam's advantage over that method, in the metric's unit.
+      holds: Whether the row fulfils the claim, that is, its smallest advantage does.
     """
 
     claim: str
@@ -130,7 +130,7 @@ class Printed:
 
 
 def on_tables(paper: Paper) -> list[Printed]:
-    """Each claim on each row of numbers that the paper prints and the claim is about."""
+    """Each claim on each printed row of the paper's tables that it is about."""
     found: list[Printed] = []
     for (key, claim), (number, table) in itertools.product(CLAIMS.items(), paper.tables.items()):
         for row in table.rows:
@@ -150,17 +150,17 @@ class Evidence:
     Attributes:
       claim: A key of `CLAIMS`.
       experiment: What was run, such as `cifar10-vgg16`.
-      conditions: On what data, and how it differs from the experiment; bfloat16 only where no line is without it.
-      bfloat16: Whether activations were in bfloat16, which the experiment does not say.
+      conditions: The data, and what differs from the experiment; bfloat16 only if other runs differ in that alone.
+      bfloat16: Whether activations were in bfloat16 though the experiment has another dtype.
       of_paper: Whether it is the paper's experiment, on its data, at its length and settings.
       metric: A key of `METRICS`.
       rival: The method, or the p, that Padam is compared with.
-      n: Seeds that both finished with a finite loss.
-      difference: Mean advantage of Padam over them, in the metric's unit; None without any.
+      n: Number of seeds that both finished with a finite loss.
+      difference: Padam's mean advantage over these seeds, in the metric's unit; None without any.
       interval: Its 95% interval by Student's t; None below two seeds.
-      runs: Finished runs of Padam and of the rival.
-      diverged: Those of them that diverged.
-      verdict: What this says to the claim.
+      runs: Numbers of finished runs of Padam and of the rival.
+      diverged: How many of these runs diverged.
+      verdict: The verdict on the claim.
     """
 
     claim: str
@@ -185,9 +185,9 @@ def verdict(
     diverged: tuple[int, int] = (0, 0),
     difference: float | None = None,
 ) -> Verdict:
-    """Whether the whole interval, or nothing of it, fulfils the claim; of one pair, whether its difference does.
+    """The verdict: whether the whole interval or no part of it fulfils the claim; for one pair, whether it does.
 
-    No verdict on two pairs, nor in favour of a side with a run that diverged: that run is in no interval.
+    Two pairs give no verdict. No verdict favours a side with a diverged run: the interval leaves that run out.
     """
     if n == 1 and difference is not None:
         fulfilled = claim.holds(difference)
@@ -216,7 +216,7 @@ def together(verdicts: Iterable[Verdict]) -> Verdict:
 
 
 def on_records(results: Results) -> list[Evidence]:
-    """Each claim on each experiment, rival and kind of data: those of the paper, run or not, and ours that were run."""
+    """Each claim on each experiment, rival and kind of data: the paper's, run or not, and others that were run."""
     found: list[Evidence] = []
     for key, claim in CLAIMS.items():
         compared = _between_methods(key, results) if claim.rivals else _between_p(key, results)
@@ -226,7 +226,7 @@ def on_records(results: Results) -> list[Evidence]:
 
 @dataclasses.dataclass(frozen=True)
 class _Comparison:
-    """What is compared with what: `ours` and `rival` are experiments by name, None where there is none."""
+    """A comparison of two experiments, `ours` and `rival`, by name; None if there is no such experiment."""
 
     claim: str
     experiment: str
@@ -267,7 +267,7 @@ def _between_p(key: str, results: Results) -> Iterator[tuple[_Comparison, RunGro
 
 
 def _subjects(claim: Claim, results: Results) -> list[tuple[str, str]]:
-    """The suites and metrics of a claim about methods, the paper's first; of ours the metric of the test."""
+    """The suites and metrics of a claim about methods: the paper's, then other suites with their test metric."""
     paper = results.paper
     if claim.start:
         return list(itertools.product((*paper.suites, *results.own_suites), claim.metrics))
@@ -282,7 +282,7 @@ def _records(suite: str, results: Results) -> Iterator[Record]:
 
 
 def _groups(experiments: Iterable[Experiment], results: Results, *, always: bool = False) -> list[RunGroup]:
-    """By conditions; with `always`, the experiments as they are come first even if they were not run."""
+    """The runs by conditions; with `always`, the experiments' own conditions come first even without a run."""
     specs = tuple(experiments)
     found = results.groups(spec.name for spec in specs)
     if always and not any(group.conditions.faithful for group in found):
@@ -321,7 +321,7 @@ def _compare(comparison: _Comparison, group: RunGroup) -> Evidence:
 
 
 def _start(record: Record, metric: str) -> float | None:
-    """The mean of the recorded values over the first tenth of the epochs, the first one at least."""
+    """The mean of the recorded values over the first tenth of the epochs, but at least the first epoch."""
     epochs = max(1, record.experiment.epochs // 10)
     values = [line[metric] for line in record.metrics if metric in line and line["epoch"] <= epochs]
     known = len(values) == epochs and all(map(math.isfinite, values))
@@ -330,7 +330,7 @@ def _start(record: Record, metric: str) -> float | None:
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """All that is known of one claim."""
+    """The results on one claim."""
 
     claim: Claim
     printed: tuple[Printed, ...]
@@ -338,12 +338,12 @@ class Finding:
 
     @property
     def verdict(self) -> Verdict:
-        """What the runs of the paper's own experiments say, all together."""
+        """The joint verdict of the runs of the paper's own experiments."""
         return together(evidence.verdict for evidence in self.evidence if evidence.of_paper)
 
     @property
     def on_tables(self) -> str:
-        """What the paper's tables say, in words."""
+        """The result on the paper's tables, in words."""
         if not self.printed:
             return "Cannot tell: the paper prints no number for it, only curves."
         count = sum(printed.holds for printed in self.printed)
@@ -352,7 +352,7 @@ class Finding:
 
     @property
     def on_runs(self) -> str:
-        """What the recorded runs of the paper's experiments say, in words."""
+        """The result on recorded runs of the paper's experiments, in words."""
         theirs = [evidence for evidence in self.evidence if evidence.of_paper]
         enough = sum(evidence.n >= MINIMUM for evidence in theirs)
         single = sum(evidence.n == 1 for evidence in theirs)
@@ -363,7 +363,7 @@ class Finding:
         )
 
     def tables_grid(self) -> Grid | None:
-        """The claim on the paper's tables, a line a row of theirs; None if they print nothing for it."""
+        """The claim on the paper's tables, one line for each of their rows; None if they print nothing for it."""
         if not self.printed:
             return None
         lines: list[Line] = []
@@ -375,7 +375,7 @@ class Finding:
         return Grid("", ("Row",), ("Against", "Padam's advantage", "Threshold", "Verdict"), tuple(lines))
 
     def runs_grid(self) -> Grid | None:
-        """What was run, a line a comparison, and one more for all of several; None if nothing was."""
+        """The recorded runs, one line a comparison, and one more for several together; None without runs."""
         groups: dict[str, list[Evidence]] = {}
         for evidence in self.evidence:
             kind = METRICS[evidence.metric].kind
@@ -426,7 +426,7 @@ def _cells(evidence: Evidence, claim: Claim) -> tuple[Cell, ...]:
 
 
 def _remark(evidence: Evidence) -> str:
-    """What is in no pair."""
+    """The runs that are in no pair, in words."""
     ours, theirs = evidence.diverged
     unpaired = sum(evidence.runs) - ours - theirs - 2 * evidence.n
     diverged = f"diverged: {ours} of Padam's runs, {theirs} of the other's" if ours or theirs else ""

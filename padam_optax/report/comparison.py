@@ -1,4 +1,4 @@
-"""A suite's methods one by one: robust statistics, the settings before any choice, and differences from Padam."""
+"""Compares a suite's methods: robust statistics, results at the settings before any choice, differences from Padam."""
 
 import statistics
 from collections.abc import Sequence
@@ -22,15 +22,15 @@ from padam_optax.report.summary import (
 )
 from padam_optax.report.tables import Suite
 
-# Of a p-value that is adjusted for the number of comparisons.
+# The level of significance, for p-values adjusted for the number of comparisons.
 _LEVEL = 0.05
 
 
 def comparison_grid(suite: Suite, results: Results) -> Grid | None:
-    """A line a method; None for a suite whose settings no search chose, or with one method or seed.
+    """A table with one line a method; None if no search chose the suite's settings, or with one method or seed.
 
-    Mean and standard deviation, median, interquartile mean with a bootstrap interval, the same suite at the settings
-    before any choice, and the difference of each of Padam's columns from each other method, paired by seed.
+    The columns are mean and standard deviation, median, interquartile mean with a bootstrap interval, the result at the
+    settings before any choice, and the difference of each form of Padam from the line's method, paired by seed.
     """
     if suite.name not in UNTUNED:
         return None
@@ -46,7 +46,7 @@ def comparison_grid(suite: Suite, results: Results) -> Grid | None:
         for other in run
         if other is not padam
     }
-    # One of Padam against another stands in two places of the table and is one comparison.
+    # The comparison of two forms of Padam has two places in the table, but counts once.
     tested = {frozenset(pair): p for pair, found in differences.items() if (p := paired_p(found)) is not None}
     adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
     lines: list[Line] = []
@@ -95,7 +95,7 @@ def _mean(records: Sequence[Record], metric: str) -> tuple[str, ...]:
 
 
 def _paired(group: RunGroup, ours: Series, other: Series, metric: str) -> list[float]:
-    """By how much `ours` is better, of the seeds that both have."""
+    """By how much `ours` is better, for each seed that both have."""
     a, b = (by_seed(group.finished_of(series.experiment), metric) for series in (ours, other))
     return [METRICS[metric].advantage(a[seed], b[seed]) for seed in sorted(a.keys() & b.keys())]
 

@@ -1,4 +1,4 @@
-"""What tells some runs of an experiment from its other runs: data, length and settings."""
+"""The conditions that tell runs of one experiment apart: data, length and settings."""
 
 import dataclasses
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -11,13 +11,13 @@ from padam_optax.report.naming import BFLOAT16, data_title, setting_title
 
 @dataclasses.dataclass(frozen=True)
 class Conditions:
-    """What runs of an experiment were made on and how, beside what the experiment says.
+    """The data of some runs of an experiment, and how the runs depart from the experiment.
 
     Attributes:
       label: Name of the data.
-      own: Whether that is the data set's own name: whether the data are what the experiment says.
-      full: Whether the runs are as long as the experiment says.
-      departures: Settings that are not the experiment's, in words, the length among them.
+      own: Whether this is the data set's own name, that is, the data are the experiment's.
+      full: Whether the runs are as long as the experiment.
+      departures: Settings that differ from the experiment's, in words, the length among them.
     """
 
     label: str
@@ -27,12 +27,12 @@ class Conditions:
 
     @property
     def text(self) -> str:
-        """Such as `cifar10-jpeg, 15 of 200 epochs`."""
+        """The conditions in words, such as `cifar10-jpeg, 15 of 200 epochs`."""
         return ", ".join((data_title(self.label), *map(setting_title, self.departures)))
 
     @property
     def bfloat16(self) -> bool:
-        """Whether it is said that activations were in bfloat16, which the experiment does not say."""
+        """Whether activations were in bfloat16 though the experiment has another dtype."""
         return BFLOAT16 in self.departures
 
     @property
@@ -42,14 +42,14 @@ class Conditions:
 
     @property
     def key(self) -> tuple[bool, str, bool, tuple[str, ...]]:
-        """What to sort by, the data set's own label first, then whole runs first."""
+        """A key to sort by: the data set's own label first, then whole runs first."""
         return not self.own, self.label, not self.full, self.departures
 
 
 def line_names(found: Iterable[Conditions]) -> dict[Conditions, str]:
-    """What lines of a table call the conditions of theirs: their text, but for bfloat16, which its caption says.
+    """Names of conditions for the lines of a table: their text without bfloat16, which the caption mentions.
 
-    Where another one differs in that alone, both have their whole text.
+    If two conditions differ in that alone, both keep their whole text.
     """
     whole = {each: each.text for each in found}
     short = {
@@ -61,13 +61,13 @@ def line_names(found: Iterable[Conditions]) -> dict[Conditions, str]:
 
 
 def in_bfloat16(names: Iterable[str]) -> str:
-    """A sentence for a caption, which names the runs whose activations were in bfloat16; empty without any."""
+    """A sentence for a caption that names the runs with activations in bfloat16; empty without any."""
     some = ", ".join(dict.fromkeys(names))
     return f"Activations in bfloat16: {some}." if some else ""
 
 
 def conditions_of(record: Record, spec: Experiment) -> Conditions:
-    """The conditions of a run, measured by what its experiment says."""
+    """The conditions of a run, relative to its experiment."""
     recorded, label = record.experiment, record.data.label
     full = recorded.epochs == spec.epochs
     length = () if full else (f"{recorded.epochs} of {spec.epochs} epochs",)
@@ -76,11 +76,11 @@ def conditions_of(record: Record, spec: Experiment) -> Conditions:
 
 
 def differences(spec: Experiment, base: Experiment, besides: Collection[str] = ()) -> Iterator[str]:
-    """What is trained in `spec` other than in `base`, a setting each, such as `batch_size=64`, `p=0.25` or `no p`.
+    """The settings of training that differ between two experiments, such as `batch_size=64`, `p=0.25` or `no p`.
 
     Args:
-      spec: The one whose values are said.
-      base: The one that it is compared with.
+      spec: The experiment whose values are given.
+      base: The experiment to compare it with.
       besides: Names of fields to leave out.
     """
     now, was = spec.fields(Role.RESULT), base.fields(Role.RESULT)
@@ -98,14 +98,14 @@ def _differ(name: str, now: Mapping[str, Any], was: Mapping[str, Any]) -> bool:
 
 
 def _as_read(value: Any) -> Any:
-    """Where the type is not known, as among the model's options, a tuple comes back from a record as a list."""
+    """The value as a record returns it: without a declared type, as among model options, tuples become lists."""
     if isinstance(value, Mapping):
         return {name: _as_read(entry) for name, entry in value.items()}
     return [_as_read(entry) for entry in value] if isinstance(value, tuple | list) else value
 
 
 def _in_words(value: Any) -> str:
-    """Numbers to their last digit: what differs must not read the same."""
+    """The value in words; numbers have all digits, so that different values read differently."""
     if isinstance(value, tuple | list):
         return "+".join(map(_in_words, value))
     return str(value).removesuffix(".0") if isinstance(value, float) else str(value)

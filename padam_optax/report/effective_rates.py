@@ -1,4 +1,4 @@
-"""The small learning rate dilemma (section 3) as a picture, from runs whose records have effective learning rates."""
+"""Draws the small learning rate dilemma (section 3), from runs whose records have effective learning rates."""
 
 import pathlib
 from collections.abc import Sequence
@@ -11,26 +11,26 @@ from padam_optax.report.figures import new_figure, save
 from padam_optax.report.naming import data_title, method_color, p_text
 from padam_optax.report.series import PADAM
 
-# Pairs of quantiles with a band between them, from the widest to the narrowest, its share and opacity.
+# Bands from the widest to the narrowest: lower and upper quantile, share of the coordinates, opacity.
 _BANDS = (("0", "1", "all", 0.12), ("0.05", "0.95", "90%", 0.3), ("0.25", "0.75", "50%", 0.5))
 
 
 def effective_rate_curves(records: Sequence[Record], path: str | pathlib.Path) -> pathlib.Path:
     r"""Draws how the rates :math:`\alpha_t / \hat{v}_t^p` of all coordinates fall; writes a PNG to `path`.
 
-    A panel a run, from the largest p to the smallest: the median, bands with half, nine tenths and all of the
-    coordinates, the learning rate itself, and a line after each epoch at whose end the rate is divided. The title says
-    at what share the rates are below the recorded threshold in the end.
+    Each run has a panel, from the largest p to the smallest: the median, bands with half, nine tenths and all of the
+    coordinates, the learning rate itself, and a line after each epoch at whose end the rate is divided. The title gives
+    the share of the rates that are below the recorded threshold at the end.
 
     Args:
-      records: Runs of one recipe, whose lines have what `runner.effective_rates.observer` observes.
-      path: Where the picture goes.
+      records: Runs of one recipe whose lines have the entries of `runner.effective_rates.observer`.
+      path: The file to write.
 
     Returns:
       `path`.
 
     Raises:
-      ValueError: If there is no record, or none of the epochs of one has effective rates.
+      ValueError: If there is no record, or a record has no epoch with effective rates.
     """
     if not records:
         raise ValueError("records must hold one run or more, got none.")
@@ -82,5 +82,5 @@ def effective_rate_curves(records: Sequence[Record], path: str | pathlib.Path) -
 
 
 def _p(run: Record) -> float:
-    """AMSGrad, which has no such setting, is p = 1/2."""
+    """The run's p; 1/2 for AMSGrad, which has no such setting."""
     return run.experiment.hyperparameters.get("p", 0.5)

@@ -1,6 +1,6 @@
-"""Text from records as Markdown and as matplotlib take it: nothing in a name is markup, whoever gave it.
+"""Escapes text from records for Markdown and for matplotlib, so that no name acts as markup.
 
-Control characters are gone already: `records.checks.printable` replaces them when a record is read.
+`records.checks.printable` has replaced control characters when the record was read.
 """
 
 import re
@@ -10,7 +10,7 @@ _AT_START = re.compile(r"^(\s*)([#>+-]|\d+[.)](?=\s|$))")
 
 
 def inline(text: str) -> str:
-    r"""Text within a line of Markdown.
+    r"""Escapes text within a line of Markdown.
 
     Examples:
       >>> print(inline("<b>a|b</b> $x$ compute_dtype"))
@@ -20,7 +20,7 @@ def inline(text: str) -> str:
 
 
 def paragraph(text: str) -> str:
-    r"""Text that stands at the beginning of a line of Markdown: no heading, list or quotation either.
+    r"""Escapes text at the beginning of a line of Markdown, so that it makes no heading, list or quotation either.
 
     Examples:
       >>> print(paragraph("# a"))
@@ -30,5 +30,5 @@ def paragraph(text: str) -> str:
 
 
 def plain_label(text: str) -> str:
-    """A title or a label as matplotlib draws it: without mathematics, which it finds between dollar signs."""
+    """Escapes a title or label for matplotlib, which takes text between dollar signs for mathematics."""
     return text.replace("$", r"\$")

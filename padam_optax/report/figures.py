@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# In points: of Padam's line, or of that with the tables' p, and of the others.
+# Widths of lines in points: True for Padam's, or the one with the tables' p; False for the others.
 _WIDTHS = {True: 2.2, False: 1.3}
 _LOSS_AND_ERROR = ("train_loss", "test_error")
 
@@ -31,11 +31,11 @@ class Curve:
     """One line of a panel.
 
     Attributes:
-      label: What the legend calls it, as matplotlib takes it.
-      color: The line's and the band's.
-      width: The line's, in points.
-      runs: Whose mean and standard deviation are drawn.
-      style: The line's, as matplotlib writes it.
+      label: Name in the legend, escaped for matplotlib.
+      color: Colour of the line and the band.
+      width: Width of the line, in points.
+      runs: The runs whose mean and standard deviation are drawn.
+      style: Style of the line, as matplotlib writes it.
     """
 
     label: str
@@ -59,9 +59,9 @@ def _curves(series: Sequence[Series], group: RunGroup | None) -> list[Curve]:
 
 
 def draw_panel(axes: "Axes", metric: str, curves: Sequence[Curve], title: str = "", *, log: bool) -> None:
-    """Draws a metric against epochs, errors in percent; `log` is the scale of the metric's axis.
+    """Draws a metric against epochs, errors in percent; with `log`, the metric's axis is logarithmic.
 
-    A curve none of whose runs has the metric, or all of whose diverged, is left out. A panel without any says why.
+    A curve is left out if none of its runs has the metric, or all diverged. A panel without curves says why.
     """
     percent = 100.0 if METRICS[metric].higher_is_better else 1.0
     for curve in curves:
@@ -70,17 +70,17 @@ def draw_panel(axes: "Axes", metric: str, curves: Sequence[Curve], title: str = 
             continue
         epochs = np.asarray([line["epoch"] for line in runs[0].metrics])
         values = percent * np.asarray([[line[metric] for line in run.metrics] for run in runs], float)
-        # On the way to a last value that is finite there may be others.
+        # Values before a finite last value may be infinite.
         values[~np.isfinite(values)] = np.nan
         mean, deviation = values.mean(0), values.std(0, ddof=1 if len(runs) > 1 else 0)
         axes.plot(epochs, mean, label=curve.label, color=curve.color, linewidth=curve.width, linestyle=curve.style)
-        # Not below what was measured, which a logarithmic axis may not show.
+        # The band does not go below the lowest value: a logarithmic axis may not show it there.
         low = np.maximum(mean - deviation, values.min(0))
         axes.fill_between(epochs, low, mean + deviation, color=curve.color, alpha=0.15, linewidth=0)
     axes.set(xlabel="Epoch", ylabel=METRICS[metric].curve)
     whole_ticks(axes)
     axes.set_title(plain_label(title), fontsize="medium")
-    # Nothing but zeros, as of errors, has no place on a logarithmic axis.
+    # A logarithmic axis cannot show curves of zeros only, such as errors of 0.
     if log and any(np.nanmax(line.get_ydata()) > 0 for line in axes.lines):
         axes.set_yscale("log")
         low, high = axes.get_ylim()
@@ -103,7 +103,7 @@ def whole_ticks(axes: "Axes") -> None:
 
 
 def plain_ticks(axes: "Axes") -> None:
-    """Labels a logarithmic axis with plain numbers instead of powers of ten, for a range of about one."""
+    """Labels a logarithmic axis with plain numbers instead of powers of ten, if it spans about one power."""
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
     low, high = axes.get_ylim()
@@ -114,15 +114,15 @@ def plain_ticks(axes: "Axes") -> None:
 
 
 def training_curves(suite: Suite, path: str | pathlib.Path) -> pathlib.Path:
-    """Draws train loss and the test's metric of a suite's methods; writes a PNG to `path`.
+    """Draws train loss and test metric of a suite's methods; writes a PNG to `path`.
 
-    Runs that diverged are left out; the title names the data, what departs from the experiments, and n.
+    Diverged runs are left out. The title gives the data, departures from the experiments, and n.
     """
     return save(_two_panels(suite), path)
 
 
 def network_picture(suite: Suite, name: str) -> "Picture":
-    """The same of a network of the paper's, as one of its figures."""
+    """Draws train loss and test metric of one of the paper's networks, like one of its figures."""
     title = f"{suite.heading}: train loss and {METRICS[suite.quality].curve.lower()}"
     return Picture(name, title, suite.group.remarks(titles(suite.series)), _two_panels(suite))
 
@@ -143,7 +143,7 @@ def _two_panels(suite: Suite) -> "Figure":
 
 @dataclasses.dataclass(frozen=True)
 class _Panel:
-    """A panel: its curves, and the data set that they are of in the paper."""
+    """A panel: its curves, and their data sets in the paper."""
 
     title: str
     metric: str
@@ -151,8 +151,8 @@ class _Panel:
     datasets: tuple[str, ...]
 
 
-# Figures 2 to 4: title, and for each panel its title, suite and metric, row by row. Which network stands above the
-# other in Figure 3 is in no text: this is our reading.
+# Figures 2 to 4: title, and for each panel its title, suite and metric, row by row. The paper's text does not say which
+# network is above the other in Figure 3; this order is assumed.
 _NETWORKS = {"vgg16": "VGGNet", "resnet18": "ResNet", "wrn16-4": "WideResNet"}
 _FIGURES = {
     2: (
@@ -179,7 +179,7 @@ _FIGURES = {
         [[(title, f"cifar100-{name}", metric) for name, title in _NETWORKS.items()] for metric in _LOSS_AND_ERROR],
     ),
 }
-# Figure 1 is of the sweep over p.
+# Figure 1 shows the sweep over p.
 NUMBERS = (1, *_FIGURES)
 
 
@@ -208,10 +208,10 @@ class Picture:
     """One of the paper's figures, drawn from the runs on one kind of data.
 
     Attributes:
-      name: What its file is called, without the ending.
+      name: Name of its file, without the ending.
       title: What it shows.
-      caption: On what data and device, and what was left out.
-      figure: As matplotlib draws it.
+      caption: Data, devices, and what was left out.
+      figure: The figure of matplotlib.
     """
 
     name: str
@@ -221,15 +221,15 @@ class Picture:
 
 
 def paper_figure(number: int, results: Results) -> list[Picture]:
-    """Draws one of the paper's figures: for the data, length and settings of its experiments, and for each other.
+    """Draws one of the paper's figures, once for each kind of data, length and settings of its experiments' runs.
 
     Args:
-      number: The figure's.
-      results: Any; runs of other experiments are left out.
+      number: Number of the figure.
+      results: Any results; runs of other experiments are left out.
 
     Returns:
-      A picture for each kind of data, length and settings that has a finished run of some panel; the panels without one
-      say so.
+      A picture for each kind of data, length and settings with a finished run for some panel; panels without a run say
+      so.
 
     Raises:
       KeyError: If the paper has no such figure.
@@ -237,7 +237,7 @@ def paper_figure(number: int, results: Results) -> list[Picture]:
     if number not in NUMBERS:
         raise KeyError(f"The paper has no figure {number}; it has {', '.join(map(str, NUMBERS))}.")
     title, rows = _layout(number, results)
-    # Panels are of several data sets: what their own labels have in common is that they are the paper's data.
+    # A figure's panels may have several data sets; under their own labels, all are the paper's data and one kind.
     kinds: dict[tuple[str, ...], dict[tuple[int, int], RunGroup]] = {}
     for row, column in ((row, column) for row, panels in enumerate(rows) for column in range(len(panels))):
         for group in results.groups(titles(rows[row][column].series)):
@@ -248,7 +248,7 @@ def paper_figure(number: int, results: Results) -> list[Picture]:
     found: dict[str, Picture] = {}
     for kind in sorted(kinds):
         name = file_name(f"figure-{number}", *kind)
-        # Kinds that differ in what no file's name can hold.
+        # Two kinds can differ only in characters that a file's name cannot hold.
         while name.casefold() in found:
             name += "-again"
         found[name.casefold()] = _picture(number, name, title, rows, kinds[kind])
@@ -268,7 +268,7 @@ def _picture(
         if group is not None:
             remarks.append((panel.title, f"on {group.conditions.text}: {group.remarks(titles(panel.series))}"))
     _legend(figure, [plain_label(each.title) for each in rows[0][0].series])
-    # The labels of what is drawn, not the paper's data sets: they may be other data.
+    # The labels of the data that are drawn, which may not be the paper's data sets.
     labels = dict.fromkeys(data_title(group.conditions.label) for _, group in sorted(found.items()))
     departures = map(setting_title, next(iter(found.values())).conditions.departures)
     heading = f"Figure {number}: {', '.join((title, *labels, *departures))}"
@@ -279,20 +279,20 @@ def _picture(
 
 
 def _where(panel: _Panel, group: RunGroup | None, curves: Sequence[Curve]) -> str:
-    """The data, and how many runs there are."""
+    """The data, and the number of runs."""
     if group is None:
         return " ".join(f"on {dataset}" for dataset in panel.datasets)
     return f"on {data_title(group.conditions.label)}, n = {_n(curves, panel.metric)}"
 
 
 def _n(curves: Sequence[Curve], metric: str) -> str:
-    """How many runs the curves are means of, such as `3` or `1-3`."""
+    """The number of runs that the curves average, such as `3` or `1-3`."""
     counts = sorted({n for curve in curves if (n := sum(last(run, metric) is not None for run in curve.runs))})
     return "-".join(map(str, dict.fromkeys((counts[0], counts[-1])))) if counts else "0"
 
 
 def _legend(figure: "Figure", names: Sequence[str]) -> None:
-    """Below all panels: which of the curves called `names` are drawn in any, in this order."""
+    """Adds a legend below all panels: those of `names` whose curves are drawn in any panel, in this order."""
     handles = {
         label: line for axes in figure.axes for line, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
@@ -317,7 +317,7 @@ def save(figure: "Figure", path: str | pathlib.Path) -> pathlib.Path:
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """A figure without pyplot, which would keep it; sizes in inches."""
+    """A figure, sizes in inches; made without pyplot, which would keep it in memory."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -328,7 +328,7 @@ def new_figure(width: float, height: float) -> "Figure":
 
 
 def spread_colors(count: int) -> list[str]:
-    """So many colours along one scale, for values that have an order."""
+    """`count` colours along one scale, for values that have an order."""
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
 

@@ -1,4 +1,4 @@
-"""A table as data, and its two forms: Markdown and the terminal's."""
+"""A table as data, and its forms in Markdown and in a terminal."""
 
 import dataclasses
 import itertools
@@ -10,13 +10,13 @@ from rich.table import Table
 
 from padam_optax.report.escaping import inline, paragraph
 
-# Characters of a column's heading in a terminal, if its words allow.
+# Width of a column's heading in a terminal, in characters, if its words allow.
 _HEADING = 9
 
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """What stands in one place: parts side by side in Markdown, one below the other in a terminal."""
+    """A cell of a table: its parts are side by side in Markdown, one below the other in a terminal."""
 
     parts: tuple[str, ...]
     best: bool = False
@@ -24,7 +24,7 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """What a line is called, one name a heading of the grid, and its cells."""
+    """A line of a table: one name for each of the grid's `heads`, and its cells."""
 
     heads: tuple[str, ...]
     cells: tuple[Cell, ...]
@@ -38,8 +38,8 @@ class Grid:
       caption: What it was made from.
       heads: Names of the columns that name the lines.
       columns: Names of the other columns.
-      lines: As many `heads` and cells each as there are columns.
-      notes: What does not hold for all of it.
+      lines: The lines, each with one name a head and one cell a column.
+      notes: Remarks on parts of the table.
     """
 
     caption: str
@@ -49,9 +49,9 @@ class Grid:
     notes: tuple[str, ...] = ()
 
     def markdown(self) -> str:
-        """The caption, the table and the notes as a list; ends with a line break. The best cells are bold.
+        """The caption, the table, and the notes as a list; ends with a line break. The best cells are bold.
 
-        All texts are plain: what would be Markdown or HTML in them is escaped here.
+        Markdown and HTML in the texts are escaped here.
         """
         rows = [_row(map(inline, (*self.heads, *self.columns))), f"|{'---|' * (len(self.heads) + len(self.columns))}"]
         rows += [_row((*map(inline, line.heads), *map(_markdown_cell, line.cells))) for line in self.lines]
@@ -60,10 +60,10 @@ class Grid:
         return "\n".join((*caption, *rows, *notes)) + "\n"
 
     def rich_table(self) -> Table:
-        """For a terminal of 80 columns or more. The best cells are bold; heads that repeat are left out."""
+        """The table for a terminal of 80 columns or more. The best cells are bold; repeated heads are left out."""
         caption = "\n".join((self.caption, *(f"- {note}" for note in self.notes)))
         table = Table(caption=escape(caption.strip()) or None, padding=(0, 0), collapse_padding=True)
-        # Folded: names that are cut short look alike.
+        # Names are folded: cut short, they would look alike.
         table.add_column(escape("\n".join(filter(None, self.heads))), overflow="fold")
         for name in self.columns:
             heading = "\n".join(textwrap.wrap(name, _HEADING, break_long_words=False))

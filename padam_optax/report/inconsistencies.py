@@ -1,4 +1,4 @@
-"""Where the paper's text and its tables disagree: found from their numbers."""
+"""Finds where the paper's text disagrees with the numbers of its tables."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ from padam_optax.report.series import PADAM
 
 @dataclasses.dataclass(frozen=True)
 class _Statement:
-    """What the paper's text says of its tables: that Padam is best, or less than `gap` away from SGD with momentum."""
+    """A statement of the paper's text: Padam is best in a row, or differs from SGD with momentum by less than `gap`."""
 
     source: str
     table: int
@@ -34,7 +34,7 @@ _STATEMENTS = (
     _Statement("Appendix D", 4, "cifar100-wrn16-4", gap=0.1),
 )
 
-# What the text says against itself: no table holds it.
+# Where the text contradicts itself; no table shows it.
 _IN_WORDS = (
     "Section 1 says that Padam achieves the fastest convergence speed; section 5.1 says that on the LSTMs Adam, AMSGrad"
     " and AdamW have faster convergence in the early stages.",
@@ -42,7 +42,7 @@ _IN_WORDS = (
 
 
 def inconsistencies(paper: Paper) -> list[str]:
-    """Where the paper's text says something else than its tables, found from their numbers, or than itself."""
+    """Where the paper's text contradicts its tables, found from their numbers, or itself."""
     found = (_contradiction(statement, paper) for statement in _STATEMENTS)
     return [*filter(None, found), *_IN_WORDS]
 

@@ -1,4 +1,4 @@
-"""How the metrics of the records are shown: scale, name, and which way is better."""
+"""How to show the metrics of records: scale, name, and which way is better."""
 
 import dataclasses
 import math
@@ -13,12 +13,12 @@ class Metric:
     """A metric as tables show it, `offset + scale * recorded`.
 
     Attributes:
-      title: As tables name it.
-      curve: As the axes of figures name it; an error is drawn as an error, in the same unit.
-      kind: What tells it from the others that the same claim is about; usually nothing.
-      scale: See above; negative where the records hold an error and the paper prints an accuracy.
+      title: Its name in tables.
+      curve: Its name on the axes of figures; an error is drawn as an error, in the same unit.
+      kind: Tells it from other metrics of the same claim; usually empty.
+      scale: See above; negative if the records hold an error and the paper prints an accuracy.
       offset: See above.
-      digits: After the decimal point.
+      digits: Digits after the decimal point.
     """
 
     title: str
@@ -30,7 +30,7 @@ class Metric:
 
     @property
     def higher_is_better(self) -> bool:
-        """As shown; what is recorded is better when it is lower, whatever it is."""
+        """Whether higher is better as shown. As recorded, lower is better for every metric."""
         return self.scale < 0
 
     def shown(self, recorded: float) -> float:
@@ -39,7 +39,7 @@ class Metric:
 
     def advantage(self, ours: float, theirs: float) -> float:
         """By how much `ours` is better than `theirs`, both as shown; negative if it is worse."""
-        # Rounded as no printed or recorded digit is, so that 76.42 - 76.66 is -.24 and a threshold can be met.
+        # Rounded beyond all printed and recorded digits: 76.42 - 76.66 becomes exactly -.24 and can meet a threshold.
         return round(ours - theirs if self.higher_is_better else theirs - ours, 9)
 
 
@@ -53,17 +53,18 @@ METRICS: Mapping[str, Metric] = {
 
 
 def quality(records: Iterable[Record]) -> str:
-    """The metric that tells how well runs of an experiment do in test: perplexity for language, else error."""
+    """The test metric of an experiment's runs: perplexity for language, else error."""
     language = any(isinstance(record.experiment.task, LanguageModelling) for record in records)
     return "test_perplexity" if language else "test_error"
 
 
-# A language model that guesses has the number of its words as its perplexity; no vocabulary is known to be so large.
+# The perplexity of a guessing language model is its number of words. If that is unknown, this is used: no known
+# vocabulary is so large.
 _MOST_WORDS = 1e6
 
 
 def diverged(record: Record) -> bool:
-    """Whether a run stopped at a loss that was not finite, or ended with a perplexity that is worse than a guess's."""
+    """Whether a run stopped at a non-finite loss or gradient, or ended with a perplexity worse than a guess's."""
     if record.diverged or not record.finished:
         return record.diverged
     task = record.experiment.task
@@ -76,7 +77,7 @@ def diverged(record: Record) -> bool:
 def last(record: Record, metric: str) -> float | None:
     """The recorded value at the last epoch; None if the run diverged or has no finite value of the metric there.
 
-    What was measured for the end of the run only takes the place of what was measured after each epoch.
+    A value measured only at the end of the run replaces the one measured after each epoch.
     """
     if not record.metrics or diverged(record):
         return None

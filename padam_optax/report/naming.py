@@ -1,4 +1,4 @@
-"""What methods, values of p, data, settings and files are called."""
+"""Names of methods, values of p, data, settings and files in reports."""
 
 import fractions
 import hashlib
@@ -7,28 +7,28 @@ from collections.abc import Sequence
 
 from padam_optax.experiments.methods import METHODS
 
-# For the curves of a method that is not registered: as dark as no registered colour is.
+# The colour of a method that is not registered: darker than every registered colour.
 UNKNOWN_COLOR = "#4D4D4D"
 
 
 def method_title(name: str) -> str:
-    """A method as tables and pictures call it; one that is not registered goes by its name."""
+    """A method's name in tables and pictures; a method that is not registered keeps its own name."""
     return METHODS[name].title if name in METHODS else name
 
 
 def method_color(name: str) -> str:
-    """A method's color; a grey if it is not registered."""
+    """A method's color; grey if it is not registered."""
     return METHODS[name].color if name in METHODS else UNKNOWN_COLOR
 
 
 def p_text(p: float) -> str:
-    """Such as `p = 1/8`."""
+    """A value of p as a fraction, such as `p = 1/8`."""
     return f"p = {fractions.Fraction(p).limit_denominator(100)}"
 
 
-# How curves that coincide are told apart; others are drawn through.
+# Dashes tell curves that coincide apart; other curves are solid.
 _DASHED = {"adam": "--", "amsgrad": "-.", "yogi": ":", "adabound": "--", "padam-reference": "--"}
-# Networks and data as the titles of pictures call them; others go by their names.
+# Names of networks and data in the titles of pictures; others keep their own names.
 _MODELS = {
     "small-cnn": "small CNN",
     "resnet10-mini": "ResNet-10",
@@ -46,19 +46,19 @@ _DATA = {
     "ptb": "Penn Treebank",
     "pydoc": "Python's help texts",
 }
-# Labels of data that are the paper's in another file, and what to call them.
+# Labels of other files with the paper's data, and their names.
 COPIES = {"cifar10-png": "CIFAR-10 (lossless copy)", "cifar100-png": "CIFAR-100 (lossless copy)"}
-# A setting of a run that has another result than the experiment's but the same meaning.
+# A setting that changes a run's result, but not what it stands for.
 BFLOAT16 = "compute_dtype=bfloat16"
 
 
 def data_title(label: str) -> str:
-    """The data of a label as reports call them: most go by their label."""
+    """The name of a label's data in reports: mostly the label itself."""
     return COPIES.get(label, label)
 
 
 def method_style(name: str) -> str:
-    """The line of a method's curves, as matplotlib writes it."""
+    """The line style of a method's curves, as matplotlib writes it."""
     return _DASHED.get(name, "-")
 
 
@@ -68,24 +68,24 @@ def picture_title(label: str, models: Sequence[str]) -> str:
 
 
 def setting_title(setting: str) -> str:
-    """A setting such as `batch_size=64` as reports call it: most go by their name and value."""
+    """A setting's name in reports: mostly the setting itself, such as `batch_size=64`."""
     return "activations in bfloat16" if setting == BFLOAT16 else setting
 
 
-# What a report writes itself, and names that Windows keeps for devices.
+# Files that a report writes itself, and names that Windows keeps for devices.
 _RESERVED = re.compile(
     r"((table|figure)-.*|results|variants|time-to-target|index|readme|con|prn|aux|nul|(com|lpt)\d)(\..*)?",
     re.IGNORECASE,
 )
-# In bytes: file systems take 255, of which endings need some.
+# In bytes. File systems take 255, and endings need some of these.
 _LONGEST_NAME = 150
 
 
 def file_name(*parts: str) -> str:
-    """The parts, joined, as the name of one file: every file of a report and a sweep gets its name here.
+    """Joins the parts into the name of one file. Every file of a report and a sweep gets its name here.
 
-    It has characters that any file system takes, and neither leads to another folder nor hides. One that is too long is
-    cut, and told from others by a checksum.
+    The name has only characters that all file systems take; it leads to no other folder and is not hidden. If it is too
+    long, it is cut, and a checksum tells it from others.
 
     Examples:
       >>> file_name("../../README", "padam")
@@ -100,11 +100,11 @@ def file_name(*parts: str) -> str:
 
 
 def file_names(wanted: Sequence[str], besides: Sequence[str] = ()) -> list[str]:
-    """A name for each of several files of a folder: a `file_name`, none of the report's own, and none given twice.
+    """Names the files of a folder: each is a `file_name`, differs from the others and from the report's own files.
 
     Args:
-      wanted: What they should be called.
-      besides: Endings of other files that each of them has beside it.
+      wanted: The wanted names.
+      besides: Endings of further files that go with each.
     """
     taken: set[str] = set()
     found: list[str] = []
@@ -112,7 +112,7 @@ def file_names(wanted: Sequence[str], besides: Sequence[str] = ()) -> list[str]:
         first = file_name(each)
         first = f"suite-{first}" if _RESERVED.fullmatch(first) else first
         name, number = first, 1
-        # Upper and lower case are one to some file systems.
+        # Some file systems do not tell upper from lower case.
         while not taken.isdisjoint(all_of := {f"{name}{ending}".casefold() for ending in ("", *besides)}):
             number += 1
             name = f"{first}-{number}"

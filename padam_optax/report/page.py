@@ -1,4 +1,4 @@
-"""The page of results: the paper's tables, figures and claims beside what recorded runs say, in Markdown."""
+"""Writes the page of results in Markdown: the paper's tables, figures and claims beside recorded runs."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -23,10 +23,10 @@ class SuiteTable:
 
     Attributes:
       suite: The suite.
-      name: What its files are called, without the ending.
+      name: Name of its files, without the ending.
       grid: The table.
-      comparison: The methods one by one, where their settings were chosen by a search of equal budgets.
-      search: That search, where its trials were recorded.
+      comparison: The comparison of the methods, if a search with equal budgets chose their settings.
+      search: That search, if its trials were recorded.
     """
 
     suite: Suite
@@ -47,11 +47,11 @@ class Contents:
     """All tables of a report, each built once for the terminal, the files and the page.
 
     Attributes:
-      results: What they show.
-      tables: The paper's, by number.
-      networks: Those of the paper's networks that were run, and what their files are called.
-      suites: Our own.
-      variants: What changes one thing in an experiment, beside it.
+      results: The results that the tables show.
+      tables: The paper's tables, by number.
+      networks: The paper's networks that were run, with the names of their files.
+      suites: The tables of suites beyond the paper's.
+      variants: The tables of variants beside their experiments.
     """
 
     results: Results
@@ -62,9 +62,9 @@ class Contents:
 
 
 def contents(results: Results) -> Contents:
-    """All tables that some results have."""
+    """Builds all tables of some results."""
     networks = paper_suites(results)
-    # A network of the paper's can be a suite of ours too: no file has two names.
+    # One of the paper's networks can be an own suite too: no two files may have one name.
     named = suite_files([*networks, *suites(results)])
     found = {(search.suite, search.label): search for search in searches(results)}
     own = [
@@ -82,9 +82,9 @@ def contents(results: Results) -> Contents:
 
 
 def suite_files(found: Sequence[Suite]) -> list[tuple[Suite, str]]:
-    """Each suite and what its files are called: its name, and where several have the name all that tells them apart.
+    """Each suite with the name of its files: its own name, or its whole title if several suites have the name.
 
-    Beside each, with this ending, is the picture of what a budget of trials buys.
+    Each name leaves room for a second file that ends with `-budget`, the picture of the expected best score.
     """
     names = [suite.name for suite in found]
     wanted = [suite.name if names.count(suite.name) == 1 else suite.title for suite in found]
@@ -97,13 +97,13 @@ def results_page(
     curves: Mapping[str, str] | None = None,
     budgets: Mapping[str, str] | None = None,
 ) -> str:
-    """All results in one page, the same for the same records.
+    """Writes all results on one page; the same records give the same page.
 
     Args:
       found: The tables.
-      pictures: The paper's figures by their addresses, as the page should link to them.
-      curves: Addresses of the pictures of our suites, by the names of their tables.
-      budgets: Those of the pictures of their searches, in the same way.
+      pictures: The paper's figures by address, relative to the page.
+      curves: Addresses of the curves of own suites, by the names of their tables.
+      budgets: Addresses of the pictures of their searches, by the names of their tables.
 
     Returns:
       Markdown.
@@ -142,7 +142,7 @@ _HOW = (
 
 
 def _claims(found: Sequence[Finding], contradictions: Sequence[str]) -> list[str]:
-    """What the paper's tables say to its claims, then what recorded runs say."""
+    """The claims on the paper's tables, then on recorded runs."""
     parts = ["## The claims on the paper's own tables"]
     for finding in found:
         grid = finding.tables_grid()

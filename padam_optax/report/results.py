@@ -1,4 +1,4 @@
-"""Recorded runs beside what they are compared with: each once, and those together that belong together."""
+"""Groups recorded runs, each counted once, beside the experiments and tables that they are compared with."""
 
 import dataclasses
 import functools
@@ -17,12 +17,12 @@ from padam_optax.report.metrics import diverged
 
 @dataclasses.dataclass(frozen=True)
 class Paper:
-    """What records are compared with.
+    """The tables and experiments that records are compared with.
 
     Attributes:
       tables: The paper's tables by number.
-      experiments: The experiments that are known, by name: the tables' cells and our own.
-      sweep: The experiments of Figure 1: Padam with each p. Those of a table have the paper's p.
+      experiments: The known experiments by name: the tables' cells and further ones.
+      sweep: The experiments of Figure 1: Padam with each p. Those that are a table's cell have the paper's p.
     """
 
     tables: Mapping[int, PaperTable]
@@ -43,7 +43,7 @@ class Paper:
         return [dict(sorted(group.items())) for group in groups.values()]
 
 
-# What the command compares with; experiments that are registered later are in it.
+# The command compares with this; experiments that are registered later are included.
 PAPER = Paper(TABLES, EXPERIMENTS, tuple(figure(1)))
 
 
@@ -52,10 +52,10 @@ class RunGroup:
     """The runs of some experiments under one set of conditions.
 
     Attributes:
-      conditions: What they share.
-      finished: Runs that have come to their end, diverged ones among them, by their experiment's name; a list, perhaps
-        empty, for each experiment.
-      unfinished: The other runs, in the same way.
+      conditions: The conditions that they share.
+      finished: Finished runs, diverged ones included, by their experiment's name; each experiment has a list, which may
+        be empty.
+      unfinished: The other runs, in the same form.
     """
 
     conditions: Conditions
@@ -63,11 +63,11 @@ class RunGroup:
     unfinished: dict[str, list[Record]]
 
     def finished_of(self, experiment: str | None) -> list[Record]:
-        """The finished runs of an experiment; none if it is none of the group's."""
+        """The finished runs of an experiment; empty if it is not one of the group's."""
         return [] if experiment is None else self.finished.get(experiment, [])
 
     def diverged(self, experiment: str | None) -> int:
-        """How many of them diverged, by `metrics.diverged`."""
+        """How many finished runs of an experiment diverged, by `metrics.diverged`."""
         return sum(map(diverged, self.finished_of(experiment)))
 
     def has_run(self, experiment: str) -> bool:
@@ -82,7 +82,7 @@ class RunGroup:
 
     @property
     def length(self) -> str:
-        """How long the runs are by their experiments, such as `40 epochs`, or `20 to 40 epochs` where these differ."""
+        """The length of the runs by their experiments, such as `40 epochs`, or `20 to 40 epochs` if they differ."""
         lengths = sorted({record.experiment.epochs for record in self.records})
         return f"{' to '.join(map(str, dict.fromkeys((lengths[0], lengths[-1]))))} epochs"
 
@@ -92,11 +92,11 @@ class RunGroup:
         return sorted({record.device.kind for record in self.records})
 
     def remarks(self, titles: Mapping[str, str]) -> str:
-        """The devices, and what is in no mean: sentences for a caption or a note; `titles` names the experiments."""
+        """The devices and the runs that no mean includes, for a caption or a note; `titles` names the experiments."""
         return f"device {', '.join(self.devices)}.{self.left_out(titles)}"
 
     def left_out(self, titles: Mapping[str, str]) -> str:
-        """What is in no mean, in sentences; empty if nothing is left out."""
+        """The runs that no mean includes, in sentences; empty if there are none."""
         text = ""
         for what, counts in (
             ("Diverged and in no mean", {name: self.diverged(name) for name in self.finished}),
@@ -108,15 +108,15 @@ class RunGroup:
 
 
 class Results:
-    """Recorded runs, grouped: made once, and rendered by tables, figures, claims and the page.
+    """Recorded runs in groups, for the tables, figures, claims and the page.
 
-    An experiment that only the records know counts as first recorded at its greatest length.
+    If only records know an experiment, its first record of the greatest length defines it.
 
     Attributes:
-      paper: What they are compared with.
-      records: Each run once.
-      runs: Those of them that are no trials of a search: the results.
-      experiments: All experiments by name, those that only the records know after the others.
+      paper: The tables and experiments that the records are compared with.
+      records: The records, each run once.
+      runs: The records that are not trials of a search: the results.
+      experiments: All experiments by name; those that only the records know are last.
 
     Raises:
       ValueError: If a run was recorded twice with different results.
@@ -134,13 +134,13 @@ class Results:
 
     @functools.cached_property
     def trials(self) -> Mapping[str, int]:
-        """How many trials of a search each experiment's settings were chosen from, by the experiment's name."""
+        """The number of trials from which each experiment's settings were chosen, by the experiment's name."""
         specs = (record.experiment for record in self.records)
         return Counter(spec.variant_of or spec.name for spec in specs if spec.trial)
 
     @functools.cached_property
     def suites(self) -> Mapping[str, list[Experiment]]:
-        """The experiments that stand for themselves, by suite. A variant of an unknown one is a suite by itself."""
+        """The experiments that are not variants, by suite. A variant of an unknown experiment is a suite by itself."""
         found: dict[str, list[Experiment]] = {}
         for spec in self.experiments.values():
             if spec.variant_of is None:
@@ -151,12 +151,12 @@ class Results:
 
     @property
     def own_suites(self) -> list[str]:
-        """The suites that no table of the paper has a row for."""
+        """The suites that have no row in the paper's tables."""
         return [suite for suite in self.suites if suite not in self.paper.suites]
 
     @functools.cached_property
     def variants(self) -> Mapping[str, list[Experiment]]:
-        """The experiments that change something in another, by that one's name; not those of the paper's Figure 1."""
+        """The variants of each experiment, by the experiment's name; without those of the paper's Figure 1."""
         found: dict[str, list[Experiment]] = {name: [] for name in self.experiments}
         for spec in self.experiments.values():
             if spec.variant_of is not None and spec.variant_of in found and not self._in_sweep(spec):
@@ -164,9 +164,9 @@ class Results:
         return {name: specs for name, specs in found.items() if specs}
 
     def cells(self, suite: str) -> dict[str, Experiment]:
-        """A suite's experiments with the paper's seven methods, in its order; the first where a method has several.
+        """A suite's experiments with the paper's seven methods, in its order; the first one if a method has several.
 
-        What the paper did is not for records to say: the cells of its tables are those that are known without them.
+        The cells of the paper's tables are always known experiments, never ones that only records define.
         """
         theirs = suite in self.paper.suites
         found: dict[str, Experiment] = {}
@@ -176,7 +176,7 @@ class Results:
         return {method: found[method] for method in PAPER_METHODS if method in found}
 
     def groups(self, experiments: Iterable[str]) -> list[RunGroup]:
-        """The runs of the experiments so called, by conditions: the data set's own label and whole runs first."""
+        """The runs of the named experiments, by conditions; the data set's own label and whole runs come first."""
         names = tuple(experiments)
         if names not in self._groups:
             found: dict[Conditions, RunGroup] = {}
@@ -206,7 +206,7 @@ def _empty(conditions: Conditions, names: Iterable[str]) -> RunGroup:
 
 
 def _longest(specs: Iterable[Experiment]) -> dict[str, Experiment]:
-    """By name, the first of those with most epochs. Numbers of the paper's that a record names are not the paper's."""
+    """By name, the first experiment with the most epochs; a record's numbers of the paper are not trusted."""
     found: dict[str, Experiment] = {}
     for spec in specs:
         if spec.name not in found or spec.epochs > found[spec.name].epochs:
@@ -215,10 +215,10 @@ def _longest(specs: Iterable[Experiment]) -> dict[str, Experiment]:
 
 
 def distinct(records: Iterable[Record]) -> list[Record]:
-    """Each run once, though it may lie in several folders; of two states of it, the later.
+    """Each run once, though several folders may hold it; if they hold two states of it, the later one.
 
     Raises:
-      ValueError: If a run was recorded twice with different results, so that neither is the one to report.
+      ValueError: If a run was recorded twice with different results.
     """
     found: list[Record] = []
     places: dict[tuple[str, str, int], list[int]] = {}
@@ -244,13 +244,13 @@ def _settings(record: Record) -> dict[str, Any]:
 
 
 def _outcome(record: Record) -> list[dict[str, Any]]:
-    """The metrics without times: an epoch that was trained again after a stop took another time to the same result."""
+    """The metrics without times: an epoch trained again after a stop has another time but the same result."""
     times = ("seconds", "examples_per_second")
     return [{name: value for name, value in line.items() if name not in times} for line in record.metrics]
 
 
 def merged(remarks: Iterable[tuple[str, str]]) -> list[str]:
-    """Remarks, each after all the subjects that it is made of, in the order in which they come first."""
+    """Joins equal remarks: each stands once, after all its subjects, in the order of their first appearance."""
     subjects: dict[str, dict[str, None]] = {}
     for subject, remark in remarks:
         subjects.setdefault(remark, {})[subject] = None

@@ -1,4 +1,4 @@
-"""The columns of tables and the curves of figures: which experiment, under what title, in which color."""
+"""The columns of tables and the curves of figures: experiments with their titles and colors."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,9 +9,9 @@ from padam_optax.experiments.spec import Experiment
 from padam_optax.report.naming import method_color, method_style, method_title, p_text
 
 PADAM = "padam"
-# What suites have of it, with the learning rate in its own units and in Adam's.
+# The forms of Padam in suites: with the learning rate in its own units, and in Adam's.
 PADAMS = (PADAM, "padam-reference")
-# Curves of one color in one panel are told apart by these.
+# These tell curves of one color in one panel apart.
 _STYLES = ("-", "--", ":", "-.")
 
 
@@ -20,10 +20,10 @@ class Series:
     """A column of a table, or a curve in each panel of a figure.
 
     Attributes:
-      title: Its heading, or what the legend calls it.
+      title: Its heading, or its name in the legend.
       method: A key of `METHODS`, or the name of a method that is not registered.
       experiment: Name of the experiment whose runs it shows; None if there is none.
-      color: The curve's.
+      color: The curve's color.
       style: The curve's line, as matplotlib writes it.
       main: Whether the curve is drawn thicker than the others.
     """
@@ -37,7 +37,7 @@ class Series:
 
 
 def paper_series(cells: Mapping[str, Experiment]) -> tuple[Series, ...]:
-    """The paper's seven methods in its order, whichever of them there are.
+    """A series for each of the paper's seven methods in its order, with or without an experiment.
 
     Args:
       cells: The experiments by method.
@@ -56,9 +56,9 @@ def paper_series(cells: Mapping[str, Experiment]) -> tuple[Series, ...]:
 
 
 def suite_series(members: Sequence[Experiment]) -> tuple[Series, ...]:
-    """A suite's experiments in the order of `METHODS`; if one of the paper's methods is there, all seven are.
+    """A suite's experiments in the order of `METHODS`; if one of the paper's methods is among them, all seven are.
 
-    An experiment is called after its method, or by its own name where another one of the suite has the method too.
+    The title is the method's, or the experiment's own name if several in the suite have the method.
     """
     methods = [spec.optimizer for spec in members]
     seven = PAPER_METHODS if not set(methods).isdisjoint(PAPER_METHODS) else ()
@@ -78,7 +78,7 @@ def suite_series(members: Sequence[Experiment]) -> tuple[Series, ...]:
 
 
 def sweep_series(sweep: Mapping[float, Experiment]) -> tuple[Series, ...]:
-    """The experiments of a sweep over p; that with the tables' p has Padam's color."""
+    """The experiments of a sweep over p; the one with the tables' p has Padam's color."""
     ours = chosen_p(sweep)
     others = iter(method_color(method) for method in PAPER_METHODS if method != PADAM)
     return tuple(
@@ -99,10 +99,10 @@ def titles(series: Iterable[Series]) -> dict[str, str]:
 
 
 def chosen_p(sweep: Mapping[float, Experiment]) -> float:
-    """The p of the tables' cell among the experiments of a sweep.
+    """The p of the experiment in a sweep that is a cell of the paper's tables.
 
     Raises:
-      ValueError: If none of them is a cell of a table, or several are.
+      ValueError: If no experiment is a cell of a table, or several are.
     """
     cells = [p for p, spec in sweep.items() if spec.paper]
     if len(cells) != 1:

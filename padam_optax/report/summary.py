@@ -1,4 +1,4 @@
-"""Several runs in one number: the mean over the seeds, and the interval of paired differences."""
+"""Summarises several runs: means over the seeds, and intervals of paired differences."""
 
 import dataclasses
 import math
@@ -21,7 +21,7 @@ class Value:
     n: int
 
     def format(self, digits: int, separator: str = " ± ") -> str:
-        """Such as `93.45 ± 0.21`."""
+        """The value in words, such as `93.45 ± 0.21`."""
         deviation = "" if self.deviation is None else f"{separator}{number_text(self.deviation, digits)}"
         return f"{number_text(self.mean, digits)}{deviation}"
 
@@ -31,7 +31,7 @@ class Value:
 
 
 def number_text(value: float, digits: int, sign: str = "") -> str:
-    """A number with so many digits after the point, as long as it is of a size that digits tell anything of.
+    """A number with `digits` digits after the point, or in scientific form from a million on.
 
     Examples:
       >>> number_text(93.456, 2), number_text(1267436572293981.25, 2), number_text(0.5, 2, "+")
@@ -41,19 +41,19 @@ def number_text(value: float, digits: int, sign: str = "") -> str:
 
 
 def summarize(numbers: Sequence[float]) -> Value | None:
-    """One number a run in one value; None without any."""
+    """Mean and deviation of one number a run; None without any."""
     if not numbers:
         return None
     return Value(statistics.mean(numbers), statistics.stdev(numbers) if len(numbers) > 1 else None, len(numbers))
 
 
 def final(records: Sequence[Record], metric: str) -> Value | None:
-    """A metric as tables show it, at the last epoch over the runs that did not diverge and have it; None if none is."""
+    """A metric as tables show it, at the last epoch, over runs that have it and did not diverge; None without any."""
     return summarize([METRICS[metric].shown(value) for each in records if (value := last(each, metric)) is not None])
 
 
 def by_seed(records: Sequence[Record], metric: str) -> dict[int, float]:
-    """A metric as tables show it, at the last epoch of the runs that did not diverge and have it, by seed."""
+    """A metric as tables show it, at the last epoch, by seed, of the runs that have it and did not diverge."""
     values = {record.seed: last(record, metric) for record in records}
     return {seed: METRICS[metric].shown(value) for seed, value in values.items() if value is not None}
 
@@ -68,8 +68,8 @@ def interval_parts(value: float, interval: tuple[float, float] | None, digits: i
 
 
 def paired_interval(differences: Sequence[float]) -> tuple[float, float] | None:
-    """The 95% interval of the mean of differences, by Student's t; None for less than two."""
-    # The quantile of Student's t, as scipy.stats has it, which takes 1.5 s to import.
+    """The 95% interval of the mean of differences, by Student's t; None for fewer than two."""
+    # The quantile of Student's t; scipy.stats has it too, but takes 1.5 s to import.
     from scipy.special import stdtrit
 
     if len(differences) < 2:
@@ -80,7 +80,7 @@ def paired_interval(differences: Sequence[float]) -> tuple[float, float] | None:
 
 
 def interquartile_mean(numbers: Sequence[float]) -> float:
-    """The mean of the middle half: a quarter of the numbers, rounded down, is left out at each end.
+    """The mean of the middle half: it leaves out a quarter of the numbers, rounded down, at each end.
 
     References:
       Agarwal et al. 2021, Deep Reinforcement Learning at the Edge of the Statistical Precipice, section 4.3.
@@ -92,9 +92,9 @@ def interquartile_mean(numbers: Sequence[float]) -> float:
 def bootstrap_interval(
     numbers: Sequence[float], statistic: Callable[[Sequence[float]], float], resamples: int = 2_000
 ) -> tuple[float, float] | None:
-    """The 95% percentile interval of a statistic over resamples of the numbers; None for less than two.
+    """The 95% percentile interval of a statistic over resamples of the numbers; None for fewer than two.
 
-    The resamples are the same whenever it is called, so that a report of the same records is the same.
+    Every call draws the same resamples, so that the same records give the same report.
     """
     if len(numbers) < 2:
         return None
@@ -105,7 +105,7 @@ def bootstrap_interval(
 
 
 def paired_p(differences: Sequence[float]) -> float | None:
-    """The two-sided p-value of Student's paired t-test that the mean difference is 0; None for less than two."""
+    """The two-sided p-value of Student's paired t-test that the mean difference is 0; None for fewer than two."""
     from scipy.special import stdtr
 
     if len(differences) < 2:
@@ -117,7 +117,7 @@ def paired_p(differences: Sequence[float]) -> float | None:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values adjusted so that one of them is below .05 by chance in 5% of cases at most, however many there are.
+    """p-values adjusted for their number: by chance, any of them is below .05 in at most 5% of cases.
 
     References:
       Holm 1979, A Simple Sequentially Rejective Multiple Test Procedure.

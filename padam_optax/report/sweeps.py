@@ -1,4 +1,4 @@
-"""A sweep's table, its map of learning rate and p, and Figure 1's curves, from the records of its trials."""
+"""A sweep's table, its map of learning rate and p, and its curves over p, from the records of its trials."""
 
 import dataclasses
 import math
@@ -21,19 +21,19 @@ class SweepPoint:
     """One choice of hyper-parameters in a sweep.
 
     Attributes:
-      chosen: Its values of the hyper-parameters that the sweep is over.
-      runs: One a seed.
+      chosen: Its values of the hyper-parameters that the sweep varies.
+      runs: Its runs, one a seed.
     """
 
     chosen: Mapping[str, float]
     runs: Sequence[Record]
 
     def final(self, metric: str) -> list[float]:
-        """The metric at the end of the runs that came to it, and did not diverge."""
+        """The metric at the end of the runs that reached it and did not diverge."""
         return [value for run in self.runs if run.whole and (value := last(run, metric)) is not None]
 
     def mean(self, metric: str) -> float:
-        """Over the seeds; infinite if one diverged or was given up."""
+        """The mean of the metric over the seeds; infinite if a run diverged, was given up or is unfinished."""
         values = self.final(metric)
         return statistics.fmean(values) if len(values) == len(self.runs) else math.inf
 
@@ -43,8 +43,8 @@ class Sweep:
     """The trials of one experiment, the best first.
 
     Attributes:
-      name: The experiment's.
-      metric: What they are compared by; lower is better.
+      name: The experiment's name.
+      metric: The metric that compares the trials; lower is better.
       points: One for each choice of hyper-parameters.
     """
 
@@ -54,7 +54,7 @@ class Sweep:
 
     @classmethod
     def of(cls, records: Sequence[Record], metric: str) -> "Sweep":
-        """The sweep that trials of one experiment make; those of one name are the seeds of one point."""
+        """Makes a sweep of one experiment's trials; trials of one name are the seeds of one point."""
         by_name: dict[str, list[Record]] = {}
         for record in records:
             by_name.setdefault(record.experiment.name, []).append(record)
@@ -64,7 +64,7 @@ class Sweep:
 
     @property
     def title(self) -> str:
-        """The experiment, its data and length, and how many seeds there are."""
+        """The experiment, its data and length, and the number of seeds."""
         record, held_out = self.points[0].runs[0], self._held_out
         seeds = max(len(each.runs) for each in self.points)
         held = "" if held_out is None else f", {held_out:g} of its training set held out"
@@ -77,12 +77,12 @@ class Sweep:
 
     @property
     def _label(self) -> str:
-        """What the metric is called; a test set that was taken out of the training set is no test set."""
+        """Name of the metric; on a part of the training set, "held-out" replaces "test"."""
         label = METRICS[self.metric].curve
         return label if self._held_out is None else label.replace("Test", "Held-out")
 
     def grid(self, most: int | None = None) -> Grid:
-        """A table, best first, of the first `most` points."""
+        """A table of the best `most` points, best first."""
         scale = _scale(self.metric)
         lines = []
         for place, each in enumerate(self.points[:most]):
@@ -105,7 +105,7 @@ class Sweep:
         return Grid(f"{self.title}, best first.", ("Settings",), columns, tuple(lines), tuple(notes))
 
     def heat_map(self, path: str | pathlib.Path) -> pathlib.Path | None:
-        """Draws the metric over learning rate and p, the best of what else varies; None if not both vary."""
+        """Draws the metric over learning rate and p, at the best other settings; None unless both vary."""
         cells: dict[tuple[float, float], float] = {}
         for each in self.points:
             if {"learning_rate", "p"} <= each.chosen.keys():
@@ -134,7 +134,7 @@ class Sweep:
         return save(figure, path)
 
     def curves(self, path: str | pathlib.Path) -> pathlib.Path | None:
-        """Draws the metric against epochs, one line a p, each at its best other settings; None if p does not vary."""
+        """Draws the metric against epochs, one line for each p at its best other settings; None unless p varies."""
         best: dict[float, SweepPoint] = {}
         for each in self.points:
             if "p" in each.chosen and each.final(self.metric):
@@ -159,7 +159,7 @@ def _chosen(record: Record) -> dict[str, float]:
 
 
 def _remark(each: SweepPoint) -> str:
-    """What became of the runs that did not come to the end."""
+    """How the runs that did not reach the end ended, in words."""
     parts = []
     if steps := [run.metrics[-1]["diverged_step"] for run in each.runs if run.diverged]:
         parts.append(f"diverged at step {', '.join(map(str, steps))}")

@@ -1,4 +1,4 @@
-"""Tables from recorded runs: the paper's four beside its numbers, and one a suite. Methods are columns."""
+"""Tables from recorded runs: the paper's four, with its numbers, and one for each suite. Methods are columns."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ class Suite:
     """The runs of one recipe under one set of conditions, by optimizer.
 
     Attributes:
-      name: What the experiments call their suite, such as `cifar10-mini`.
+      name: The suite's name in the experiments, such as `cifar10-mini`.
       series: Its columns and curves.
       group: The runs.
     """
@@ -31,7 +31,7 @@ class Suite:
 
     @property
     def title(self) -> str:
-        """Recipe, data, length, and what departs from the experiments, such as `cifar10-mini on cifar10, 40 epochs`."""
+        """Recipe, data, length and departures from the experiments, such as `cifar10-mini on cifar10, 40 epochs`."""
         conditions = self.group.conditions
         length = (self.group.length,) if conditions.full else ()
         departures = map(setting_title, conditions.departures)
@@ -39,7 +39,7 @@ class Suite:
 
     @property
     def heading(self) -> str:
-        """The same in words for a picture, such as `Digits, small CNN, 40 epochs`."""
+        """The title in words for a picture, such as `Digits, small CNN, 40 epochs`."""
         conditions = self.group.conditions
         models = sorted({record.experiment.model for record in self.group.records})
         length = (self.group.length,) if conditions.full else ()
@@ -48,15 +48,15 @@ class Suite:
 
     @property
     def quality(self) -> str:
-        """The metric of the test."""
+        """The test metric."""
         return quality(self.group.records)
 
 
 def suites(results: Results) -> list[Suite]:
-    """The suites that no table of the paper shows, those among them that only the records know, by name.
+    """The suites that no table of the paper shows, sorted by name; suites that only the records know are included.
 
-    A suite of the paper's is shown here too where a run of it is of none of the cells in its tables; one at the
-    settings before any choice is no suite of its own where the chosen ones were run: it is beside these.
+    A suite of the paper's tables is included if it has runs that belong to no cell. A suite at the settings before any
+    choice is left out if the suite at the chosen settings was run: that suite's table shows both.
     """
     found: list[Suite] = []
     beside = {
@@ -87,7 +87,7 @@ def paper_suites(results: Results) -> list[Suite]:
 
 
 def caption(suite: Suite) -> str:
-    """What the table was made from, in one sentence or two."""
+    """What the table was made from, in one or two sentences."""
     values = (final(runs, suite.quality) for runs in suite.group.finished.values())
     counts = sorted({value.n for value in values if value is not None}) or [0]
     n = f"n = {' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))}"
@@ -98,7 +98,7 @@ def caption(suite: Suite) -> str:
 
 
 def suite_grid(suite: Suite) -> Grid:
-    """The learning rate and p, the metric of the test and the train loss of each method."""
+    """A table of each method's learning rate, p, test metric and train loss."""
     rates = tuple(Cell(_rate(suite.group.finished_of(each.experiment))) for each in suite.series)
     lines = [
         Line((METRICS[metric].title,), _cells(suite.series, suite.group, metric, with_n=False))
@@ -110,7 +110,7 @@ def suite_grid(suite: Suite) -> Grid:
 
 
 def _rate(runs: Sequence[Record]) -> tuple[str, ...]:
-    """The learning rate that all of some runs were trained at, and p where they have one."""
+    """The learning rate that runs share, and p if they have one."""
     found = {tuple(run.experiment.hyperparameters.get(name) for name in ("learning_rate", "p")) for run in runs}
     if len(found) != 1:
         return ("-",)
@@ -122,14 +122,14 @@ _NOT_RUN = Cell(("not run",))
 
 
 def paper_table(number: int, results: Results) -> Grid:
-    """One of the paper's tables: its numbers, and for each data label the measured ones and the differences.
+    """One of the paper's tables: its numbers, and for each data label the measured numbers and the differences.
 
-    Runs on data of another name, of another length or with other settings than the experiment's are in lines of their
-    own; those of another length have no line of differences.
+    Runs on data of another name, of another length or with other settings than the experiment's have lines of their
+    own; runs of another length have no line of differences.
 
     Args:
-      number: The table's.
-      results: Any; runs of other experiments are left out.
+      number: Number of the table.
+      results: Any results; runs of other experiments are left out.
 
     Raises:
       KeyError: If the paper has no such table.
@@ -167,7 +167,7 @@ def paper_table(number: int, results: Results) -> Grid:
 
 
 def _about(label: str) -> str:
-    """What is to say of data that are not the paper's own files."""
+    """A note about data that are not the paper's own files."""
     if label in COPIES:
         return f"{data_title(label)}, {label}, has the images in another order; no second copy was compared."
     return f"{label} is not the paper's data."
@@ -201,7 +201,7 @@ def _values(series: Sequence[Series], group: RunGroup, metric: str) -> list[Valu
 
 
 def _cells(series: Sequence[Series], group: RunGroup, metric: str, *, with_n: bool) -> tuple[Cell, ...]:
-    """What was measured of each method, the best of several in bold."""
+    """The measured values of each method, the best of several in bold."""
     values = _values(series, group, metric)
     means = {place: value.mean for place, value in enumerate(values) if value is not None}
     choose = max if METRICS[metric].higher_is_better else min

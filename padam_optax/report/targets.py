@@ -1,4 +1,4 @@
-"""How long each method took to reach a target, beside the trials that its settings were chosen from."""
+"""The time in which each method reached a target, and the number of trials that chose its settings."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -16,10 +16,10 @@ class TimeToTarget:
     """When the runs of one method reached a target.
 
     Attributes:
-      runs: How many have come to their end, diverged ones among them.
-      reached: How many of them reached it. A run that diverged has not, however far it had come.
-      epochs: Until the target was reached, over the runs that did; None if none did.
-      seconds: The same in time as recorded, compilation and tests included. None also if a run has no times.
+      runs: Number of finished runs, diverged ones included.
+      reached: How many of them reached the target. A diverged run does not count, however far it had come.
+      epochs: Epochs until the target, over the runs that reached it; None if none did.
+      seconds: Recorded seconds until then, compilation and tests included. None also if a run has no times.
     """
 
     runs: int
@@ -38,8 +38,8 @@ def time_to_target(records: Sequence[Record], metric: str, target: float) -> Tim
 
     Args:
       records: Finished runs of one method.
-      metric: As recorded; all are better when they are lower.
-      target: In the records' unit: errors are shares of 1.
+      metric: A recorded metric; lower is better for all.
+      target: Value in the records' unit: errors are shares of 1.
     """
     epochs: list[int] = []
     seconds: list[float] = []
@@ -48,7 +48,7 @@ def time_to_target(records: Sequence[Record], metric: str, target: float) -> Tim
         if epoch is not None:
             epochs.append(epoch)
             lines = [line for line in record.metrics if line["epoch"] <= epoch]
-            # Runs side by side share the device: their times compare with nothing.
+            # Runs side by side share the device, so that their times cannot be compared.
             if record.device.jobs == 1 and all("seconds" in line for line in lines):
                 seconds.append(sum(line["seconds"] for line in lines))
     timed = len(seconds) == len(epochs)
@@ -56,12 +56,12 @@ def time_to_target(records: Sequence[Record], metric: str, target: float) -> Tim
 
 
 def target_grids(results: Results, metric: str, target: float) -> list[Grid]:
-    """A table for each suite and kind of data that was run and has the metric.
+    """A table for each suite and kind of data whose runs have the metric.
 
     Args:
-      results: Among their records may be the trials that the settings of the experiments were chosen from.
-      metric: As recorded, such as `test_error`.
-      target: In the records' unit.
+      results: Any results; the table counts the trials among their records that chose the experiments' settings.
+      metric: A recorded metric, such as `test_error`.
+      target: Value in the records' unit.
 
     Raises:
       ValueError: If no finished run has the metric, or it is not one of training or test.

@@ -1,4 +1,4 @@
-"""Experiments that change one thing in another, beside it, as paired differences."""
+"""Tables of variants of an experiment, which change one thing in it, by paired differences."""
 
 import statistics
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ from padam_optax.report.summary import by_seed, final, interval_parts, paired_in
 
 
 def variant_grids(results: Results) -> list[Grid]:
-    """A table for each experiment that has a recorded variant, and each kind of data, length and settings of them.
+    """A table for each experiment with a recorded variant, and for each kind of data, length and settings of the runs.
 
-    A line a variant: runs, what it changes, the metric of the test and the train loss at the last epoch, and the mean
-    difference of the former from the experiment's own runs with the same seeds, with its 95% interval (Student's t).
+    Each variant has a line: its change, its number of runs, test metric and train loss at the last epoch, and the test
+    metric's mean difference from the experiment's own runs with the same seeds, with a 95% interval (Student's t).
     """
     grids: list[Grid] = []
     for name, variants in results.variants.items():
@@ -56,8 +56,8 @@ def _grid(base: Experiment, variants: Sequence[Experiment], group: RunGroup) -> 
 
 
 def changes(base: Experiment, spec: Experiment) -> str:
-    """What a variant has other than the experiment, such as `p=1, root=0.001`."""
-    # p tells whether it had to be allowed, and the names of the hyper-parameters which form of the optimizer it is.
+    """The settings in which a variant differs from the experiment, such as `p=1, root=0.001`."""
+    # p implies `allow_unproven_p`; the names of the hyper-parameters imply the form of the optimizer.
     same_form = spec.hyperparameters.keys() == base.hyperparameters.keys()
     implied = ("allow_unproven_p",) if same_form else ("allow_unproven_p", "optimizer", "group")
     length = () if spec.epochs == base.epochs else (f"{spec.epochs} epochs",)

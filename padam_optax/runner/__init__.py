@@ -1,1 +1,1 @@
-"""From a specification to a program, a run, a queue, jobs side by side, a sweep, a search."""
+"""Runs experiments: the program of a specification, a run, a queue, jobs side by side, a sweep, a search."""

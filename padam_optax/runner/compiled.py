@@ -1,4 +1,4 @@
-"""Where compiled programs are kept, so that the second run of a kind starts in seconds."""
+"""Keeps compiled programs on disk, so that the second run of a kind starts in seconds."""
 
 import contextlib
 import hashlib
@@ -9,26 +9,26 @@ import re
 
 from padam_optax.paths import expanded
 
-# Of seconds of compiling, what is worth a file. JAX's own default, 1, leaves out much of a small network.
+# Programs that compile faster (in seconds) get no file. JAX's own default, 1, leaves out much of a small network.
 _SHORTEST = 0.2
-# Folders that were set here.
+# Folders that `keep_programs` chose.
 _chosen: set[str] = set()
 
 
 def keep_programs(folder: str | pathlib.Path | None = None) -> pathlib.Path | None:
-    """Has JAX keep what it compiles in a folder and take it from there. Call it before anything is compiled.
+    """Makes JAX keep compiled programs in a folder and read them from it. Call this before anything is compiled.
 
-    Several processes may share the folder. Nothing is ever removed from it; it can be deleted at any time.
+    Several processes can share the folder. It only grows, and can be deleted at any time.
 
     Args:
-      folder: The folder; it is made. By default JAX's own setting (`JAX_COMPILATION_CACHE_DIR`) where there is one,
-        else `padam_optax/programs` in the user's cache folder, or none if that cannot be written.
+      folder: The folder; it is made. By default JAX's own setting (`JAX_COMPILATION_CACHE_DIR`) if there is one, else
+        `padam_optax/programs` in the user's cache folder, or no folder if that cannot be written.
 
     Returns:
       The folder, or None if nothing is kept.
 
     Raises:
-      OSError: If the folder that was given cannot be made.
+      OSError: If the given folder cannot be made.
     """
     import jax
 
@@ -53,15 +53,15 @@ def keep_programs(folder: str | pathlib.Path | None = None) -> pathlib.Path | No
 
 
 def forget_damaged(warning: str) -> bool:
-    """Removes what JAX warns that it cannot read, as a kill may leave it, from a folder that `keep_programs` chose.
+    """Removes the damaged file that a warning of JAX names, if it lies in a folder that `keep_programs` chose.
 
-    JAX never writes over a file: it would compile anew, with a warning, each time.
+    A killed process can leave one. JAX never overwrites a file: it would compile anew, with a warning, each time.
 
     Args:
-      warning: Any warning's text.
+      warning: Text of any warning.
 
     Returns:
-      Whether it is such a warning; JAX goes on by compiling, and writes the file again.
+      Whether the warning is of this kind. JAX then compiles the program and writes the file again.
     """
     import jax
 
@@ -69,14 +69,14 @@ def forget_damaged(warning: str) -> bool:
     folder = jax.config.values["jax_compilation_cache_dir"]
     if found is None or folder is None or folder not in _chosen:
         return False
-    # The text has no more of the name; others of it are compiled anew.
+    # The warning has only the first part of the file's name; other files with it are compiled anew.
     for path in pathlib.Path(folder).glob(f"{found[1]}-*-cache"):
         path.unlink(missing_ok=True)
     return True
 
 
 def _processor() -> str:
-    """A name for what this computer's processor can do: a home folder may be shared by computers that differ in it."""
+    """A name for this processor's features: computers with different processors may share a home folder."""
     text = platform.machine()
     with contextlib.suppress(OSError):
         lines = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()

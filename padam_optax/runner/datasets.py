@@ -1,4 +1,4 @@
-"""The registry of data sets: how each is read, prepared and fed."""
+"""The registry of data sets; reads, prepares and feeds them."""
 
 import dataclasses
 import functools
@@ -23,7 +23,7 @@ from padam_optax.paths import expanded
 from padam_optax.training.epoch import ResidentData, Source, StreamedData
 from padam_optax.training.loop import Trainer
 
-# What a run trains on: a set that the device holds, or a folder that the host reads.
+# The data of a run: a set that the device holds, or a folder that the host reads.
 Data: TypeAlias = ImageData | ImageFolder | TextData
 Arrays: TypeAlias = dict[str, np.ndarray]
 UnknownWords: TypeAlias = Literal["raise", "replace"]
@@ -34,15 +34,15 @@ _Data = TypeVar("_Data", ImageData, TextData)
 
 @dataclasses.dataclass(frozen=True)
 class ImageDataset:
-    """A set of images, and how they are prepared.
+    """A set of images, and how to prepare them.
 
     Attributes:
-      read: Maps the folder of the files (None for what was fetched, or needs none) and the label of results on them to
-        the images.
+      read: Maps the folder of the files (None for fetched data, or for data that need none) and the label of results on
+        them to the images.
       classes: Number of classes; None if the folder decides.
       scale: Value of a white pixel.
       mean: Mean a channel of the images divided by `scale`.
-      std: Standard deviation a channel of the same.
+      std: Standard deviation a channel of these.
       top5: Whether the top-5 error is reported.
     """
 
@@ -56,10 +56,10 @@ class ImageDataset:
 
 @dataclasses.dataclass(frozen=True)
 class TextDataset:
-    """A text in three parts: to train, validate and test on.
+    """A text in three parts: training, validation and test.
 
     Attributes:
-      read: Maps the folder and the label, as for images, and what to do with words that the training text lacks (see
+      read: Maps the folder, the label (both as for images) and the treatment of words that the training text lacks (see
         `data.ptb.read_text`) to the text.
     """
 
@@ -67,12 +67,12 @@ class TextDataset:
 
 
 def _files(name: str, data_dir: pathlib.Path | None) -> pathlib.Path:
-    """The given folder, or that of what was fetched."""
+    """The given folder, or the folder of the fetched files."""
     folder = fetched(name) if data_dir is None else data_dir
     if folder is None:
         raise DataError(
-            f"{name} is not here: `padam data fetch {name}` downloads it, and --data-dir takes a folder that has its"
-            " files."
+            f"{name} is not here: download it with `padam data fetch {name}`, or name a folder that has its files with"
+            " --data-dir."
         )
     return folder
 
@@ -84,7 +84,7 @@ def _scan_imagenet(data_dir: pathlib.Path | None, label: str) -> ImageFolder:
 
 
 def _packaged(name: str, source: str, read: Callable[[], _Data], data_dir: pathlib.Path | None, label: str) -> _Data:
-    """What a package has, which no folder and no label can change."""
+    """The data set that a package holds; a folder or a label is refused."""
     for option, given in (("--data-dir", data_dir), ("--data-label", label)):
         if given:
             raise DataError(f"{name} comes with {source}: leave out {option}, given as {str(given)!r}.")
@@ -129,17 +129,17 @@ def load_data(
     *,
     unknown_words: UnknownWords = "raise",
 ) -> Data:
-    """Reads the experiment's data set and takes its part of it.
+    """Reads the experiment's data set, or the part of it that the experiment uses.
 
     Args:
-      experiment: Names the data set, and which part of it is wanted.
-      data_dir: Folder of its files; None for what was fetched.
+      experiment: Names the data set and the part of it.
+      data_dir: Folder of its files; None for fetched ones.
       data_label: Name under which results on these files are reported.
       unknown_words: What to do with words of a held-out text that the training text lacks; see `ptb.read_text`.
 
     Raises:
-      DataError: If the files are missing or damaged, or no folder or label is given for a set that needs one.
-      KeyError: If there is no such data set; the message names those that there are.
+      DataError: If the files are missing or damaged, or a set needs a folder or label and none is given.
+      KeyError: If there is no such data set; the message names the known ones.
     """
     folder = None if data_dir is None else str(expanded(data_dir))
     task = experiment.task
@@ -150,7 +150,7 @@ def load_data(
     if isinstance(images, ImageData):
         return restrict(images, experiment.train_examples, task.held_out)
     if experiment.train_examples is not None or task.held_out is not None:
-        raise DataError(f"{experiment.dataset} is read from a folder; take a part of it by making a smaller folder.")
+        raise DataError(f"{experiment.dataset} is read from a folder; to use a part of it, make a smaller folder.")
     return images
 
 
@@ -177,12 +177,12 @@ def _dataset(name: str, kind: type[_Kind]) -> _Kind:
 
 
 def image_dataset(experiment: Experiment) -> ImageDataset:
-    """How the experiment's images are prepared."""
+    """The registered data set of the experiment's images."""
     return _dataset(experiment.dataset, ImageDataset)
 
 
 def class_count(experiment: Experiment, data: Data) -> int:
-    """Classes of the experiment's data; for text, words."""
+    """Number of classes of the experiment's data; for text, of words."""
     if isinstance(data, TextData):
         return len(data.vocabulary)
     classes = image_dataset(experiment).classes
@@ -193,17 +193,17 @@ def class_count(experiment: Experiment, data: Data) -> int:
 
 
 def make_source(experiment: Experiment, data: Data, trainer: Trainer, seed: int, workers: int = 0) -> Source:
-    """How `data` reaches `trainer`.
+    """Makes the source that feeds `data` to `trainer`.
 
     Args:
-      experiment: What is trained.
+      experiment: What to train.
       data: Its data.
       trainer: Its trainer.
-      seed: What the order, the crops and the flips follow from, where the host makes them.
-      workers: Processes that decode images, where the host does.
+      seed: Decides the order, the crops and the flips, if the host makes them.
+      workers: Processes that decode images, if the host decodes them.
 
     Raises:
-      ValueError: If the experiment asks of a folder what only a set on the device can do, or its batches cannot be
+      ValueError: If the data are a folder, but the experiment needs a set on the device, or its batches cannot be
         divided evenly among the devices.
     """
     task = experiment.task
@@ -238,14 +238,14 @@ def make_source(experiment: Experiment, data: Data, trainer: Trainer, seed: int,
         with eval_batches(data, batch_size=test_share, size=size, worker_count=workers) as batches:
             for batch in batches:
                 count = len(batch["labels"])
-                # Always the same shape: one program.
+                # Every batch has the same shape, so that one program serves all.
                 padded = {
                     name: np.concatenate([array, np.repeat(array[-1:], test_share - count, axis=0)])
                     for name, array in batch.items()
                 }
                 yield padded, np.arange(test_share) < count
                 steps -= 1
-        # A process whose share is smaller by one image may have a batch less: all take equally many.
+        # A process whose share is smaller by one image may have one batch less; all must take equally many.
         if steps:
             yield padded, np.zeros(test_share, bool)
 
@@ -260,19 +260,19 @@ def make_source(experiment: Experiment, data: Data, trainer: Trainer, seed: int,
 
 
 def _text_source(experiment: Experiment, data: TextData, trainer: Trainer) -> Source:
-    """The test text in as many columns as the validation text after each epoch, and in its own at the end of a run."""
+    """Evaluates the test text in the validation text's number of columns each epoch, and in its own at the end."""
     assert isinstance(experiment.task, LanguageModelling), "a text is for language modelling"
     train, held_out = arrays(experiment, data)
     each_epoch, at_end = experiment.task.eval_columns
     if each_epoch == at_end:
         return ResidentData(trainer, train, held_out)
-    # One column is read step by step: 82,430 steps of the Penn Treebank's, for a number that few tables need.
+    # One column takes 82,430 steps on the Penn Treebank, too many each epoch for a number that few tables need.
     curve = {"tokens": columns(data.test, each_epoch)}
     return ResidentData(trainer, train, held_out | {"test": curve}, {"final_test": held_out["test"]})
 
 
 class _Positions:
-    """Batches whose position is text."""
+    """Batches whose position is a string."""
 
     def __init__(self, batches: ImageBatches):
         self._batches = batches
@@ -288,9 +288,9 @@ class _Positions:
 
 
 def arrays(experiment: Experiment, data: ImageData | TextData) -> tuple[Arrays, dict[str, Arrays]]:
-    """The training data, and what is held out from training by name, as the experiment's trainer takes them.
+    """The training data, and the held-out sets by name, as the experiment's trainer takes them.
 
-    A text that is held out has the columns of the experiment's `eval_columns`.
+    Held-out texts have the numbers of columns of the experiment's `eval_columns`.
     """
     if isinstance(data, ImageData):
         return _images(data.train), {"test": _images(data.test)}

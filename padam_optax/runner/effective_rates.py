@@ -1,4 +1,4 @@
-"""Effective learning rates as part of a run's record: what `report.effective_rates` draws."""
+"""Records effective learning rates with a run's metrics; `report.effective_rates` draws them."""
 
 import functools
 from collections.abc import Callable
@@ -11,8 +11,8 @@ from padam_optax import diagnostics
 from padam_optax.experiments.spec import Experiment
 from padam_optax.training.loop import TrainState
 
-# At its own best rate on the recipe for images, as the map of `benchmarks/studies/reference_p.py` and the trials of SGD
-# with momentum have them, whose updates are 1/(1-b1) times those of p = 0.
+# The best rate of each p on the recipe for images: of Padam on the map of `benchmarks/studies/reference_p.py`; p = 0 has
+# that of SGD with momentum in its search, times 1/(1-b1), by which SGD's updates are larger.
 MINI_RATES = {1 / 2: 1e-3, 1 / 4: 1e-1, 1 / 8: 1e-1, 0.0: 0.2371}
 
 
@@ -23,16 +23,16 @@ def _summarize(state: Any, learning_rate: float, p: float, eps: float, threshold
 
 
 def observer(experiment: Experiment, threshold: float = 1e-4) -> Callable[[TrainState], dict[str, Any]]:
-    """What `run` should observe to record the effective learning rates after each epoch.
+    """Returns the `observe` argument of `run` that records the effective learning rates after each epoch.
 
     Args:
-      experiment: One of Padam or AMSGrad.
-      threshold: Below which rate a coordinate counts as one that has all but stopped.
+      experiment: An experiment with Padam or AMSGrad.
+      threshold: Rate below which a coordinate counts as all but stopped.
 
     Returns:
-      A function from the state after an epoch to what a record's line gets as "effective_rates", over all coordinates
-      at that epoch's learning rate. That is a dictionary of "quantiles" (from each of `diagnostics.QUANTILES`, written
-      as text, to its value), "threshold" and "share_below".
+      A function that maps the state after an epoch to the entry "effective_rates" of a record's line, over all
+      coordinates at that epoch's learning rate: a dictionary of "quantiles" (from each of `diagnostics.QUANTILES`,
+      written as text, to its value), "threshold" and "share_below".
 
     Raises:
       ValueError: If the experiment's optimizer has no v-hat.

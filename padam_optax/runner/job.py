@@ -1,7 +1,7 @@
-"""One run in a process of its own: `jobs` starts it, tells it what to do, and hears from it.
+"""One run in a process of its own: `jobs` starts the process, gives it a task, and reads its events.
 
-It reads a line of JSON on standard input, and writes one for each thing that happens on standard output. When standard
-input ends, the process that started it has ended: then it stops, as on SIGTERM.
+The process reads a line of JSON from standard input and writes one line of JSON an event to standard output. When
+standard input ends, the process that started it has ended; it then stops, as on SIGTERM.
 """
 
 import dataclasses
@@ -25,20 +25,20 @@ Tell = Callable[[Mapping[str, Any]], None]
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What a process is told.
+    """The task of a process.
 
     Attributes:
       experiment: What to run.
-      seed: With which seed.
+      seed: The run's seed.
       data: Arguments of `datasets.load_data`: `data_dir`, `data_label`, `unknown_words`.
       out: Folder of all records.
       options: Arguments of `run.run`.
       jobs: How many runs share the device.
-      seconds: How long all of the queue may take, or None for no limit.
-      began: When that began, as `time.time` has it.
-      cores: Processor cores to keep to; where there are none, or the system has no such thing, all.
+      seconds: How long the whole queue may take, or None for no limit.
+      began: When the queue began, in seconds as `time.time` counts them.
+      cores: Processor cores to use; all if empty, or if the system cannot bind a process to cores.
       imports: Modules to import first.
-      programs: Where compiled programs are kept, as `compiled.keep_programs` takes it.
+      programs: Folder of compiled programs, as `compiled.keep_programs` takes it.
     """
 
     experiment: Experiment
@@ -55,25 +55,25 @@ class Task:
 
     def to_json(self) -> str:
         """A line that `from_json` reads."""
-        # A record says an experiment losslessly.
+        # A record holds an experiment without loss.
         config = Record(self.experiment, self.seed, DataSource(""), Device("")).config()
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return json.dumps({**fields, "experiment": config})
 
     @classmethod
     def from_json(cls, line: str) -> "Task":
-        """What `to_json` wrote."""
+        """The task that `to_json` wrote."""
         fields: dict[str, Any] = json.loads(line)
         fields["experiment"] = from_json(fields["experiment"], []).experiment
         return cls(**fields)
 
 
 def perform(task: Task, tell: Tell) -> int:
-    """Runs a task; what happens is told as a mapping with one key: `start`, `compile`, `steps`, `epoch`,
-    `warning`, `error`.
+    """Runs a task; `tell` gets each event as a mapping with one key: `start`, `compile`, `steps`, `epoch`,
+    `warning` or `error`.
 
     Returns:
-      The process's exit code, 0, or 2 for an error that the user can mend.
+      The process's exit code: 0, or 2 for an error that the user can mend.
     """
     from padam_optax.runner.compiled import forget_damaged, keep_programs
     from padam_optax.runner.datasets import load_data
@@ -118,7 +118,7 @@ def perform(task: Task, tell: Tell) -> int:
 
 def main() -> None:
     """Performs the task that standard input names."""
-    # What libraries print must not come between.
+    # What libraries print must not mix with the events.
     events = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     line = sys.stdin.readline()
@@ -131,12 +131,12 @@ def _write(events: TextIO, event: Mapping[str, Any]) -> None:
         events.write(json.dumps(event) + "\n")
         events.flush()
     except OSError:
-        # Nobody listens any more: what is recorded is recorded, and standard input says that it is time to stop.
+        # Nobody reads the events any more. The record is on disk, and the end of standard input stops the run.
         pass
 
 
 def _stop_with_parent() -> None:
-    # Not through `sys.stdin`, which Python's end waits for.
+    # Not through `sys.stdin`: Python waits for it at exit.
     while os.read(0, 1024):
         pass
     os.kill(os.getpid(), signal.SIGTERM)

@@ -21,7 +21,7 @@ from padam_optax.records.store import RunDirectory
 from padam_optax.runner.job import Task
 from padam_optax.runner.queue import Budget, Outcome
 
-# What JAX may take of a GPU's memory in all; the rest is for its libraries.
+# The share of a GPU's memory that all runs may take together; the rest is for JAX's libraries.
 _MEMORY = 0.9
 _LAST_LINES = 20
 
@@ -30,15 +30,15 @@ OnEvent = Callable[[Experiment, int, Mapping[str, Any]], None]
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A run among others.
+    """One of several runs side by side.
 
     Attributes:
       experiment: What to run.
-      seed: With which seed.
+      seed: The run's seed.
       out: Folder of all records.
       jobs: How many runs at once it allows, itself included.
       data: Arguments of `datasets.load_data` beside the experiment.
-      options: Arguments of `run.run` that JSON can say, such as `resume` and `checkpoint_every`.
+      options: Arguments of `run.run` that JSON can hold, such as `resume` and `checkpoint_every`.
     """
 
     experiment: Experiment
@@ -57,22 +57,22 @@ def run_side_by_side(
     programs: str | pathlib.Path | None = None,
     on_event: OnEvent = lambda experiment, seed, event: None,
 ) -> Outcome:
-    """Runs jobs in order, as many at once as each that is running and the next one allow.
+    """Runs jobs in order. As many run at once as the running jobs and the next one all allow.
 
-    The device's memory and the processor's cores are divided evenly. A run that fails or diverges does not stop the
-    others. When the budget ends, all stop with a checkpoint.
+    The runs divide the device's memory and the processor's cores evenly. A run that fails or diverges does not stop the
+    others. When the budget ends, all runs stop with a checkpoint.
 
     Args:
       jobs: What to run.
       budget: When to stop. The caller listens for signals (`Budget.listening`).
-      imports: Modules that each process imports first, as they may register what is run.
-      programs: Where compiled programs are kept, see `compiled.keep_programs`.
-      on_event: Told what happens in a run as a mapping with one key: `start`; `compile`, whether it begins or ends;
-        `steps`, an epoch and the share of it that is done; `epoch`, its line of the metrics; `warning` or `error`, a
-        text; `end`, the exit code.
+      imports: Modules that each process imports first; they may register the experiments.
+      programs: Folder of compiled programs, see `compiled.keep_programs`.
+      on_event: Called with experiment, seed and event, a mapping with one key: `start`; `compile`, True at its begin
+        and False at its end; `steps`, an epoch and the share of it that is done; `epoch`, its line of the metrics;
+        `warning` or `error`, a text; `end`, the exit code.
 
     Returns:
-      What became of each, in the order of `jobs`.
+      The outcome of each job, in the order of `jobs`.
     """
     waiting = collections.deque(enumerate(jobs))
     running: dict[int, _Process] = {}
@@ -97,7 +97,7 @@ def run_side_by_side(
             job = jobs[number]
             if "end" in event:
                 process = running.pop(number)
-                # A signal that comes before it listens ends it.
+                # A signal ends a process that does not listen yet.
                 stopped = asked and event["end"] == -signal.SIGTERM
                 if event["end"] and number not in errors and not stopped:
                     errors[number] = process.last_words(event["end"])
@@ -106,7 +106,7 @@ def run_side_by_side(
                 errors[number] = event["error"]
             on_event(job.experiment, job.seed, event)
     finally:
-        # Only where something was raised here, such as by a second Ctrl-C.
+        # Some still run only if an exception was raised here, such as by a second Ctrl-C.
         for process in running.values():
             process.popen.kill()
             process.popen.wait()
@@ -132,7 +132,7 @@ def _outcome(jobs: Sequence[Job], errors: Mapping[int, str]) -> Outcome:
 
 
 class _Process:
-    """A job's process, and the threads that hear from it."""
+    """A job's process, and the threads that read its output."""
 
     def __init__(
         self,
@@ -146,7 +146,7 @@ class _Process:
     ):
         self.cores = _free_cores(used, job.jobs)
         self._lines: collections.deque[str] = collections.deque(maxlen=_LAST_LINES)
-        # A session of its own: Ctrl-C is for the process that started it, which passes it on.
+        # A session of its own, so that Ctrl-C reaches only the process that started it, which passes it on.
         self.popen = subprocess.Popen(
             [sys.executable, "-m", "padam_optax.runner.job"],
             stdin=subprocess.PIPE,
@@ -171,7 +171,7 @@ class _Process:
             None if programs is None else str(programs),
         )
         assert self.popen.stdin is not None
-        # One that has ended already says why.
+        # A process that has ended already says why on standard error.
         with contextlib.suppress(OSError):
             self.popen.stdin.write(task.to_json() + "\n")
             self.popen.stdin.flush()
@@ -180,10 +180,10 @@ class _Process:
         threading.Thread(target=self._listen, args=(number, events), daemon=True).start()
 
     def last_words(self, code: int) -> str:
-        """What a process that ended without a word of its own said on standard error, or how it ended."""
+        """Why a process ended without an error event: its last line on standard error, or its signal or exit code."""
         self._errors.join()
         if code < 0:
-            return f"its process was ended by {signal.Signals(-code).name}; memory may have run out"
+            return f"{signal.Signals(-code).name} ended its process; memory may have run out"
         return next(reversed(self._lines), f"its process ended with code {code}")
 
     def _listen(self, number: int, events: "queue.SimpleQueue[tuple[int, Mapping[str, Any]]]") -> None:
@@ -204,13 +204,13 @@ class _Process:
 
 
 def memory_share(jobs: int) -> dict[str, str]:
-    """What tells JAX to take its share of a GPU's memory; a setting of the user's stands."""
+    """Environment variables that give each run its share of a GPU's memory; empty if the user has set one."""
     names = {"XLA_PYTHON_CLIENT_MEM_FRACTION", "XLA_CLIENT_MEM_FRACTION"}
     return {} if names & os.environ.keys() else {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{_MEMORY / jobs:.3f}"}
 
 
 def _free_cores(used: Sequence[int], jobs: int) -> list[int]:
-    """A share of the processor's cores, those that the fewest others have; none where the system cannot say."""
+    """A share of the processor's cores, least used first; empty if the system cannot list its cores."""
     if not hasattr(os, "sched_getaffinity"):
         return []
     cores = sorted(os.sched_getaffinity(0))
@@ -219,7 +219,7 @@ def _free_cores(used: Sequence[int], jobs: int) -> list[int]:
 
 
 def mps_is_on() -> bool | None:
-    """Whether NVIDIA's CUDA MPS runs, without which processes take turns on a GPU; None where there is no such GPU."""
+    """Whether NVIDIA's CUDA MPS runs; None without an NVIDIA GPU. Without MPS, processes take turns on a GPU."""
     if os.environ.get("JAX_PLATFORMS") == "cpu" or shutil.which("nvidia-smi") is None:
         return None
     control = shutil.which("nvidia-cuda-mps-control")

@@ -1,4 +1,4 @@
-"""From an experiment to what is compiled: the network, the input's preparation, the schedule, the optimizer."""
+"""Builds an experiment's trainer: the network, the preparation of its input, the schedule, the optimizer."""
 
 import dataclasses
 import functools
@@ -26,8 +26,8 @@ from padam_optax.training.placement import ONE_DEVICE, Placement
 from padam_optax.training.tasks import Classification, Task
 from padam_optax.training.tasks import LanguageModelling as LanguageModellingTask
 
-# Builders of networks, called `build(classes=..., rngs=..., **model_options)`, for text with `vocabulary` in the place
-# of `classes`. Where the experiment computes in another dtype than float32, they get it as `dtype`.
+# Builders of networks, called `build(classes=..., rngs=..., **model_options)`, for text with `vocabulary` instead of
+# `classes`. If the experiment computes in another dtype than float32, they get it as `dtype`.
 MODELS: dict[str, Callable[..., nnx.Module]] = {
     "resnet10-mini": resnet10_mini,
     "small-cnn": SmallCNN,
@@ -42,13 +42,13 @@ MODELS: dict[str, Callable[..., nnx.Module]] = {
 AUGMENTATIONS: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {"crop": random_crop, "flip": random_flip}
 
 
-# How many trainers keep their compiled programs.
+# The number of trainers that keep their compiled programs.
 _MOST_TRAINERS = 8
 
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """An experiment as its compiled program sees it: equal for runs that differ in traced values only."""
+    """What determines an experiment's compiled program: equal for runs that differ only in traced values."""
 
     experiment: Experiment = dataclasses.field(compare=False)
     classes: int
@@ -60,9 +60,9 @@ class Program:
 def trainer_for(
     experiment: Experiment, train_examples: int, classes: int, placement: Placement = ONE_DEVICE
 ) -> Trainer:
-    """The trainer of `experiment` on so many training images of so many classes, or tokens of so many words.
+    """The trainer of `experiment` on this number of images and classes, or of tokens and words.
 
-    Experiments that differ only in the values of hyper-parameters and in seeds share one, and so its compiled programs.
+    Experiments that differ only in hyper-parameters' values and in seeds share a trainer and its compiled programs.
     """
     fields = tuple(static({**experiment.fields(Role.PROGRAM), "task": type(experiment.task)}))
     return _trainer(
@@ -97,7 +97,7 @@ def _trainer(program: Program) -> Trainer:
 
 
 def _image_parts(program: Program) -> tuple[Task, Batches, float]:
-    """Task, batches, and steps of an epoch."""
+    """Task, batches, and number of steps of an epoch."""
     experiment, settings = program.experiment, program.experiment.task
     assert not isinstance(settings, LanguageModelling)
     dataset = image_dataset(experiment)
@@ -119,7 +119,7 @@ def _image_parts(program: Program) -> tuple[Task, Batches, float]:
 
 
 def _text_parts(program: Program, language: LanguageModelling) -> tuple[Task, Batches, float]:
-    """Task, batches, and steps of an epoch, on average."""
+    """Task, batches, and mean number of steps of an epoch."""
     experiment = program.experiment
     task = LanguageModellingTask(
         build=lambda rngs: build_model(experiment, program.classes, rngs),
@@ -135,7 +135,7 @@ def build_model(experiment: Experiment, classes: int, rngs: nnx.Rngs) -> Any:
     """The experiment's network with initial parameters.
 
     Raises:
-      KeyError: If there is no such model; the message names those that there are.
+      KeyError: If there is no such model; the message names the known ones.
     """
     if experiment.model not in MODELS:
         raise KeyError(f"There is no model called {experiment.model!r}; there are {', '.join(MODELS)}.")

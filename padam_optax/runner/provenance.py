@@ -1,4 +1,4 @@
-"""What a record says about a run beside its metrics, and whether that is the run one wants."""
+"""What a record says about a run beside its metrics, and the check that a record is of the wanted run."""
 
 import importlib.metadata
 import os
@@ -51,7 +51,7 @@ def _version(package: str) -> str:
 
 
 def check_same(path: os.PathLike[str], recorded: Record, wanted: Record) -> None:
-    """Refuses to go on with a run that was started differently."""
+    """Refuses, with a ValueError, to go on with a run of another experiment, seed or data."""
     for part, old, new in (
         ("experiment", recorded.experiment.fields(Role.RESULT), wanted.experiment.fields(Role.RESULT)),
         ("seed", {"seed": recorded.seed}, {"seed": wanted.seed}),

@@ -1,4 +1,4 @@
-"""Runs experiments one after another until they are done, time is up, or somebody says stop."""
+"""Runs experiments one after another until they are done, time is up, or a stop is asked for."""
 
 import contextlib
 import dataclasses
@@ -20,7 +20,7 @@ from padam_optax.runner.run import run
 from padam_optax.training import processes
 from padam_optax.training.placement import ONE_DEVICE, Placement
 
-# What asks for a stop: besides Ctrl-C, a terminal or connection that goes away, and what clusters send before the end.
+# Signals that ask for a stop: Ctrl-C, a terminal or connection that goes away, and those that clusters send.
 _SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1") if hasattr(signal, name)]
 
 
@@ -29,7 +29,7 @@ class Budget:
 
     Args:
       seconds: Wall-clock time, or None for no limit.
-      spent: How many of them are over.
+      spent: Seconds of it that are over already.
     """
 
     def __init__(self, seconds: float | None = None, spent: float = 0.0):
@@ -61,13 +61,13 @@ class Budget:
 
     @contextlib.contextmanager
     def listening(self, on_signal: Callable[[str], None] = lambda name: None) -> Generator[None]:
-        """Takes SIGTERM, SIGHUP, SIGUSR1 and SIGINT as a wish to stop; a second SIGINT raises KeyboardInterrupt.
+        """Takes SIGTERM, SIGHUP, SIGUSR1 and SIGINT as a request to stop; a second SIGINT raises KeyboardInterrupt.
 
-        A SIGHUP that is ignored, as under `nohup`, stays so.
+        If SIGHUP is ignored, as under `nohup`, it stays ignored.
 
         Args:
-          on_signal: Told the name of each signal when it first comes, at once: in a thread of its own, while the
-            program may be busy for seconds with what cannot be interrupted.
+          on_signal: Called with the name of each signal when it first comes. It runs at once, in a thread of its own:
+            the program may be busy for seconds with work that cannot be interrupted.
         """
 
         def handle(number: int, frame: object) -> None:
@@ -92,7 +92,7 @@ def _hangups_are_ignored() -> bool:
 
 @contextlib.contextmanager
 def _told_at_once(numbers: Sequence[int], tell: Callable[[str], None]) -> Generator[None]:
-    """Has a thread tell of signals: Python's handlers wait for the main thread, which may be in a compiled program."""
+    """Reports signals from a thread: Python's handlers wait for the main thread, which may be in a compiled program."""
     reader, writer = socket.socketpair()
     writer.setblocking(False)
 
@@ -118,12 +118,12 @@ def _told_at_once(numbers: Sequence[int], tell: Callable[[str], None]) -> Genera
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What became of a queue.
+    """The result of a queue.
 
     Attributes:
-      records: Those of the runs that ended, in the queue's order.
-      left: Experiment, seed and epochs done of those that were stopped or not begun.
-      failed: Experiment and seed of those that ended with an error, side by side with others, and what it says.
+      records: Records of the runs that ended, in the queue's order.
+      left: Experiment, seed and epochs done of each run that was stopped or not begun.
+      failed: Experiment, seed and message of each run that ended with an error, if runs go side by side.
     """
 
     records: list[Record]
@@ -131,20 +131,20 @@ class Outcome:
     failed: list[tuple[Experiment, int, str]] = dataclasses.field(default_factory=list)
 
     def and_then(self, other: "Outcome") -> "Outcome":
-        """What became of this queue and the next one."""
+        """The result of this queue and the next one together."""
         return Outcome(self.records + other.records, self.left + other.left, self.failed + other.failed)
 
 
 def not_done(
     runs: Iterable[tuple[Experiment, int]], out: str | pathlib.Path, known: Iterable[Record] = (), data_label: str = ""
 ) -> list[tuple[Experiment, int]]:
-    """Those of `runs` that are not recorded to their end, as the same experiment with the same seed.
+    """Those of `runs` that have no finished record of the same experiment with the same seed.
 
     Args:
       runs: Experiments and seeds.
       out: Folder of records.
-      known: Other records, such as those of a packed file. They count where they are on the same data.
-      data_label: What the data of the runs are called; "" for the data sets' own names.
+      known: Other records, such as those of a packed file. They count if they are on the same data.
+      data_label: Label of the runs' data; "" for the data sets' own names.
     """
     elsewhere = {(record.experiment.name, record.seed, record.data.label): record for record in known}
     left: list[tuple[Experiment, int]] = []
@@ -175,23 +175,23 @@ def run_queue(
 ) -> Outcome:
     """Runs each experiment and seed, as far as the budget goes.
 
-    A run is not begun if earlier records of its kind under `out` say that it cannot finish in the time left although
-    it would in the whole; one that is too long for the whole, or was begun before, goes on from piece to piece.
+    A run is not begun if, by earlier records of its kind under `out`, it cannot finish in the time left but could in
+    the whole budget. A run that exceeds the whole budget, or was begun before, is trained piece by piece.
 
     Args:
       runs: Experiments and seeds, in order.
-      load: Gives an experiment's data.
+      load: Returns an experiment's data.
       out: Folder of all records.
       budget: When to stop.
-      placement: Devices that train each.
-      jobs: How many runs share the device with this queue's, this one included.
+      placement: Devices that train each run.
+      jobs: How many runs share the device, this queue's included.
       on_start: Called before each run.
-      **options: For `run`.
+      **options: Further arguments of `run`.
     """
     records: list[Record] = []
     left: list[tuple[Experiment, int, int]] = []
     for experiment, seed in runs:
-        # What is replaced may be damaged.
+        # A record that is to be replaced may be damaged.
         begun = RunDirectory(out, experiment.name, seed).read() if options.get("resume", True) else None
         done = 0 if begun is None else begun.epochs
         too_late = budget.reason is not None or (
@@ -226,10 +226,10 @@ def _too_long(experiment: Experiment, out: str | pathlib.Path, budget: Budget, d
 
 
 def projected_seconds(experiment: Experiment, out: str | pathlib.Path, devices: int = 1, jobs: int = 1) -> float | None:
-    """How long the whole experiment takes, by the records under `out` of runs that cost the same an epoch.
+    """How long the whole experiment takes, by the records under `out` of runs whose epochs cost the same.
 
     Returns:
-      Seconds, or None if no such run was recorded on as many devices of this kind, shared by as many runs.
+      Seconds, or None without a record of such a run on as many devices of this kind, shared by as many runs.
     """
     import jax
 
@@ -244,7 +244,7 @@ def projected_seconds(experiment: Experiment, out: str | pathlib.Path, devices: 
     times = [seconds for seconds in times if len(seconds) > 1]
     if not times:
         return None
-    # A run's first epoch holds its compilation.
+    # The first epoch of a run includes its compilation.
     first = max(seconds[0] for seconds in times)
     later = statistics.median(second for seconds in times for second in seconds[1:])
     return first + (experiment.epochs - 1) * later

@@ -1,4 +1,4 @@
-"""Runs one experiment: trains, evaluates, records, and goes on from where it was stopped."""
+"""Runs one experiment: trains, evaluates, records, and resumes a stopped run."""
 
 import contextlib
 import dataclasses
@@ -53,31 +53,31 @@ def run(
 ) -> Record:
     """Trains one experiment with one seed and records it under `out`.
 
-    On resuming, a finished run with the same configuration is returned as it is; one with a checkpoint goes on from the
-    newest that is whole, bit-equal on CPU to a run never stopped; one that was stopped before its first checkpoint
-    starts anew, with a `CheckpointWarning`.
+    With `resume`, a finished run of the same configuration is returned as it is. A run with a checkpoint goes on from
+    the newest undamaged one, on CPU bit-equal to an uninterrupted run. A run that was stopped before its first
+    checkpoint starts anew, with a `CheckpointWarning`.
 
-    Where several processes train together, all call this with an `out` that all see, which is tried first; the first
+    If several processes train together, all call this with an `out` that all can see (this is checked first); the first
     process writes the record.
 
     Args:
       experiment: What to run.
-      seed: What the initial parameters, the shuffling and the augmentation follow from, from 0 to 2^31 - 1.
+      seed: Decides the initial parameters, the shuffling and the augmentation; from 0 to 2^31 - 1.
       data: As `datasets.load_data` returns it.
-      out: Folder of all records; the run's is `<out>/<name>/seed-<seed>`.
-      resume: Whether to go on from what is there; otherwise it is replaced.
+      out: Folder of all records; the run's own is `<out>/<name>/seed-<seed>`.
+      resume: Whether to go on from the record that is there; otherwise it is replaced.
       checkpoint_every: Epochs between checkpoints; 0 writes none.
       tensorboard: Whether to write event files for TensorBoard beside the record too.
       workers: Processes that decode images, for data that the host reads.
       placement: Devices that train together, as `placement.across` finds them; by default one.
-      jobs: How many runs share the device side by side; the record says so, and of a run that goes on the most.
+      jobs: How many runs share the device side by side. The record holds it; a resumed run's, the largest so far.
       on_epoch: Called with each line of the metrics once it is recorded.
       on_steps: Called every few seconds of training with the epoch and the share of it that is done.
       on_compile: Called with True before the initial state or the steps are compiled, and with False after.
-      observe: Maps the state after each epoch to what its line says beside the metrics, as JSON has it; such as
+      observe: Maps the state after each epoch to further entries of its line, as JSON holds them; such as
         `effective_rates.observer(experiment)`.
-      should_stop: Asked every few seconds; once it says so, in any process, a checkpoint is written (unless
-        `checkpoint_every` is 0) and the unfinished record returned.
+      should_stop: Called every few seconds. Once it returns True, in any process, a checkpoint is written (unless
+        `checkpoint_every` is 0) and the unfinished record is returned.
 
     Returns:
       The record. A NaN or an infinity in the loss or the gradients ends the run; its last line then
@@ -86,12 +86,12 @@ def run(
     Raises:
       ValueError: If the folder holds a run of another configuration and `resume` is on, there are more devices than
         examples in a batch, or the seed is out of its bounds.
-      DataError: If the training images do not fill one batch.
-      RecordError: With `resume`, if the record is damaged, or lacks something that the checkpoints or the other lines
-        say was there.
-      StoreError: If the record cannot be written, another process is running the same, or not all processes see the
-        same `out`.
-      CheckpointError: If a checkpoint cannot be written, or there are some but none can be used.
+      DataError: If the training examples do not fill one batch.
+      RecordError: With `resume`, if the record is damaged, or lacks lines that the checkpoints or its other lines
+        require.
+      StoreError: If the record cannot be written, another process is running the same experiment and seed, or not all
+        processes see the same `out`.
+      CheckpointError: If a checkpoint cannot be written, or there are checkpoints but none can be used.
     """
     check_seeds([seed])
     if len(data.train) < experiment.batch_size:
@@ -103,8 +103,8 @@ def run(
         )
     if not processes.is_shared(expanded(out)):
         raise StoreError(
-            f"{expanded(out).absolute()} is not one folder for all processes: what process 0 writes there, not all"
-            " others see. --out (out=) must name a folder that they share, such as one of a network file system."
+            f"{expanded(out).absolute()} is not one folder for all processes: some do not see what process 0 writes"
+            " there. --out (out=) must name a folder that they share, such as one of a network file system."
         )
     directory = RunDirectory(out, experiment.name, seed)
     begun = new_record(experiment, seed, data, placement, jobs=jobs)
@@ -112,11 +112,11 @@ def run(
     if record is not None and record.finished:
         return record
     with _alone(directory.path):
-        # Again: another process may have gone on with it, or ended it.
+        # Read it again: another process may have gone on with the run, or ended it.
         record = _recorded(directory, begun) if resume else None
         if record is not None and record.finished:
             return record
-        # None writes before all have read.
+        # No process writes before all have read.
         processes.wait_for_all("record read")
         first = processes.is_first()
 
@@ -133,7 +133,7 @@ def run(
         state = trainer.init(traced_seed, hyperparameters)
         on_compile(False)
         if record is None or not checkpoint_every:
-            # This run starts anew: a later one must not go on from another's state.
+            # This run starts anew: a later call must not go on from an earlier run's state.
             if first:
                 directory.discard_checkpoints()
                 discard_events(directory.path)
@@ -183,7 +183,7 @@ def run(
                     "examples_per_second": round(trained.examples / trained.seconds, 1) if trained.seconds else None,
                 }
                 stop = stopping() and epoch < experiment.epochs
-                # The metrics come first: on resuming, lines beyond the checkpoint are cut, but none could be added.
+                # The metrics come first: resuming can cut lines beyond the checkpoint, but cannot add missing ones.
                 if first:
                     directory.append(line)
                 if checkpoints is not None and (stop or epoch % checkpoint_every == 0 or epoch == experiment.epochs):
@@ -199,7 +199,7 @@ def run(
 
 
 def _recorded(directory: RunDirectory, begun: Record) -> Record | None:
-    """What there is of the run that begins, if it is the same run."""
+    """The record of the run that begins, or None; refuses a record of another run."""
     record = directory.read()
     if record is not None:
         check_same(directory.path, record, begun)
@@ -210,7 +210,7 @@ def _recorded(directory: RunDirectory, begun: Record) -> Record | None:
 
 @contextlib.contextmanager
 def _alone(path: pathlib.Path) -> Generator[None]:
-    """Has the first process lock the run's folder; if it cannot, no process goes on."""
+    """Locks the run's folder in the first process; if that fails, no process goes on."""
     with contextlib.ExitStack() as held:
         error = None
         if processes.is_first():
@@ -219,12 +219,12 @@ def _alone(path: pathlib.Path) -> Generator[None]:
             except StoreError as caught:
                 error = caught
         if processes.anywhere(error is not None):
-            raise error or StoreError(f"{path} cannot be written, as process 0 says.")
+            raise error or StoreError(f"{path} cannot be written; process 0 says why.")
         yield
 
 
 def _check_start(path: pathlib.Path, record: Record, epoch: int, restored: bool, checkpoint_every: int) -> None:
-    """Refuses to start anew, or to go on after `epoch`, where the record says that something is lost."""
+    """Refuses to start anew, or to go on after `epoch`, if the record shows that something is lost."""
     recorded = [line["epoch"] for line in record.metrics]
     if restored:
         missing = [str(number) for number in range(1, epoch + 1) if number not in recorded]

@@ -1,4 +1,4 @@
-"""Searches beyond a grid: Optuna chooses the configurations, and gives up those that fall behind."""
+"""Searches beyond a grid: Optuna chooses the configurations and gives up those that fall behind."""
 
 import math
 import pathlib
@@ -29,26 +29,25 @@ def search(
     *,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> list[Record]:
-    """Has Optuna choose configurations until there are so many trials, each trained with every seed.
+    """Lets Optuna choose configurations until there are `trials` trials, each trained with every seed.
 
-    Its sampler (TPE, seeded by the number of trials) and pruner (median) are Optuna's defaults. The study lies in
-    `<out>/<name>.sqlite3`: a search that was cut off goes on from its trials, and further ones may be asked for.
+    Sampler (TPE, seeded by the number of trials) and pruner (median) are Optuna's defaults. The study is in
+    `<out>/<name>.sqlite3`: a later call goes on from its trials, whether to finish a search or to add trials.
 
     Args:
       experiment: What to train.
-      space: What to choose from, by hyper-parameter.
-      trials: How many, those of earlier calls included.
-      seeds: Each trial has a run with each; what is minimised is the mean of `sweeper.metric` over them.
+      space: Range or values to choose from, by hyper-parameter.
+      trials: Number of trials, those of earlier calls included.
+      seeds: Each trial has one run with each seed; the search minimises the mean of `sweeper.metric` over them.
       sweeper: Trains and records.
       out: Folder of the study.
-      should_stop: Asked between trials.
+      should_stop: Called between trials; the search stops once it returns True.
 
     Returns:
       The records of all trials.
 
     Raises:
-      ValueError: If the space is empty or has a value that is out of bounds, `trials` is below 1, or Optuna is not
-        installed.
+      ValueError: If the space is empty, a value is out of its bounds, `trials` is below 1, or Optuna is not installed.
       StoreError: If another process searches or sweeps the experiment in the same folder.
     """
     if not space:
@@ -71,7 +70,7 @@ def search(
             direction="minimize",
             load_if_exists=True,
         )
-        # One that began with the same seed again would choose the same again.
+        # With the same seed again, the sampler would choose the same values again.
         study.sampler = optuna.samplers.TPESampler(seed=len(study.trials))
         ended = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
         while len(study.get_trials(deepcopy=False, states=ended)) < trials and not should_stop():
@@ -85,7 +84,7 @@ def search(
 
 
 def _storage(path: pathlib.Path) -> str:
-    """The URL of a file of SQLite, whatever characters its path has."""
+    """The URL of a SQLite file, whatever characters its path has."""
     import sqlalchemy
 
     return sqlalchemy.URL.create("sqlite", database=str(path.absolute())).render_as_string(hide_password=False)
@@ -105,7 +104,7 @@ def _try_one(study: "optuna.Study", space: Space, seeds: Sequence[int], sweeper:
     }
 
     def give_up(epoch: int, score: float) -> bool:
-        # A diverged seed ends its configuration: infinity is no value that a pruner takes.
+        # A diverged seed ends its configuration: a pruner does not take infinity.
         if not math.isfinite(score):
             return True
         trial.report(score, epoch)

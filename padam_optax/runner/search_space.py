@@ -1,4 +1,4 @@
-"""Values of hyper-parameters as one writes them in a shell, their product, and the limits of these and of seeds."""
+"""Reads values of hyper-parameters as a shell command gives them, forms their product, and limits them and seeds."""
 
 import dataclasses
 import fractions
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from padam_optax.experiments.spec import Experiment
 
-# What is beyond these is taken for a slip: such a grid is listed before anything is trained.
+# More than this is taken for a slip of the pen: the whole grid is listed before anything is trained.
 MOST_VALUES = 10_000
 MOST_CONFIGURATIONS = 100_000
 MOST_SEEDS = 10_000
@@ -23,8 +23,8 @@ def parse_values(text: str) -> tuple[float, ...]:
     """Reads `1/16,1/8,.25` or `1e-3:1e1:log:5`, ends included.
 
     Raises:
-      ValueError: If it cannot be read, has no value, one twice, or more than 10,000; the message says which forms there
-        are.
+      ValueError: If the text cannot be read, has no value, a value twice, or more than 10,000 values; the message names
+        the forms.
     """
     values = tuple(itertools.chain(*(_part(part.strip(), text) for part in text.split(","))))
     if len(values) > MOST_VALUES:
@@ -39,7 +39,7 @@ def _part(part: str, text: str) -> list[float]:
     if len(pieces) == 1:
         return [_number(part, text)]
     if len(pieces) != 4 or pieces[2] not in ("log", "lin") or not pieces[3].isdecimal():
-        raise ValueError(f"{part!r} is no range; expected {_FORMS}, with a COUNT of 2 or more.")
+        raise ValueError(f"{part!r} is not a range; expected {_FORMS}, with a COUNT of 2 or more.")
     # Python refuses to read thousands of digits.
     count = int(pieces[3][:20])
     if not 2 <= count <= MOST_VALUES:
@@ -57,19 +57,19 @@ def _number(part: str, text: str) -> float:
     try:
         value = float(fractions.Fraction(part)) if "/" in part else float(part)
     except (ValueError, ZeroDivisionError, OverflowError):
-        raise ValueError(f"{part!r} in {text!r} is no number; expected {_FORMS}.") from None
+        raise ValueError(f"{part!r} in {text!r} is not a number; expected {_FORMS}.") from None
     if not math.isfinite(value):
         raise ValueError(f"{part!r} in {text!r} must be finite.")
     return value
 
 
 def rounded(value: float) -> float:
-    """To four digits, so that it can be written down."""
+    """Rounds to four significant digits, so that names and tables hold the exact value."""
     return float(f"{value:.4g}")
 
 
 class Range(NamedTuple):
-    """What a search may choose from: all numbers from `low` to `high`, alike on a logarithmic scale if `log`."""
+    """All numbers from `low` to `high`, for a search to choose from; on a logarithmic scale if `log`."""
 
     low: float
     high: float
@@ -80,22 +80,24 @@ def parse_space(text: str) -> Range | tuple[float, ...]:
     """Reads `1e-3:1e1:log` or `0:1/2:lin` as a range, and what `parse_values` reads as values.
 
     Raises:
-      ValueError: If it cannot be read; the message says which forms there are.
+      ValueError: If the text cannot be read; the message names the forms.
     """
     pieces = text.split(":")
     if len(pieces) != 3:
         return parse_values(text)
     low, high = _number(pieces[0], text), _number(pieces[1], text)
     if pieces[2] not in ("log", "lin") or low >= high or (pieces[2] == "log" and low <= 0):
-        raise ValueError(f"{text!r} is no range; expected LOW:HIGH:log with LOW above 0, or LOW:HIGH:lin, LOW < HIGH.")
+        raise ValueError(
+            f"{text!r} is not a range; expected LOW:HIGH:log or LOW:HIGH:lin, LOW below HIGH and, for log, above 0."
+        )
     return Range(low, high, pieces[2] == "log")
 
 
 def product(experiment: Experiment, values: Mapping[str, Sequence[float]]) -> list[dict[str, float]]:
-    """Every combination of the values, the last name's changing fastest.
+    """Every combination of the values; those of the last name change fastest.
 
     Raises:
-      ValueError: If there is no value, a name is not one of the experiment's hyper-parameters, a value is out of its
+      ValueError: If there is no value, the experiment lacks a hyper-parameter of such a name, a value is out of its
         bounds, or there are more than 100,000 combinations; the message says what is allowed.
     """
     if not values or not all(values.values()):
@@ -130,9 +132,9 @@ def check_seeds(seeds: Iterable[int]) -> None:
 
 
 def trial_of(experiment: Experiment, chosen: Mapping[str, float]) -> Experiment:
-    """A run of a search or a sweep: the experiment with values of its own for some hyper-parameters.
+    """The experiment with other values of some hyper-parameters, for a run of a search or a sweep.
 
-    It is called after them, such as `ptb-mini-padam@learning_rate=0.1,p=0.25`.
+    Its name holds them, such as `ptb-mini-padam@learning_rate=0.1,p=0.25`.
     """
     return dataclasses.replace(
         experiment,

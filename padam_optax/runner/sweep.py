@@ -29,13 +29,13 @@ from padam_optax.runner.search_space import check_seeds, check_values, trial_of
 from padam_optax.training.lanes import Lanes, LaneStates, Mode, WholeEpochs
 from padam_optax.training.loop import Hyperparameters, Metrics
 
-# Values of the hyper-parameters that a sweep is over.
+# Values of the hyper-parameters that a sweep varies.
 Settings = Mapping[str, float]
 
-# Of the memory that is free, what a sweep may take.
+# The share of the free memory that a sweep may take.
 _SHARE = 0.8
 _MOST_LANES = 16
-# What a lane is taken to need on a CPU, in states: gradients, updates and activations beside the state itself.
+# Estimated memory of a lane on a CPU, in states: the state, its gradients, its updates and the activations.
 _CPU_STATES = 6
 
 
@@ -43,12 +43,12 @@ def train_function(experiment: Experiment, data: Data) -> Callable[[jax.Array, H
     """The whole training of an experiment as a pure function, for `jax.jit`, `jax.vmap` and sharding of your own.
 
     Args:
-      experiment: What to train. Its hyper-parameters' values play no part, their names do.
+      experiment: What to train. Only the names of its hyper-parameters matter, not their values.
       data: As `datasets.load_data` returns it.
 
     Returns:
       A function of a seed, int32 scalar, and hyper-parameters, a dictionary of scalars with all the experiment's names.
-      It returns the metrics of each epoch as records have them ("train_loss", "test_error", ...), (epochs,), and
+      It returns the metrics of each epoch, (epochs,), named as in records ("train_loss", "test_error", ...), and
       "diverged_step", the first step whose loss or gradients were not finite, or -1. Under `vmap` all have the same
       leading axes as the arguments.
 
@@ -74,16 +74,16 @@ def train_function(experiment: Experiment, data: Data) -> Callable[[jax.Array, H
 def objective(
     experiment: Experiment, data: Data, metric: str | None = None
 ) -> Callable[[jax.Array, Hyperparameters], jax.Array]:
-    """`fn(key, hyperparameters) -> scalar`, the form that libraries of search take: lower is better.
+    """Returns `fn(key, hyperparameters) -> scalar`, the form that search libraries take: lower is better.
 
     Args:
-      experiment: What to train. The hyper-parameters that the function is not given are the experiment's.
+      experiment: What to train. It also gives the hyper-parameters that a call of the function leaves out.
       data: As `datasets.load_data` returns it.
-      metric: Whose last value is returned; by default the held-out error or validation perplexity. Infinite if the
-        training diverged.
+      metric: The function returns the last value of this metric, by default the held-out error or validation
+        perplexity, or infinity if the training diverged.
 
     Examples:
-      A library of search calls it with values that it chooses:
+      A search library calls it with values that it chooses:
 
       >>> from padam_optax.experiments import find
       >>> from padam_optax.runner.datasets import load_data
@@ -107,9 +107,8 @@ def objective(
 def default_mode(backend: str, devices: int) -> Mode:
     """The mode for a backend.
 
-    On a CPU, whose time is bound by arithmetic, lane after lane: benchmarks/speed/sweep.py found that the fastest for
-    every kind of network. On others, where nothing was measured, all lanes at once; spread over devices where there
-    are several.
+    On a CPU, "mapped": arithmetic bounds its time, and benchmarks/speed/sweep.py found this mode the fastest for every
+    kind of network. On other backends, where nothing was measured, "vectorized". With several devices, "sharded".
     """
     if devices > 1:
         return "sharded"
@@ -118,7 +117,7 @@ def default_mode(backend: str, devices: int) -> Mode:
 
 @dataclasses.dataclass
 class _Trial:
-    """A configuration with a seed, and what is known of it."""
+    """A configuration with a seed, and its metrics so far."""
 
     experiment: Experiment
     seed: int
@@ -146,10 +145,10 @@ OnEpoch = Callable[[Experiment, int, dict[str, Any]], None]
 
 
 class Sweeper:
-    """Trains configurations of an experiment, as many as one likes and whenever, in one program that is compiled once.
+    """Trains any number of configurations of an experiment, over any number of calls, in one program compiled once.
 
-    A run that is recorded whole is not run again; one that was cut off starts anew. A run whose loss is NaN or infinite
-    is recorded as diverged.
+    A run with a finished record is not run again; a run that was cut off starts anew. A run whose loss or gradients
+    are NaN or infinite is recorded as diverged.
 
     Args:
       experiment: What to train.
@@ -160,7 +159,8 @@ class Sweeper:
         no more than there are to train when the program is compiled.
       on_epoch: Called with each run's experiment, seed and line of metrics once it is recorded.
       on_compile: Called with True before the program is compiled, and with False after.
-      should_stop: Asked after each epoch; if it says so, the runs under way are left to be trained anew.
+      should_stop: Called after each epoch. If it returns True, training stops; a later call trains the runs under way
+        anew.
     """
 
     def __init__(
@@ -189,10 +189,10 @@ class Sweeper:
 
     @contextlib.contextmanager
     def alone(self) -> Generator[None]:
-        """Keeps other sweeps and searches of the experiment out of the folder meanwhile; `train` does so by itself.
+        """Keeps other sweeps and searches of the experiment out of the folder; `train` does so by itself.
 
         Raises:
-          StoreError: If there is one already; the message names its process.
+          StoreError: If one is under way already; the message names its process.
         """
         if self._is_alone:
             yield
@@ -216,14 +216,14 @@ class Sweeper:
 
         Args:
           configurations: Values for some hyper-parameters; the others are the experiment's.
-          seeds: Each configuration has a run with each.
+          seeds: Each configuration has one run with each seed.
           halving: If N, successive halving: after 1/N^k of the epochs, ..., 1/N of them, only the best 1/N of the
             configurations (by the mean over seeds of `metric`) go on. The others' records end there.
-          give_up: Asked after each epoch but the last of runs that train at once, with the epoch and the mean of
-            `metric` over them; if it says so, their records end there.
+          give_up: Called after each epoch but the last for the runs that train at once, with the epoch and the mean of
+            `metric` over them. If it returns True, their records end there.
 
         Returns:
-          The records, configuration after configuration, as far as there are any.
+          All records that exist, configuration after configuration.
 
         Raises:
           ValueError: If there is no configuration, a value is out of its bounds, `halving` is below 2, a folder holds
@@ -262,7 +262,7 @@ class Sweeper:
         return [record for record in records if record is not None]
 
     def _open(self, chosen: Settings, seed: int, *, resume: bool) -> _Trial:
-        """What there is of a run; `resume`: whether one that was given up goes on."""
+        """The trial of a run with its record, if there is one; `resume`: whether a run that was given up goes on."""
         own = dataclasses.replace(trial_of(self._experiment, chosen), seeds=(seed,))
         directory = RunDirectory(self._out, own.name, seed)
         record = directory.read()
@@ -275,7 +275,7 @@ class Sweeper:
     def _train(
         self, pending: list[_Trial], start: int, stop: int, give_up: Callable[[int, float], bool], *, keep: bool
     ) -> bool:
-        """Trains runs from epoch `start` to `stop`, as many at once as there are lanes; False if told to stop."""
+        """Trains runs from epoch `start` to `stop`, as many at once as there are lanes; returns False if stopped."""
         try:
             if self._engine is None:
                 self._engine = self._compile(len(pending))
@@ -331,7 +331,7 @@ class Sweeper:
                             "epoch": epoch + 1,
                             **{name: float(values[lane]) for name, values in metrics.items()},
                             "learning_rate": run.experiment.learning_rate(epoch + 1),
-                            # Its share of the time of all lanes.
+                            # This lane's share of the time of all lanes.
                             "seconds": round(seconds, 4),
                             "examples_per_second": None,
                         }
@@ -408,7 +408,7 @@ def _that_fit(training: WholeEpochs, train: Any, held_out: Any, experiment: Expe
 
 
 def _take_states(running: LaneStates, batch: Sequence[_Trial]) -> None:
-    """Keeps the states of the lanes on the host, until their runs go on."""
+    """Keeps the states of the lanes on the host until their runs go on."""
     states = jax.device_get(running.states)
     for lane, run in enumerate(batch):
         run.state = None if run.over else jax.tree.map(lambda leaf, lane=lane: leaf[lane], states)

@@ -12,11 +12,11 @@ from padam_optax.paths import expanded
 def event_writer(
     directory: str | pathlib.Path, before: Iterable[Mapping[str, Any]] = ()
 ) -> Generator[Callable[[Mapping[str, Any]], None]]:
-    """Gives a function that writes a line of the metrics to `<directory>/tensorboard`, `train_loss` as `train/loss`.
+    """Yields a function that writes a line of the metrics to `<directory>/tensorboard`, `train_loss` as `train/loss`.
 
     Args:
-      directory: A run's folder. Event files that are there are replaced, so that no step is there twice.
-      before: Lines of the epochs before, which are written first.
+      directory: A run's folder. Its event files are replaced, so that no step is there twice.
+      before: Lines of earlier epochs, which are written first.
     """
     from tensorboardX import SummaryWriter
 

@@ -1,8 +1,8 @@
 """Training of any task with any optimizer. Nothing here knows a model or a data set by name.
 
-A task (`tasks`) and the batches that an epoch takes from its data (`batches`) make a trainer (`loop`), whose functions
-are compiled. `epoch` calls them from the host, for one run; `lanes` maps them over several runs at once. `checkpoint`
-saves states, `placement` divides a training among devices, and `processes` joins several processes.
+A task (`tasks`) and the batches of its data (`batches`) make a trainer (`loop`) with compiled functions. `epoch` calls
+them from the host, for one run; `lanes` maps them over several runs at once. `checkpoint` saves states, `placement`
+divides the arrays among devices, and `processes` joins several processes.
 """
 
 import importlib.util

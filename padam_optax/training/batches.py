@@ -1,4 +1,4 @@
-"""How the examples of an epoch make its steps: shuffled batches, or windows that follow a text."""
+"""Cuts the examples of an epoch into steps: shuffled batches, or consecutive windows of a text."""
 
 import dataclasses
 import functools
@@ -17,11 +17,11 @@ class Batches(Protocol):
     """Cuts data that live on the device into the steps of an epoch."""
 
     def steps(self, epoch: int, data: PyTree) -> int:
-        """Full steps of `epoch`, counted from 0: those whose arrays have one shape, or one of a few."""
+        """Full steps of `epoch` (counted from 0): steps whose arrays have one shape, or one of a few."""
         ...
 
     def has_last(self, data: PyTree) -> bool:
-        """Whether a smaller batch follows them."""
+        """Whether a smaller batch follows the full steps."""
         ...
 
     def examples(self, epoch: int, start: int, stop: int, data: PyTree) -> int:
@@ -29,24 +29,24 @@ class Batches(Protocol):
         ...
 
     def plan(self, key: jax.Array, epoch: jax.Array, data: PyTree) -> PyTree:
-        """What `epoch` takes and when, as arrays. `key` is for what a seed decides."""
+        """The order of the data in `epoch`, as arrays. `key` serves the choices that depend on the seed."""
         ...
 
     def rate_factor(self, plan: PyTree, step: jax.Array) -> float | jax.Array:
-        """The step's own factor of the learning rate, a scalar."""
+        """Factor of the learning rate in this step, a scalar."""
         ...
 
     def at(self, plan: PyTree, step: jax.Array, data: PyTree, function: Callable[[PyTree], _Result]) -> _Result:
-        """Returns `function(batch)` of a step's batch. What it returns has one shape, whatever the batch's is."""
+        """Returns `function(batch)` for a step's batch. The result's shape does not depend on the batch's."""
         ...
 
     def last(self, plan: PyTree, data: PyTree) -> PyTree:
-        """The smaller batch, where there is one."""
+        """The smaller batch, if there is one."""
         ...
 
 
 def steps_of(batches: Batches, epoch: int, data: PyTree) -> int:
-    """All steps of `epoch`, counted from 0: the full ones, and the smaller one that may follow them."""
+    """All steps of `epoch` (counted from 0): the full ones, and the smaller one if there is one."""
     return batches.steps(epoch, data) + int(batches.has_last(data))
 
 
@@ -58,7 +58,7 @@ class Shuffled(Batches):
 
     Attributes:
       size: Examples a step.
-      keep_last: Whether the examples that do not fill a last batch make a smaller one, or sit an epoch out.
+      keep_last: Whether the examples left over make a smaller last batch; otherwise the epoch leaves them out.
     """
 
     size: int
@@ -78,7 +78,7 @@ class Shuffled(Batches):
     def plan(self, key: jax.Array, epoch: jax.Array, data: PyTree) -> jax.Array:
         """The permutation, (examples,)."""
         del epoch
-        # Keys of steps count from 0 and end below this one.
+        # The keys of the steps have the numbers from 0 to one below this.
         return jax.random.permutation(jax.random.fold_in(key, self.all_steps(_count(data))), _count(data))
 
     def rate_factor(self, plan: jax.Array, step: jax.Array) -> float:
@@ -92,24 +92,24 @@ class Shuffled(Batches):
         return _take(data, plan[self.steps(0, data) * self.size :])
 
     def all_steps(self, examples: int) -> int:
-        """Steps of an epoch on so many examples, the smaller batch included."""
+        """Steps of an epoch over this many examples, including the smaller batch."""
         return -(-examples // self.size) if self.keep_last else examples // self.size
 
 
 @dataclasses.dataclass(frozen=True)
 class Windows(Batches):
-    """Windows that follow one another through a text in columns, for truncated back-propagation through time.
+    """Consecutive windows of a text in columns, for truncated back-propagation through time.
 
-    Data are {"tokens": (rows, columns), int32}; a batch is {"inputs", "targets"}, (T, columns) each, and "length", the
-    steps of T that count. With random lengths, each window draws one as the public AWD-LSTM code does: normal around
-    `length`, or half of it with probability .05, with deviation 5, kept within 5 and 100; the learning rate is scaled
-    by it over `length`. The shapes are static: a window is cut to the shortest of `buckets` that holds it and the rest
-    masked, so that nothing compiles anew and little is computed for nothing. Lengths depend on the epoch but not on the
-    seed: runs of several seeds that are mapped over one another keep one set of windows.
+    Data are {"tokens": (rows, columns), int32}. A batch is {"inputs", "targets"}, (T, columns) each, and "length", the
+    number of steps of T that count. Random lengths are drawn as in the public AWD-LSTM code: normal around `length`, or
+    around half of it with probability .05, with standard deviation 5, clipped to [5, 100]. The learning rate is
+    multiplied by the drawn length over `length`. Shapes are static: a window gets the shortest of `buckets` that holds
+    it, and the steps beyond its length are masked, so that no window compiles anew and few steps are wasted. Lengths
+    depend on the epoch but not on the seed, so that runs of several seeds under `vmap` share one set of windows.
 
     Attributes:
-      length: Steps of a window, or around which they are drawn.
-      random: Whether lengths are drawn.
+      length: Steps of a window; the centre of their distribution if `random`.
+      random: Whether lengths are drawn at random.
     """
 
     length: int
@@ -122,7 +122,7 @@ class Windows(Batches):
 
     @property
     def buckets(self) -> tuple[int, ...]:
-        """Lengths that batches have."""
+        """Lengths T that a batch can have."""
         if not self.random:
             return (self.length,)
         around = (self.length // 2 + 10, self.length - 6, self.length + 2, self.length + 10)
@@ -136,18 +136,18 @@ class Windows(Batches):
         return False
 
     def examples(self, epoch: int, start: int, stop: int, data: PyTree) -> int:
-        """Tokens in those steps: examples are tokens here."""
+        """Tokens in these steps: here an example is a token."""
         rows, columns = data["tokens"].shape
         starts = (*_starts(self, epoch, rows), rows - 1)
         return (starts[stop] - starts[start]) * columns
 
     def plan(self, key: jax.Array, epoch: jax.Array, data: PyTree) -> tuple[jax.Array, jax.Array]:
-        """The `windows` of the epoch; no seed decides on them."""
+        """The `windows` of the epoch; they do not depend on the seed."""
         del key
         return self.windows(epoch, _count(data))
 
     def rate_factor(self, plan: tuple[jax.Array, jax.Array], step: jax.Array) -> float | jax.Array:
-        """The drawn length over `length`, also where the end of the text cuts the window."""
+        """The drawn length over `length`, even where the end of the text cuts the window short."""
         _, drawn = plan
         return drawn[step].astype(float) / self.length if self.random else 1.0
 
@@ -163,7 +163,7 @@ class Windows(Batches):
         length = jnp.minimum(drawn[step], _count(data) - 1 - start)
 
         def cut(size: int) -> _Result:
-            # Beyond the end of the text, steps that do not count.
+            # Steps beyond the end of the text repeat its last token and do not count.
             times = jnp.minimum(start + jnp.arange(size + 1), _count(data) - 1)
             tokens = data["tokens"][times]
             return function({"inputs": tokens[:-1], "targets": tokens[1:], "length": length})
@@ -182,7 +182,7 @@ class Windows(Batches):
         return (rows - 1) / mean
 
     def windows(self, epoch: jax.Array | int, rows: int) -> tuple[jax.Array, jax.Array]:
-        """Start and drawn length of as many windows as a text of so many rows may need, in order, int32."""
+        """Starts and drawn lengths, int32, of as many windows as a text with this many rows can need, in order."""
         if not self.random:
             starts = jnp.arange(0, max(rows - 2, 1), self.length, jnp.int32)
             return starts, jnp.full_like(starts, self.length)
@@ -196,8 +196,8 @@ class Windows(Batches):
 
 @functools.lru_cache(maxsize=512)
 def _starts(windows: Windows, epoch: int, rows: int) -> tuple[int, ...]:
-    """Starts of the windows of an epoch: a target at least two steps from the end, as in the public code."""
-    # Also within a compiled function, where they are constants.
+    """Starts of an epoch's windows; as in the public code, each lies before row `rows - 2`."""
+    # Within a compiled function too, where the starts are constants.
     with jax.ensure_compile_time_eval():
         starts = np.asarray(windows.windows(epoch, rows)[0])
     return tuple(int(start) for start in starts if start < max(rows - 2, 1))

@@ -23,9 +23,9 @@ import orbax.checkpoint as ocp
 
 from padam_optax.training.loop import TrainState
 
-# Orbax's own checksums cover what leads to an array's values, not the values.
+# Orbax's own checksums cover the index of an array's values, not the values.
 _CHECKSUMS = "checksums.json"
-# What a checkpoint may have beyond twice its arrays, and one of the files that say what is in it, in bytes.
+# Largest sizes in bytes: of a checkpoint beyond twice its arrays, and of one metadata file.
 _SPARE_BYTES = 1 << 26
 _MOST_METADATA_BYTES = 1 << 24
 _LONGEST_REASON = 300
@@ -37,20 +37,19 @@ class CheckpointError(OSError):
 
 
 class CheckpointWarning(UserWarning):
-    """A run goes on from an earlier point than its newest checkpoint or its record, or from what cannot be checked."""
+    """A run goes on from before its newest checkpoint or the end of its record, or from files that have no checksum."""
 
 
 class Checkpoints:
-    """The last two states of a run, named by the steps done. A context manager; saves are complete on return.
+    """Keeps the last two states of a run, named by the steps done. A context manager; saves are complete on return.
 
     Raises:
-      CheckpointError: If the folder cannot be made, or there is something in it that was never written there: a link,
-        a pipe, a device.
+      CheckpointError: If the folder cannot be made, or holds what no checkpoint holds: a link, a pipe, a device.
     """
 
     def __init__(self, directory: pathlib.Path):
         self._directory = directory.absolute()
-        # Orbax reads some files, and removes unfinished ones, as soon as it is made.
+        # The manager reads some files, and removes unfinished ones, as soon as it is made.
         _check_kinds(self._directory)
         options = ocp.CheckpointManagerOptions(
             max_to_keep=2, enable_async_checkpointing=False, cleanup_tmp_directories=True
@@ -67,16 +66,16 @@ class Checkpoints:
         self._manager.close()
 
     def save(self, step: int, state: TrainState, position: str = "") -> None:
-        """Writes `state` after `step` steps in all; an interrupted write leaves the checkpoints before it alone.
+        """Writes `state`, reached after `step` steps. An interrupted write leaves earlier checkpoints intact.
 
         Args:
           step: Steps since the first epoch began.
           state: What to write.
-          position: Where the input stands, for data that the host feeds.
+          position: Position of the input, for data that the host feeds.
 
         Raises:
-          CheckpointError: If it cannot be written, as on a full disk.
-          jax.errors.JaxRuntimeError: If another process is lost: nothing is wrong with the files then.
+          CheckpointError: If the checkpoint cannot be written, such as on a full disk.
+          jax.errors.JaxRuntimeError: If another process is lost; the files are intact then.
         """
         if step in self._manager.all_steps():
             return
@@ -91,19 +90,19 @@ class Checkpoints:
         try:
             with _quiet():
                 yield
-        except Exception as error:  # Orbax passes on whatever its storage raises.
+        except Exception as error:  # Orbax passes on any exception of its storage.
             if _is_from_a_lost_process(error):
                 raise
             raise CheckpointError(
-                f"No checkpoint could be written to {self._directory}: {_reason(error)}. What was written before is"
-                " intact: once this is mended, the same command goes on from there."
+                f"No checkpoint could be written to {self._directory}: {_reason(error)}. Earlier checkpoints are"
+                " intact: mend this, then run the same command to go on from there."
             ) from error
 
     def restore(self, like: TrainState) -> tuple[TrainState, str] | None:
-        """Returns the newest state that is whole, with the shapes, dtypes and shardings of `like`.
+        """Returns the newest undamaged state, with the shapes, dtypes and shardings of `like`.
 
-        Newer ones, which are damaged, are removed, and a `CheckpointWarning` names them and the one that is used; the
-        run writes them again. Another one names files that have no checksum, so that damage to them is not seen.
+        Damaged newer checkpoints are removed; the run writes them again. A `CheckpointWarning` names them and the one
+        that is used. Another warning names files without a checksum, in which damage goes unnoticed.
 
         Args:
           like: A state of the same structure.
@@ -122,7 +121,7 @@ class Checkpoints:
             if damage is None:
                 try:
                     restored = self._read(step, like)
-                except Exception as error:  # Orbax's own storage raises anything.
+                except Exception as error:  # Orbax passes on any exception of its storage.
                     if _is_from_a_lost_process(error):
                         raise
                     damage = _reason(error)
@@ -148,10 +147,10 @@ class Checkpoints:
         return restored["state"], restored["input"]["position"]
 
     def _check_dtypes(self, step: int, like: TrainState) -> None:
-        """Refuses what Orbax would convert: an array of another dtype is not the one that was saved."""
+        """Refuses a state whose dtypes differ from the saved ones, which Orbax would convert."""
         metadata: Any = self._manager.item_metadata(step)["state"]
         if metadata is None:
-            raise CheckpointError("what its arrays are cannot be read")
+            raise CheckpointError("the dtypes of its arrays cannot be read")
         found = {leaf.name: leaf.dtype for leaf in jax.tree.leaves(metadata.tree)}
         for path, leaf in jax.tree_util.tree_leaves_with_path(like):
             name = jax.tree_util.keystr(path, simple=True, separator=".")
@@ -163,7 +162,7 @@ class Checkpoints:
             self._manager.delete(step)
             warnings.warn(
                 f"The checkpoint {self._directory / str(step)} was damaged ({damage}) and is removed; the run goes on"
-                f" from the one before, {self._directory / str(used)}.",
+                f" from the checkpoint before it, {self._directory / str(used)}.",
                 CheckpointWarning,
                 stacklevel=3,
             )
@@ -171,7 +170,7 @@ class Checkpoints:
 
 @contextlib.contextmanager
 def _quiet() -> Generator[None]:
-    """Keeps what Orbax's threads print of an error, pages of it, off standard error: it is raised as well."""
+    """Silences the pages that Orbax's threads print about an error, which is raised as well."""
     logger = logging.getLogger("absl")
     level, hook = logger.level, sys.unraisablehook
     logger.setLevel(logging.CRITICAL)
@@ -189,7 +188,7 @@ def _is_from_a_lost_process(error: Exception) -> bool:
 
 
 def _check_kinds(directory: pathlib.Path) -> None:
-    """Refuses what a checkpoint never holds: it would lead elsewhere, or be waited for or read without end."""
+    """Refuses what a checkpoint never holds: links, which lead elsewhere, and files that are read without end."""
     for parent, folders, files in os.walk(directory):
         for name in (*folders, *files):
             path = pathlib.Path(parent, name)
@@ -199,7 +198,7 @@ def _check_kinds(directory: pathlib.Path) -> None:
                 kind = "a link" if stat.S_ISLNK(status.st_mode) else "neither a file nor a folder"
                 raise CheckpointError(f"{path} is {kind}, which no checkpoint holds. {_REMOVE}")
             if regular and name.endswith("METADATA") and status.st_size > _MOST_METADATA_BYTES:
-                raise CheckpointError(f"{path} has {status.st_size:,} bytes, too many for what it is. {_REMOVE}")
+                raise CheckpointError(f"{path} has {status.st_size:,} bytes, too many for metadata. {_REMOVE}")
 
 
 def _files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
@@ -213,9 +212,9 @@ def _sha256(path: pathlib.Path) -> str:
 
 
 def _write_checksums(folder: pathlib.Path) -> None:
-    """Writes size and SHA-256 of each file of a checkpoint into it, whole or not at all."""
+    """Writes `checksums.json`, the size and SHA-256 of each file of a checkpoint, whole or not at all."""
     found = {name: [path.stat().st_size, _sha256(path)] for name, path in _files(folder).items()}
-    # A name that nobody can foresee and put a link at; "x" follows none.
+    # Nobody can foresee this name and put a link there; mode "x" follows no link.
     part = folder / f".{secrets.token_hex(8)}.part"
     try:
         with part.open("x", encoding="utf-8") as file:
@@ -228,10 +227,10 @@ def _write_checksums(folder: pathlib.Path) -> None:
 
 
 def _checksums(folder: pathlib.Path) -> dict[str, tuple[int, str]]:
-    """Size and SHA-256 of a checkpoint's files by their names; none without `checksums.json`, as a kill may leave it.
+    """Size and SHA-256 of a checkpoint's files by name; empty without `checksums.json`, as after a kill.
 
     Raises:
-      ValueError: If it is not what was written.
+      ValueError: If `checksums.json` is not what was written.
     """
     path = folder / _CHECKSUMS
     if not path.exists():
@@ -245,7 +244,7 @@ def _checksums(folder: pathlib.Path) -> dict[str, tuple[int, str]]:
 
 
 def _damage(folder: pathlib.Path, most_bytes: int) -> str | None:
-    """How a checkpoint differs from what was written, as far as it has checksums, or None."""
+    """The damage that a checkpoint's sizes and checksums show, or None."""
     files = _files(folder)
     total = sum(path.stat().st_size for path in files.values())
     if total > most_bytes:
@@ -268,15 +267,15 @@ def _warn_of_unchecked(folder: pathlib.Path) -> None:
     unchecked = sorted(_files(folder).keys() - _checksums(folder).keys())
     if unchecked:
         warnings.warn(
-            f"The checkpoint {folder} is used, but {_CHECKSUMS} in it has no checksum of {len(unchecked)} of its files"
-            f" (such as {unchecked[0]}): whether they were damaged since is not known.",
+            f"The checkpoint {folder} is used, but its {_CHECKSUMS} has no checksum of {len(unchecked)} of its files"
+            f" (such as {unchecked[0]}): damage to them would go unnoticed.",
             CheckpointWarning,
             stacklevel=3,
         )
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong, in one line of the pages that Orbax tells: the system's word for it if there is one."""
+    """The cause in one line, from the pages that Orbax reports: the system's own message if there is one."""
     text = str(error).strip() or type(error).__name__
     if code := re.search(r"os_error_code='(\d+)'", text):
         return os.strerror(int(code[1]))

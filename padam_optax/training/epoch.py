@@ -1,4 +1,4 @@
-"""Drives a trainer through epochs from the host: how many steps a call, when to look up, what was measured."""
+"""Runs a trainer's epochs from the host: splits them into calls, checks whether to stop, and returns the metrics."""
 
 import dataclasses
 import time
@@ -26,7 +26,7 @@ class EpochResult:
 
     Attributes:
       state: The new state; at the start of an epoch if `metrics` is not None.
-      metrics: Means of the training metrics over the epoch, or None if it was not finished.
+      metrics: Means of the training metrics over the epoch, or None if the epoch is unfinished.
       nonfinite_step: First step of the epoch whose loss or gradients were not finite, or None. If there is one, `state`
         is of no use.
       seconds: Time spent training, without compiling.
@@ -49,11 +49,11 @@ class Source(Protocol):
 
     @property
     def position(self) -> str:
-        """Where the input stands within an epoch; empty if that follows from the state."""
+        """Position of the input within an epoch; empty if the state determines it."""
         ...
 
     def go_to(self, position: str) -> None:
-        """Goes on from a `position` that was saved with the state that is passed to `train_epoch` next."""
+        """Moves the input to `position`, saved with the state that `train_epoch` gets next."""
         ...
 
     def train_epoch(
@@ -65,26 +65,26 @@ class Source(Protocol):
         should_stop: Callable[[], bool] = lambda: False,
         on_compile: Callable[[bool], None] = lambda under_way: None,
     ) -> EpochResult:
-        """Trains to the end of the epoch under way, or until `should_stop` says so between two calls.
+        """Trains to the end of the epoch under way, or until `should_stop()` is true between two compiled calls.
 
-        `state` is donated; `on_steps` hears every few seconds which share of the epoch is done, and `on_compile` before
-        the steps are compiled (True) and after (False).
+        `state` is donated. `on_steps` gets the share of the epoch that is done, every few seconds; `on_compile` gets
+        True before the steps are compiled and False after.
         """
         ...
 
     def evaluate(self, state: TrainState, *, end: bool = False) -> dict[str, float]:
-        """Metrics over each set that is held out from training, as `test_loss`; `end`: and over those for the end."""
+        """Metrics over each held-out set, such as `test_loss`; with `end`, also over the sets for the end of a run."""
         ...
 
 
 class ResidentData(Source):
-    """Training and test sets that live whole on the device, or on each of those that train together.
+    """Training and test sets that each device holds whole.
 
     Args:
       trainer: Trains and evaluates.
-      train: As the trainer's batches take them.
-      held_out: Sets to evaluate on, as the trainer's task takes them, by the name that their metrics get.
-      at_end: More of them, for the end of a run only.
+      train: The training set, as the trainer's batches take it.
+      held_out: Sets to evaluate on, as the trainer's task takes them, by name; their metrics begin with this name.
+      at_end: Further sets, for the end of a run only.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class ResidentData(Source):
 
     @property
     def position(self) -> str:
-        """Empty, as the batches follow from the state."""
+        """Empty: the state determines the batches."""
         return ""
 
     def go_to(self, position: str) -> None:
@@ -121,7 +121,7 @@ class ResidentData(Source):
         should_stop: Callable[[], bool] = lambda: False,
         on_compile: Callable[[bool], None] = lambda under_way: None,
     ) -> EpochResult:
-        """See `Source`; the split into calls changes nothing in the numbers."""
+        """See `Source`. The split into calls does not change the results."""
         trainer, data = self._trainer, self._train
         epoch, first = int(state.epoch), int(state.step)
         full, steps = trainer.batches.steps(epoch, data), steps_of(trainer.batches, epoch, data)
@@ -140,7 +140,7 @@ class ResidentData(Source):
             self._steps_a_call = _steps_before_looking(a_step, full)
             step = stop
             on_steps(step / steps)
-            # With all steps done the epoch is finished first: both states would be checkpoints of the same step.
+            # After all steps, finish the epoch before stopping: checkpoints before and after it have the same number.
             if nonfinite >= 0 or (step < steps and should_stop()):
                 break
         else:
@@ -151,15 +151,15 @@ class ResidentData(Source):
     def _train_steps(
         self, state: TrainState, seed: jax.Array, hyperparameters: Hyperparameters, epoch: int, start: int, stop: int
     ) -> TrainState:
-        """Runs the steps `start` to `stop` without a look at each gradient; again with one if that is called for."""
-        # A copy, as the call donates its state.
+        """Runs the steps `start` to `stop` without gradient checks, and again with checks if one was not finite."""
+        # A copy: the call donates its state.
         kept = _copy(state)
         arguments = (seed, hyperparameters, self._train, epoch, start, stop)
         state = self._trainer.train_steps(state, *arguments, check_gradients=False)
         return state if int(state.nonfinite_step) < 0 else self._trainer.train_steps(kept, *arguments)
 
     def _compile(self, state: TrainState, seed: jax.Array, hyperparameters: Hyperparameters) -> TrainState:
-        """Runs everything on as little as possible, so that no time above holds a compilation."""
+        """Compiles everything by running no steps, so that the measured times hold no compilation."""
         trainer, data, step = self._trainer, self._train, int(state.step)
         trainer.finish_epoch(_copy(state), seed, hyperparameters, data, 0)
         state = self._train_steps(state, seed, hyperparameters, int(state.epoch), step, step)
@@ -173,16 +173,16 @@ class ResidentData(Source):
 
 
 class Positioned(Protocol):
-    """An iterator over batches that can tell where it stands and go on from there."""
+    """An iterator over batches whose position can be read and set."""
 
     def __next__(self) -> PyTree: ...
 
     def get_position(self) -> str:
-        """Where it stands."""
+        """The position now."""
         ...
 
     def set_position(self, position: str) -> None:
-        """Goes there."""
+        """Goes on from `position`."""
         ...
 
 
@@ -191,8 +191,8 @@ class StreamedData(Source):
 
     Args:
       trainer: Trains and evaluates.
-      open_train: Gives the training batches of all epochs, from the first on.
-      open_test: Gives the test batches, each with a mask of the examples that count: (batch, (N,) bool).
+      open_train: Returns the training batches of all epochs, from the first on.
+      open_test: Returns the test batches, each with a mask of the examples that count: (batch, (N,) bool).
       batch_size: Examples of a training batch.
       steps_per_epoch: Training steps of an epoch.
       test_examples: Examples that count over all test batches.
@@ -223,7 +223,7 @@ class StreamedData(Source):
 
     @property
     def position(self) -> str:
-        """Where the batches stand; empty before the first."""
+        """Position of the batches; empty before the first."""
         return "" if self._batches is None else self._batches.get_position()
 
     def go_to(self, position: str) -> None:
@@ -257,7 +257,7 @@ class StreamedData(Source):
                 began = looked = time.perf_counter()
             state = trainer.train_batch(state, seed, hyperparameters, batch)
             step += 1
-            # Looking waits for the device, so that it is done now and then only.
+            # Reading a value waits for the device: do it rarely.
             if step in (next_look, self._steps):
                 nonfinite = int(state.nonfinite_step)
                 now = time.perf_counter()
@@ -272,7 +272,7 @@ class StreamedData(Source):
         return _result(state, nonfinite, means, began, (step - first) * self._batch_size)
 
     def _compile(self, state: TrainState, seed: jax.Array, hyperparameters: Hyperparameters, batch: PyTree) -> None:
-        """Runs everything on a copy, so that no time above holds a compilation."""
+        """Compiles everything by running it on a copy, so that the measured times hold no compilation."""
         trainer = self._trainer
         jax.block_until_ready(trainer.next_epoch(trainer.train_batch(_copy(state), seed, hyperparameters, batch)))
         self._compiled = True
@@ -298,7 +298,7 @@ def _result(
 
 
 def _steps_before_looking(seconds_a_step: float, most: int) -> int:
-    """Steps until the host looks up again: in all processes the same, or one would wait for another for ever."""
+    """Steps until the host looks again. All processes use the same number, or one would wait for another for ever."""
     return processes.agreed(max(1, min(most, int(_CALL_SECONDS / seconds_a_step))))
 
 

@@ -1,4 +1,4 @@
-"""Several runs of one trainer at once: lanes with seeds and hyper-parameters of their own, in one compiled program."""
+"""Several runs of one trainer in one compiled program: each lane has its own seed and hyper-parameters."""
 
 import dataclasses
 import functools
@@ -21,11 +21,11 @@ _AXIS = "runs"
 
 @dataclasses.dataclass(frozen=True)
 class WholeEpochs:
-    """Training by whole epochs, as pure functions of seed and hyper-parameters: to be mapped, compiled and sharded.
+    """Trains by whole epochs, in pure functions of seed and hyper-parameters that can be mapped, compiled and sharded.
 
     Attributes:
       trainer: Trains and evaluates.
-      count: How many epochs there are.
+      count: Number of epochs.
     """
 
     trainer: Trainer
@@ -52,11 +52,11 @@ class WholeEpochs:
           hyperparameters: Scalars by name.
           train: The training set, as the trainer's batches take it.
           held_out: Sets to evaluate on, by name.
-          epoch: Counted from 0, int32 scalar; an argument too because it stays one number where states are mapped over.
+          epoch: `state.epoch`, int32 scalar; a separate argument, so that it stays one number when states are mapped.
 
         Returns:
-          The new state; metrics as a record's line has them, scalars; the first step of the epoch whose loss or
-          gradients were not finite, or -1.
+          The new state; scalar metrics, named as in a run's record; the first step of the epoch whose loss or gradients
+          were not finite, or -1.
         """
         steps = [self.trainer.batches.steps(epoch, train) for epoch in range(self.count)]
         full = jnp.asarray(steps, jnp.int32)[epoch]
@@ -78,7 +78,7 @@ class WholeEpochs:
 
         Returns:
           Each metric of `train_epoch`, (epochs,); and "diverged_step", int32, the first step of the run whose loss or
-          gradients were not finite, or -1. Metrics from that epoch on mean nothing.
+          gradients were not finite, or -1. Metrics from that epoch on are meaningless.
         """
 
         def body(state: TrainState, epoch: jax.Array) -> tuple[TrainState, tuple[Metrics, jax.Array]]:
@@ -97,10 +97,10 @@ class WholeEpochs:
 
 @dataclasses.dataclass
 class LaneStates:
-    """Where the runs in all lanes stand.
+    """States of the runs in all lanes.
 
     Attributes:
-      states: State of each lane, one tree whose arrays have one leading axis; each epoch replaces it.
+      states: States of all lanes, a tree whose arrays have one leading axis, (lanes,); each epoch replaces it.
       seeds: Seed of each lane, (lanes,), int32.
       hyperparameters: Values of each lane by name, (lanes,) each.
     """
@@ -111,17 +111,17 @@ class LaneStates:
 
 
 class Lanes:
-    """So many runs at once, an epoch a call. One program serves whatever they are and however many are left.
+    """Trains `size` runs at once, one epoch a call. One program serves any runs, however many are still active.
 
     Args:
-      epochs: What each run does.
+      epochs: The training of each run.
       train: The training set.
       held_out: Sets to evaluate on, by name.
       size: How many lanes there are.
-      mode: "vectorized": each operation is done for all lanes at once; lanes that have ended are computed for nothing.
-        "mapped": lane after lane within the program; those that have ended take no time. "sharded": each device has an
-        equal share of the lanes and does them as `inner` says.
-      inner: How each device does its share in the mode "sharded".
+      mode: "vectorized": each operation computes all lanes at once, even those that have ended. "mapped": the program
+        trains one lane after another; lanes that have ended take no time. "sharded": each device trains an equal share
+        of the lanes in the mode `inner`.
+      inner: The mode of each device in the mode "sharded".
       devices: Devices of the mode "sharded"; all by default.
 
     Raises:
@@ -141,7 +141,7 @@ class Lanes:
     ):
         devices = tuple(devices or jax.devices()) if mode == "sharded" else tuple(jax.devices()[:1])
         if size < 1 or size % len(devices):
-            raise ValueError(f"lanes must be a positive multiple of the {len(devices)} devices, got {size}.")
+            raise ValueError(f"lanes must be a positive multiple of {len(devices)}, the number of devices, got {size}.")
         self.size = size
         self.mode = mode
         self._epochs = epochs
@@ -151,7 +151,7 @@ class Lanes:
         self._train, self._held_out = jax.device_put((train, dict(held_out)), everywhere)
 
     def init(self, seeds: Sequence[int], hyperparameters: Sequence[Mapping[str, float]]) -> LaneStates:
-        """States before the first epoch, of as many runs as there are lanes or fewer: the last one fills up."""
+        """States before the first epoch of at most `size` runs; copies of the last run fill the other lanes."""
         count = len(seeds)
         assert count == len(hyperparameters) <= self.size
         filled = [min(lane, count - 1) for lane in range(self.size)]
@@ -162,25 +162,25 @@ class Lanes:
         return LaneStates(self._init(lane_seeds, values), lane_seeds, values)
 
     def epoch(self, lanes: LaneStates, epoch: int, active: Sequence[int]) -> tuple[Metrics, np.ndarray]:
-        """Trains the lanes `active` for an epoch and evaluates them; `lanes.states` is replaced.
+        """Trains the lanes `active` for an epoch, evaluates them, and replaces `lanes.states`.
 
         Returns:
           Metrics, (lanes,) each, and the first step whose loss or gradients were not finite, or -1, (lanes,).
-          Those of other lanes mean nothing.
+          Values of other lanes are meaningless.
         """
         lanes.states, metrics, nonfinite = self._train_epoch(*self._arguments(lanes, epoch, active))
         metrics, nonfinite = jax.device_get((metrics, nonfinite))
         return metrics, np.asarray(nonfinite)
 
     def compile(self, lanes: LaneStates) -> None:
-        """Compiles the epoch for states as these, unless it is compiled; `epoch` does so too, and trains."""
+        """Compiles the epoch for such states, if it is not compiled yet. `epoch` compiles too, but also trains."""
         self._compiled_epoch(lanes)
 
     def _compiled_epoch(self, lanes: LaneStates) -> Any:
         return self._train_epoch.lower(*self._arguments(lanes, 0, ())).compile()
 
     def _arguments(self, lanes: LaneStates, epoch: int, active: Sequence[int]) -> tuple[Any, ...]:
-        """Arguments of the compiled epoch: for each device, the places of its active lanes and how many they are."""
+        """Arguments of the compiled epoch. The last two are each device's active lanes and their number."""
         share = self.size // self._devices
         order = np.zeros((self._devices, share), np.int32)
         counts = np.zeros(self._devices, np.int32)
@@ -196,15 +196,15 @@ class Lanes:
         return self._epochs.steps_before(epoch, self._train)
 
     def memory_bytes(self, lanes: LaneStates) -> int:
-        """Bytes that the compiled epoch takes on each device: its arguments, and what it needs in between."""
+        """Bytes that the compiled epoch takes on each device: its arguments and its temporary arrays."""
         analysis = self._compiled_epoch(lanes).memory_analysis()
         return 0 if analysis is None else analysis.argument_size_in_bytes + analysis.temp_size_in_bytes
 
 
-# A program for as many lanes as one likes: kept, so that a later sweep in the same process compiles nothing.
+# Kept for any number of lanes, so that a later sweep in the same process compiles nothing.
 @functools.lru_cache(maxsize=8)
 def _programs(epochs: WholeEpochs, vectorized: bool, devices: tuple[Any, ...]) -> tuple[Any, Any, NamedSharding]:
-    """Compiled functions that begin runs and train an epoch, and the sharding of what all devices need whole."""
+    """Compiled functions that begin runs and train an epoch, and the sharding of arrays that all devices hold whole."""
     mesh = Mesh(np.asarray(devices), (_AXIS,))
     whole, split = PartitionSpec(), PartitionSpec(_AXIS)
     init: Callable[..., Any] = jax.vmap(epochs.init) if vectorized else functools.partial(_init_mapped, epochs)
@@ -218,7 +218,7 @@ def _programs(epochs: WholeEpochs, vectorized: bool, devices: tuple[Any, ...]) -
             out_specs=split,
             check_vma=False,
         )
-    # Said once: states that come from `init` must be to the compiled epoch what those are that come from it.
+    # `init` and the epoch return states with the same sharding, so that one compiled epoch takes both.
     lanes, everywhere = NamedSharding(mesh, split), NamedSharding(mesh, whole)
     compiled = jax.jit(
         epoch,
@@ -244,7 +244,7 @@ def _epoch_vectorized(
     order: jax.Array,
     count: jax.Array,
 ) -> tuple[PyTree, Metrics, jax.Array]:
-    """All lanes, whatever `order` and `count` say."""
+    """Trains all lanes, whatever `order` and `count` say."""
     del order, count
     over_lanes = jax.vmap(epochs.train_epoch, (0, 0, 0, None, None, None))
     return over_lanes(states, seeds, hyperparameters, train, held_out, epoch)
@@ -261,7 +261,7 @@ def _epoch_mapped(
     order: jax.Array,
     count: jax.Array,
 ) -> tuple[PyTree, Metrics, jax.Array]:
-    """The first `count` lanes of `order`, one after another."""
+    """Trains the first `count` lanes of `order`, one after another."""
 
     def take(tree: PyTree, lane: jax.Array) -> PyTree:
         return jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, lane, keepdims=False), tree)

@@ -21,7 +21,7 @@ Metrics = dict[str, jax.Array]
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """All that changes while training. Keys do not: they follow from the seed, the epoch and the step.
+    """Everything that changes during training. It holds no random keys: seed, epoch and step determine them.
 
     Attributes:
       epoch: Epochs completed, int32 scalar.
@@ -46,27 +46,26 @@ class TrainState:
 class Trainer:
     """Trains `task` with compiled functions.
 
-    An epoch on data that lives on the device is `train_steps`, in as many calls as the host likes, then `finish_epoch`;
-    on data that the host reads it is `train_batch` for each batch, then `next_epoch`. Every method may also be called
-    within another compiled function, and mapped over states, seeds and hyper-parameters; there `initial_state` takes
-    the place of `init`.
+    For data on the device, an epoch is any number of calls of `train_steps`, then `finish_epoch`. For data that the
+    host reads, it is `train_batch` for each batch, then `next_epoch`. Every method can also be called within another
+    compiled function, and mapped over states, seeds and hyper-parameters; use `initial_state` there instead of `init`.
 
-    The trainer itself is a static argument: trainers that are equal share their compiled programs. Hyper-parameters and
-    the seed are traced, so that one program serves every value. Batches follow from the seed and the epoch, and the key
-    of augmentation and dropout from the seed, the epoch and the step: a resumed run sees what one never stopped would
-    have seen, however its steps were split into calls.
+    The trainer itself is a static argument: equal trainers share their compiled programs. Hyper-parameters and the seed
+    are traced, so that one program serves every value. The seed and the epoch determine the batches; the seed, the
+    epoch and the step determine the key of augmentation and dropout. A resumed run therefore sees the same data as an
+    uninterrupted one, however its steps are split into calls.
 
     Attributes:
       task: What to train.
-      make_optimizer: Maps a dictionary of scalar hyper-parameters, and the factor of the learning rate at this step, a
-        scalar, to an optimizer.
-      rate_factor: Maps an epoch, counted from 0, to the factor of the learning rate in it. It takes an int, where the
-        host wants to know, and a traced int32, in the compiled step.
-      batches: How the data make the steps of an epoch.
+      make_optimizer: Maps a dictionary of scalar hyper-parameters and the step's factor of the learning rate, a scalar,
+        to an optimizer.
+      rate_factor: Maps an epoch, counted from 0, to its factor of the learning rate. The epoch is an int on the host
+        and a traced int32 in the compiled step.
+      batches: Cuts the data into the steps of an epoch.
       placement: Devices that train together; by default one.
-      reestimate: Whether an epoch on data that lives on the device ends with one more pass over them with the
-        parameters fixed, in training mode, with augmentation and in an order of its own. The model's statistics follow
-        it, and the training metrics are those of this pass.
+      reestimate: Whether an epoch on data on the device ends with one more pass over them with the parameters fixed, in
+        training mode, with augmentation and in an order of its own. This pass updates the model's statistics and gives
+        the training metrics.
     """
 
     task: Task
@@ -113,13 +112,13 @@ class Trainer:
           seed: int32 scalar.
           hyperparameters: Scalars by name, for `make_optimizer`.
           data: The training set, as `batches` takes it.
-          epoch: `state.epoch`; an argument too because it stays one number where states are mapped over.
+          epoch: `state.epoch`; a separate argument, so that it stays one number when states are mapped.
           start: int32 scalar.
-          stop: int32 scalar, at most `batches.steps(epoch, data)`; no new value compiles anew.
-          check_gradients: Whether every gradient is looked at. If not, the loss is in each step, and parameters and the
-            optimizer's state are after the last one, which costs less on a GPU: `nonfinite_step` then is at least 0 if
-            something was not finite, and another run of the same steps tells which one. What it overlooks is a gradient
-            of which the optimizer keeps nothing, such as an infinite one that is clipped entry by entry.
+          stop: int32 scalar, at most `batches.steps(epoch, data)`; a new value does not compile anew.
+          check_gradients: Whether every gradient is checked. If not, each step checks the loss only, and the last one
+            the parameters and the optimizer's state, which costs less on a GPU. `nonfinite_step` is then at least 0 if
+            something was not finite; the same steps with checks tell which step it was. This misses a gradient of which
+            the optimizer keeps nothing, such as an infinite one that is clipped entry by entry.
         """
         key = _epoch_key(seed, epoch)
         plan = self.batches.plan(key, epoch, data)
@@ -137,7 +136,7 @@ class Trainer:
     def train_batch(
         self, state: TrainState, seed: jax.Array, hyperparameters: Hyperparameters, batch: PyTree
     ) -> TrainState:
-        """Runs one step, on a batch that the host has chosen. `state` is donated."""
+        """Runs one step on a batch from the host. `state` is donated."""
         return self._update(state, hyperparameters, self._gradients(state, batch, _epoch_key(seed, state.epoch)))
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
@@ -149,18 +148,18 @@ class Trainer:
         data: PyTree,
         steps: jax.Array,
     ) -> tuple[TrainState, Metrics, jax.Array]:
-        """Does what follows the full steps of an epoch: the smaller last batch if there is one, and `reestimate`.
+        """Ends an epoch after its full steps: trains on the smaller last batch, if any, and does the `reestimate` pass.
 
         Args:
           state: Its buffers are donated.
           seed: int32 scalar.
           hyperparameters: Scalars by name, for `make_optimizer`.
           data: The training set, as `batches` takes it.
-          steps: `batches.steps(epoch, data)`, an int32 scalar; less makes a shorter pass of `reestimate`.
+          steps: `batches.steps(epoch, data)`, an int32 scalar; a lower number shortens the `reestimate` pass.
 
         Returns:
           The state at the start of the next epoch; the mean of each training metric over the steps; and the first step
-          of the epoch whose loss or gradients were not finite, or -1, int32: the rest means nothing if there is one.
+          of the epoch whose loss or gradients were not finite, or -1, int32. If there is one, the rest is meaningless.
         """
         key = _epoch_key(seed, state.epoch)
         if self.batches.has_last(data):
@@ -224,7 +223,7 @@ class Trainer:
         *,
         check_gradients: bool = True,
     ) -> TrainState:
-        """Returns the state after a step with what `_gradients` has computed; `factor`: the step's own, of the rate."""
+        """Returns the state after a step, given the result of `_gradients`; `factor` multiplies the learning rate."""
         (objective, (model_state, metrics)), gradients = computed
         optimizer = self._optimizer(hyperparameters, state.epoch, factor)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
@@ -247,7 +246,7 @@ class Trainer:
     def _reestimate(self, state: TrainState, epoch_key: jax.Array, data: PyTree, stop: jax.Array) -> TrainState:
         """Passes over the first `stop` full batches, and the smaller one, with the parameters fixed."""
         steps = self.batches.steps(0, data)
-        # Keys of training steps end at the number of all steps, the key of their order.
+        # Training uses the keys from 0 to the number of all steps, the last one for the order.
         key = jax.random.fold_in(epoch_key, steps + int(self.batches.has_last(data)) + 1)
         plan = self.batches.plan(key, state.epoch, data)
         state = dataclasses.replace(state, totals=self._no_totals())
@@ -276,14 +275,14 @@ class Trainer:
         return self.placement.split(batch, self.task.batch_axis)
 
     def _placed(self, state: TrainState) -> TrainState:
-        """Keeps the state where it belongs: said before and after each step, or the compiler chooses otherwise."""
+        """Keeps the state's sharding. Needed before and after each step, or the compiler chooses another one."""
         opt_state = self.placement.optimizer_state(state.opt_state)
         rest = self.placement.whole(dataclasses.replace(state, opt_state=None))
         return dataclasses.replace(rest, opt_state=opt_state)
 
 
 def free_programs() -> None:
-    """Frees what all trainers have compiled, which JAX keeps for good; one that is used again compiles anew."""
+    """Frees the compiled programs of all trainers, which JAX keeps for good. A trainer used again compiles anew."""
     compiled: tuple[Any, ...] = (
         _compiled_initial_state(),
         Trainer.train_steps,
@@ -299,8 +298,8 @@ def free_programs() -> None:
 
 @functools.cache
 def _compiled_initial_state() -> Any:
-    """`Trainer.initial_state`, compiled for the backend, which the first call starts and an import must not."""
-    # On CPUs LLVM takes three times as long for the random draws at its full level, to the same numbers.
+    """`Trainer.initial_state`, compiled. The first call starts the backend; an import must not."""
+    # On CPUs, LLVM's full level compiles the random draws three times as long, and gives the same numbers.
     options: dict[str, bool | str] | None = None
     if jax.default_backend() == "cpu":
         options = {"xla_backend_optimization_level": "1"}
@@ -312,16 +311,16 @@ def _epoch_key(seed: jax.Array, epoch: jax.Array) -> jax.Array:
 
 
 def _first_nonfinite(state: TrainState, computed: PyTree) -> jax.Array:
-    """`state.nonfinite_step` after a step that has computed this: the loss and perhaps the gradients."""
-    # A gradient can be NaN where the loss is not, as that of a root at 0: the loss would be a step later, or never.
+    """`nonfinite_step` after a step that computed these values: the loss and perhaps the gradients."""
+    # A gradient can be NaN where the loss is not (a root at 0); the loss then shows it one step later, or never.
     finite = jax.tree.reduce(jnp.logical_and, _are_finite(computed))
     is_first = jnp.logical_and(jnp.logical_not(finite), state.nonfinite_step < 0)
     return jnp.where(is_first, state.step, state.nonfinite_step)
 
 
 def _checked(before: TrainState, after: TrainState) -> TrainState:
-    """`after`, with its last step as the one that was not finite if nothing but its arrays tell that there was one."""
-    # Some optimizers keep an infinity from the start on, as for the best loss so far.
+    """`after`; if only its arrays show that a step was not finite, its last step is marked as that one."""
+    # Some optimizers keep an infinity from the start on, such as the best loss so far.
     lost = jax.tree.map(
         lambda was, is_: jnp.logical_and(was, jnp.logical_not(is_)),
         *(_are_finite((state.params, state.opt_state)) for state in (before, after)),
@@ -331,7 +330,7 @@ def _checked(before: TrainState, after: TrainState) -> TrainState:
 
 
 def _are_finite(tree: PyTree) -> PyTree:
-    """Whether each array is finite all over; what is neither real nor complex is."""
+    """Whether all entries of each array are finite; integers, Booleans and keys are."""
     return jax.tree.map(
         lambda leaf: jnp.all(jnp.isfinite(leaf)) if jnp.issubdtype(leaf.dtype, jnp.inexact) else jnp.asarray(True),
         tree,

@@ -16,15 +16,15 @@ AXIS = "data"
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
-    """Batches in parts over the devices, parameters whole on each: data parallelism.
+    """Data parallelism: batches are split among the devices, and each device holds all parameters.
 
     The compiled functions keep their meaning: a mean over a batch, of gradients or of batch normalisation's statistics,
-    is that over all of it, and the compiler finds the communication that this takes.
+    covers the whole batch. The compiler adds the communication.
 
     Attributes:
       mesh: Has the one axis "data"; None for JAX's default device alone.
-      shard_optimizer: Whether the optimizer's state is in parts too (ZeRO-1, Rajbhandari et al., 2020): each array
-        along its first axis that the number of devices divides; one without such an axis is whole on each.
+      shard_optimizer: Whether the optimizer's state is split too (ZeRO-1, Rajbhandari et al., 2020). Each array is
+        split along its first axis that the number of devices divides; an array without such an axis stays whole.
     """
 
     mesh: Mesh | None = None
@@ -36,7 +36,7 @@ class Placement:
         return 1 if self.mesh is None else self.mesh.size
 
     def split(self, batch: _Tree, axis: int) -> _Tree:
-        """In a compiled function, has each device compute its part of a batch, cut along `axis` of its arrays.
+        """Splits a batch among the devices, along `axis` of its arrays; for use in a compiled function.
 
         Arrays without that axis, or with fewer entries along it than devices, stay whole; parts may differ in size.
         """
@@ -51,11 +51,11 @@ class Placement:
         return jax.tree.map(place, batch)
 
     def whole(self, tree: _Tree) -> _Tree:
-        """In a compiled function, has each device hold all of `tree`."""
+        """Makes each device hold all of `tree`; for use in a compiled function."""
         return tree if self.mesh is None else jax.lax.with_sharding_constraint(tree, self._everywhere)
 
     def optimizer_state(self, opt_state: _Tree) -> _Tree:
-        """In a compiled function, has each device hold the optimizer's state as `shard_optimizer` says."""
+        """Splits the optimizer's state if `shard_optimizer` says so; for use in a compiled function."""
         if self.mesh is None or not self.shard_optimizer:
             return self.whole(opt_state)
 
@@ -76,7 +76,7 @@ class Placement:
         )
 
     def put_batch(self, tree: PyTree) -> PyTree:
-        """Makes one batch, in parts along the first axis, from the host arrays of each process: its share of it."""
+        """Makes one batch, split along the first axis, from host arrays: each process gives its share."""
         if self.mesh is None:
             return jax.tree.map(jnp.asarray, tree)
         return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(self._along(0), np.asarray(leaf)), tree)
@@ -102,7 +102,7 @@ def across(devices: int | None = None, *, shard_optimizer: bool = False) -> Plac
       shard_optimizer: See `Placement`.
 
     Raises:
-      ValueError: If a process has not so many devices.
+      ValueError: If a process has fewer devices, or `devices` is below 1.
     """
     found = jax.local_device_count()
     if devices is not None and not 1 <= devices <= found:

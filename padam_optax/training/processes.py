@@ -1,4 +1,4 @@
-"""Several processes that run one program, each with devices of its own: how they start and agree with one another."""
+"""Starts several processes of one program, each with its own devices, and lets them agree on values."""
 
 import os
 import pathlib
@@ -12,23 +12,21 @@ from jax.experimental import multihost_utils
 
 # How long a process that gives no sign counts as alive, and how long one that ends waits for the others to end.
 _PATIENCE_SECONDS = 60
-# What JAX reads where process 0 shall listen elsewhere than where the others look for it.
+# JAX reads here the address on which process 0 listens, if it differs from the one that the others use.
 _BIND_VARIABLE = "JAX_COORDINATOR_BIND_ADDRESS"
-# How long one process may wait to see what another has written: a network file system remembers for a minute that
-# something was not there.
+# How long one process waits to see another's file: a network file system remembers for a minute that it was missing.
 _SIGHT_SECONDS = 60
 
 
 def start(coordinator: str | None = None, process: int | None = None, count: int | None = None) -> None:
     """Joins the other processes. Call it before anything else of JAX.
 
-    Without arguments it does as SLURM, Cloud TPU, Kubernetes or MPI say. Process 0 then listens on all its addresses,
-    as JAX does by default: who reaches its port can take part.
+    Without arguments it takes them from SLURM, Cloud TPU, Kubernetes or MPI. Process 0 then listens on all its
+    addresses, as JAX does by default: anyone who reaches its port can take part.
 
     Args:
-      coordinator: Host and port of process 0, such as `10.0.0.1:1234`. Process 0 listens on this address alone, or on
-        the one that the environment variable `JAX_COORDINATOR_BIND_ADDRESS` names, as where the others know process 0
-        by an address that its host does not have.
+      coordinator: Host and port of process 0, such as `10.0.0.1:1234`. Process 0 listens on this address alone. If its
+        host does not have this address, name another one in the environment variable `JAX_COORDINATOR_BIND_ADDRESS`.
       process: Number of this process, from 0.
       count: How many processes there are.
 
@@ -41,9 +39,9 @@ def start(coordinator: str | None = None, process: int | None = None, count: int
         listen = os.environ.get(_BIND_VARIABLE) or coordinator
         if process == 0:
             _check_listening(listen)
-    # Not every version's default on CPUs; other devices have their own.
+    # Some versions have another default on CPUs; other devices have their own.
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    # It takes SIGTERM to itself, from here until we listen, for stops that we agree on by other means.
+    # This service would take SIGTERM to itself at first; the processes agree on stops by other means.
     jax.config.update("jax_enable_preemption_service", False)
     jax.distributed.initialize(
         coordinator,
@@ -63,7 +61,7 @@ def _parse(address: str) -> tuple[str, int]:
 
 
 def _check_listening(address: str) -> None:
-    """Says in one line what JAX says in many, or with the end of the process."""
+    """Raises a one-line error where JAX prints many lines, or ends the process."""
     host, port = _parse(address)
     try:
         family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -73,7 +71,7 @@ def _check_listening(address: str) -> None:
         reason = getattr(error, "strerror", None) or error
         raise ValueError(
             f"--coordinator {address}: process 0 cannot listen there ({reason}). Name an address of its host and a port"
-            f" that is free, or set {_BIND_VARIABLE} to where it shall listen."
+            f" that is free, or set {_BIND_VARIABLE} to the address on which it listens."
         ) from error
 
 
@@ -83,7 +81,7 @@ def is_first() -> bool:
 
 
 def agreed(value: int) -> int:
-    """Returns the value that process 0 has; every process has to call this."""
+    """Returns the value of process 0; every process has to call this."""
     if jax.process_count() == 1:
         return value
     return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
@@ -97,7 +95,7 @@ def anywhere(flag: bool) -> bool:
 
 
 def wait_for_all(place: str) -> None:
-    """Returns once every process has come to `place`."""
+    """Returns once every process has reached `place`."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(place)
 
@@ -108,7 +106,7 @@ def is_shared(folder: pathlib.Path) -> bool:
     The first process makes the folder if need be.
 
     Raises:
-      OSError: In the first process, if it cannot write there; for the others the folder is not shared.
+      OSError: In the first process, if it cannot write there; the others return False.
     """
     if jax.process_count() == 1:
         return True

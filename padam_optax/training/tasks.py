@@ -1,4 +1,4 @@
-"""What the loop asks of a task, and the two there are: image classification and language modelling."""
+"""The interface of a task, and two tasks: image classification and language modelling."""
 
 import dataclasses
 from collections.abc import Callable
@@ -39,14 +39,14 @@ class Task(Protocol):
         Args:
           params: Parameters.
           model_state: The rest of the model's state.
-          batch: As the task's batches are.
+          batch: A batch in the task's own form.
           key: For augmentation and dropout.
           updates: How often the model's statistics see the batch; by default as often as in a training step.
         """
         ...
 
     def next_epoch(self, model_state: PyTree) -> PyTree:
-        """The model's state at the start of the next epoch, from that at the end of one."""
+        """Returns the model's state at the start of an epoch, from its state at the end of the epoch before."""
         ...
 
     def evaluate(self, params: PyTree, model_state: PyTree, data: PyTree, split: Split) -> dict[str, jax.Array]:
@@ -72,12 +72,12 @@ def mean_over_examples(
     batch_size: int,
     split: Split = lambda batch: batch,
 ) -> dict[str, jax.Array]:
-    """Means of metrics with one entry an example, over all examples of `data`, each counted once.
+    """Returns the mean of each metric over all examples of `data`, each counted once.
 
     Args:
-      evaluate: Maps a batch to metrics.
+      evaluate: Maps a batch to metrics with one entry an example.
       data: Tree of arrays with one leading axis, the examples.
-      batch_size: Examples of a batch; the last one is filled up with what does not count.
+      batch_size: Examples of a batch; the last batch is filled up with examples that do not count.
       split: Divides a batch among devices.
     """
     examples = jax.tree.leaves(data)[0].shape[0]
@@ -99,12 +99,12 @@ class Classification(StreamedTask):
     Batches are dictionaries of `images` (N, H, W, C), uint8, and `labels` (N,), int32.
 
     Attributes:
-      build: Builds the network, called `model(images, train=..., key=...)`, from its keys.
+      build: Builds the network from its keys. The network is called `model(images, train=..., key=...)`.
       augment: Maps a key and the raw images of a training batch to images.
       preprocess: Maps raw or augmented images to the network's input.
       top5: Whether the top-5 error is measured too.
       statistics_updates: How often the batch statistics of a training step enter the running ones.
-      statistics_momentum: What the running statistics keep of themselves at each update.
+      statistics_momentum: Weight of the running statistics' old value at each update.
       eval_batch_size: Examples a step of the evaluation, which sees every example once.
     """
 
@@ -165,7 +165,7 @@ class Classification(StreamedTask):
         return errors
 
     def _repeat(self, old: PyTree, new: PyTree, updates: int) -> PyTree:
-        """The running statistics after the same batch entered `updates` times, from those after the first time.
+        """The running statistics after a batch has entered `updates` times, from those after the first time.
 
         With momentum m, k updates give m^k r + (1 - m^k) b, which lies on the line from r through m r + (1 - m) b.
         """
@@ -180,14 +180,14 @@ class Classification(StreamedTask):
 class LanguageModelling(Task):
     """Cross-entropy, in nats a token, of a recurrent network that reads a text in columns.
 
-    Batches are as `batches.Windows` makes them. The state after one is where the next begins; it is part of the model's
-    state, so of checkpoints, and zero at the start of an epoch. What is minimised is the cross-entropy with AWD-LSTM's
-    two regularisers of the last layer: `activation` times the mean square of its dropped output, `temporal` times the
-    mean square of the change of its raw output from step to step (Merity et al., 2018).
+    Batches are those of `batches.Windows`. The hidden state after a batch starts the next batch. It belongs to the
+    model's state, and so to checkpoints, and is zero at the start of an epoch. The objective is the cross-entropy plus
+    AWD-LSTM's two regularisers of the last layer: `activation` times the mean square of its output after dropout,
+    `temporal` times the mean square of the change of its raw output from step to step (Merity et al., 2018).
 
     Attributes:
-      build: Builds the network from its keys. It is called `model(tokens, hidden, train=..., key=..., length=...)`,
-        gives `logits`, `raw`, `dropped` and `hidden`, and has `initial_hidden(columns)`.
+      build: Builds the network from its keys. The network is called `model(tokens, hidden, train=..., key=...,
+        length=...)`, returns `logits`, `raw`, `dropped` and `hidden`, and has `initial_hidden(columns)`.
       columns: Columns of the training text.
       activation: Factor of the first regulariser.
       temporal: Factor of the second one.
@@ -235,11 +235,11 @@ class LanguageModelling(Task):
         return jax.tree.map(jnp.zeros_like, model_state)
 
     def evaluate(self, params: PyTree, model_state: PyTree, data: PyTree, split: Split) -> dict[str, jax.Array]:
-        """Reads `data["tokens"]` (rows, columns) from a zero state on, dropouts off.
+        """Reads `data["tokens"]` (rows, columns) from a zero state, without dropout.
 
         Returns:
           "loss", the mean cross-entropy of the rows - 1 targets of each column; "perplexity", its exponential; and
-          "perplexity_rows", in which the sum is divided by the rows as in the public AWD-LSTM code, slightly lower.
+          "perplexity_rows", slightly lower: as in the public AWD-LSTM code, it divides the sum by the rows.
         """
         del model_state
         tokens = data["tokens"]

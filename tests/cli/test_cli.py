@@ -71,7 +71,7 @@ def test_help_names_the_commands():
                 "--devices",
             ],
         ),
-        ("demo", ["--epochs", "--seeds", "--out", "No download"]),
+        ("demo", ["--epochs", "--seeds", "--out", "downloads nothing"]),
         ("list", ["List the experiments"]),
         ("report", ["--out", "--table", "--figure", "--time-to-target", "RECORDS"]),
         ("check", ["RECORDS", "show it, do not, or cannot tell"]),
@@ -396,7 +396,7 @@ def test_other_commands_interrupted(tmp_path, monkeypatch):
     code, _, errors = padam("demo", "--out", tmp_path)
     assert (code, "anew, without a checkpoint" in errors) == (130, True)
     code, _, errors = padam("sweep", "digits-padam", "--p", "1/4", "--out", tmp_path)
-    assert (code, "goes on with what is not recorded whole" in errors) == (130, True)
+    assert (code, "trains the unfinished runs" in errors) == (130, True)
     monkeypatch.setattr("padam_optax.data.download.fetch", queue.run)
     code, _, errors = padam("data", "fetch", "ptb")
     assert (code, errors) == (130, "Stopped at once.\n")

@@ -165,7 +165,7 @@ def leave_out(path: pathlib.Path, name: str) -> None:
                 write(folder, EXPERIMENTS["digits-padam"], 0, flat(test_error=0.1)),
                 (folder / "digits-padam" / "seed-0" / "config.json").write_text('{"experiment": {}}'),
             ),
-            "config.json is no whole record: it has no 'name'.",
+            "config.json is not a whole record: it has no 'name'.",
         ),
         (
             lambda folder: (
@@ -243,7 +243,7 @@ def test_what_is_skipped_is_said(tmp_path):
     command = [sys.executable, "-m", "padam_optax", "report", str(tmp_path)]
     result = subprocess.run(command, capture_output=True, encoding="utf-8", env=environment)
     assert result.returncode == 0
-    assert result.stderr.count("Skipped, for it is no run:") == 1
+    assert result.stderr.count("Skipped, because it is not a run:") == 1
     assert "seed-0 (copy)�[2J" in result.stderr
 
 
@@ -310,10 +310,10 @@ def test_malformed_records_are_refused_in_one_line_or_reported(tmp_path):
         (
             '{"format": 2, "experiment": ' + "[" * 500 + "]" * 500 + "}",
             "",
-            "config.json is no record: nested more than",
+            "config.json is not a record: it is nested more than",
         ),
         (None, '{"epoch": null}\n', "metrics.jsonl, line 1: epoch must be int, got None"),
-        (None, '{"epoch": 1}\n{"epoch": 1}\n', "metrics.jsonl holds epoch 1 twice: on line 2 again"),
+        (None, '{"epoch": 1}\n{"epoch": 1}\n', "metrics.jsonl holds epoch 1 twice, the second time on line 2"),
     ],
     ids=["missing", "not JSON", "nested", "null", "doubled"],
 )

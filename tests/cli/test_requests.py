@@ -80,7 +80,7 @@ def test_the_command_line_is_the_default(written):
     ("line", "message"),
     [
         ("digits-pdam", "no experiment called 'digits-pdam'. Did you mean digits-padam"),
-        ("digits-?x*", "No experiment is called as 'digits-?x*' says"),
+        ("digits-?x*", "No experiment matches 'digits-?x*'"),
         ("digits-padam --deadline 3", "unrecognized arguments: --deadline 3"),
         ("digits-padam --epoch 3", "unrecognized arguments: --epoch 3"),
         ("digits-padam --epochs three", "invalid int value: 'three'"),

@@ -48,7 +48,7 @@ def test_every_variant_is_read_or_refused_by_name(tmp_path):
         ("metrics.0.train_loss 400 digits", "train_loss must be an integer of 64 bits, got 999"),
         ("metrics.0.train_loss null", "train_loss must be float, got None"),
         ("metrics.0.seconds 1e308", "seconds must be a number of a size that a run can have, got 1e[+]308"),
-        ("config.experiment.model_options nested", "is no record: nested more than 32 deep"),
+        ("config.experiment.model_options nested", "is not a record: it is nested more than 32 deep"),
         ("config.data.label missing", "has no data.label"),
         ("config.data.label half of a pair", r"data.label has half of a surrogate pair, .*: 'a\\ud800'"),
         ("config.experiment.hyperparameters.p missing", "trial names 'p', which experiment.hyperparameters lacks"),
@@ -80,8 +80,8 @@ def lines_of(*epochs: int, **last) -> list[dict]:
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (lines_of(1, 2, 2, 3), "holds epoch 2 twice: on line 3 again"),
-        (lines_of(1, 2, 1, 2), "holds epoch 1 twice: on line 3 again"),
+        (lines_of(1, 2, 2, 3), "holds epoch 2 twice, the second time on line 3"),
+        (lines_of(1, 2, 1, 2), "holds epoch 1 twice, the second time on line 3"),
         (lines_of(1, 3), "lacks epoch 2, before line 2"),
         (lines_of(3), "lacks epoch 1 to 2, before line 1"),
         (lines_of(1, epoch=3, diverged_step=9), "lacks epoch 2"),
@@ -169,7 +169,7 @@ def test_strays_are_skipped_and_said_once(with_strays, tmp_path):
     with pytest.warns(RecordWarning) as caught:
         assert len(read_all(with_strays)) == 1
     (warning,) = caught
-    assert str(warning.message).startswith("Skipped, for they are no runs: ")
+    assert str(warning.message).startswith("Skipped, because they are not runs: ")
     assert "seed-0 (copy)" in str(warning.message)
     assert str(warning.message).endswith(" and 1 more.")
     with pytest.warns(RecordWarning, match="seed-0 .copy., .*seed-²"):
@@ -183,7 +183,7 @@ def test_a_file_that_is_named_is_no_stray(with_strays):
 
 @pytest.mark.parametrize("name", ["../x", "/x", "a/../../x", "..", ".", "", "a//b", "a\0", "a\nb"])
 def test_no_name_leaves_the_folder(tmp_path, name):
-    with pytest.raises(ValueError, match="names no folder within another"):
+    with pytest.raises(ValueError, match="is not the name of a folder within another"):
         RunDirectory(tmp_path / "out", name, 0)
 
 

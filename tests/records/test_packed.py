@@ -107,7 +107,7 @@ def test_no_runs(tmp_path):
     ("name", "text", "message"),
     [
         ("config.json", "{", r"config\.json is damaged: not JSON"),
-        ("config.json", '{"experiment": {}}', r"config\.json is no whole record"),
+        ("config.json", '{"experiment": {}}', r"config\.json is not a whole record"),
         ("metrics.jsonl", '{"epoch": 1}\n\n{"epoch": 2}\n', r"metrics\.jsonl, line 2, is damaged"),
         ("metrics.jsonl", '{"epoch": "1"}\n', r"metrics\.jsonl, line 1: epoch must be int, got '1'"),
     ],
@@ -130,10 +130,10 @@ def test_a_damaged_run_packs_nothing(runs, tmp_path, name, text, message):
         (b"\xff", "line 3 is damaged: not JSON"),
         (b"5", "line 3 is damaged: expected a JSON object with 'run', 'config', 'metrics'"),
         (b'{"run": "a/seed-0", "config": {}}', "line 3 is damaged: expected a JSON object with"),
-        (b'{"run": "a/seed-0", "config": {}, "metrics": [], "more": 1}', "line 3 is no packed run"),
-        (b'{"run": 5, "config": {}, "metrics": []}', "line 3 is no packed run"),
-        (b'{"run": "a/seed-0", "config": {}, "metrics": {}}', "line 3 is no packed run"),
-        (b'{"run": "a/seed-0", "config": {}, "metrics": []}', "line 3 is no whole record"),
+        (b'{"run": "a/seed-0", "config": {}, "metrics": [], "more": 1}', "line 3 is not a packed run"),
+        (b'{"run": 5, "config": {}, "metrics": []}', "line 3 is not a packed run"),
+        (b'{"run": "a/seed-0", "config": {}, "metrics": {}}', "line 3 is not a packed run"),
+        (b'{"run": "a/seed-0", "config": {}, "metrics": []}', "line 3 is not a whole record"),
     ],
 )
 def test_damaged_line(tmp_path, read, damage, message):
@@ -157,7 +157,7 @@ def test_unpacks_only_runs_and_only_inside(line, tmp_path, run):
 
 def test_unpacks_no_folder_twice(line, tmp_path):
     first = json.loads(SMALL.read_text().splitlines()[0])["run"]
-    with pytest.raises(RecordError, match=r"line 2 names the folder .* which a line before it names too"):
+    with pytest.raises(RecordError, match=r"line 2 names the folder .* but an earlier line names it too"):
         packed.unpack(line(2, run=first), tmp_path / "to")
     assert contents(tmp_path).keys() == {"changed.jsonl"}
 

@@ -235,7 +235,7 @@ def changed(path: str, value) -> dict:
         ("experiment.milestones", 20, "experiment.milestones must be .*, got 20"),
         ("experiment.task.kind", "poetry", "experiment.task.kind must be one of image_classification, language_mod"),
         ("experiment.task.held_out", "all", "experiment.task.held_out must be float, got 'all'"),
-        ("experiment.color", "red", "experiment.'color' is not known; experiment has name, suite"),
+        ("experiment.color", "red", "experiment.'color' is unknown; experiment has name, suite"),
         ("experiment", [], "experiment must be a JSON object"),
         ("experiment.moment_dtype", 16, "experiment.moment_dtype must be .*, got 16"),
         ("data.label", None, "data.label must be str, got None"),

@@ -247,7 +247,7 @@ def test_a_second_run_in_the_same_folder_is_refused(data, tmp_path, monkeypatch,
         run(SPEC, 0, data, tmp_path, resume=resume)
     monkeypatch.setattr(processes, "is_first", lambda: False)
     monkeypatch.setattr(processes, "anywhere", lambda flag: True)
-    with pytest.raises(StoreError, match=rf"{path} cannot be written, as process 0 says"):
+    with pytest.raises(StoreError, match=rf"{path} cannot be written; process 0 says why"):
         run(SPEC, 0, data, tmp_path, resume=resume)
     assert {file: file.read_bytes() for file in path.glob("*.json*")} == left
 
