@@ -160,7 +160,7 @@ def budget_grid(search: Search) -> Grid:
     return Grid(
         f"{search.title}: {_range(sizes)} trials of {_range(seeds)} seeds a method. {what}: the chosen setting's, and"
         f" the expected best after k trials ({how}; a run that diverged counts as a guess, or as the worst recorded)."
-        " Failed: with a run that diverged or ended worse than after its first epoch; it cannot be chosen.",
+        " Failed: settings with a run that diverged or ended worse than after its first epoch; they cannot be chosen.",
         ("Method",),
         ("Chosen", "Its score", "Failed", *(f"k = {count}" for count in counts)),
         tuple(lines),

@@ -358,7 +358,7 @@ class Finding:
         single = sum(evidence.n == 1 for evidence in theirs)
         more = f", {single} have one" if single else ""
         return (
-            f"Of the paper's experiments: {self.verdict.value}"
+            f"On the paper's experiments: {self.verdict.value}"
             f" ({enough} of {len(theirs)} comparisons have {MINIMUM} pairs of runs or more{more})."
         )
 

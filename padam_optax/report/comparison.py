@@ -66,9 +66,10 @@ def comparison_grid(suite: Suite, results: Results) -> Grid | None:
     better = "higher" if metric.higher_is_better else "lower"
     return Grid(
         f"{suite.title}, {metric.title.lower()}, {better} is better. IQM: mean of the middle half of the seeds, with"
-        " its 95% bootstrap interval. Untuned: the same at the settings before any choice. Ahead by: how much better"
-        " the column's Padam is than the line's method, paired by seed, with its 95% interval (Student's t), one"
-        f" comparison at a time; * is told from 0 at {_LEVEL:g} by Holm's correction for all {len(tested)} of them."
+        " its 95% bootstrap interval. Untuned: the mean at the default settings. Ahead by: how much better the"
+        " column's Padam is than the method of the row, paired by seed, with the 95% interval (Student's t) of this"
+        f" comparison alone; * differs from 0 at the level {_LEVEL:g} after Holm's correction for all {len(tested)}"
+        " comparisons."
         f"{suite.group.left_out(titles(suite.series))}",
         ("",),
         ("Mean", "Median", "IQM", "Untuned", *(f"{each.title} ahead by" for each in ours)),

@@ -134,10 +134,10 @@ def results_page(
 
 _HOW = (
     "Padam's advantage is the mean difference between runs that share a seed, in points of accuracy, perplexity or"
-    " train loss. A claim is shown if its whole 95% interval (Student's t) fulfils it, not shown if no part does; below"
-    f" {MINIMUM} pairs, or where a run of the side that it favours diverged, the runs cannot tell. What one pair says"
-    ' is shown as such: with "one seed" it fulfils the claim, with "one seed against" it does not. Intervals are not'
-    " corrected for their number."
+    " train loss. A claim is shown if its whole 95% interval (Student's t) fulfils it, and not shown if no part does."
+    f" With fewer than {MINIMUM} pairs, or where a run of the side that the claim favours diverged, the runs cannot"
+    ' tell. A single pair that fulfils the claim reads "one seed", one that does not "one seed against". The intervals'
+    " are not corrected for their number."
 )
 
 
@@ -164,7 +164,11 @@ def _sources(results: Results) -> str:
     labels = sorted({data_title(record.data.label) for record in runs})
     devices = sorted({record.device.kind for record in runs})
     trials = len(results.records) - len(runs)
-    searches = f" Beside them {trials} trials of searches for settings, which are in no table." if trials else ""
+    searches = (
+        f" The records also hold {trials} trials of searches for settings; only the tables of trials show them."
+        if trials
+        else ""
+    )
     return (
         f"Made by `padam report` from {len(runs)} recorded runs: {finished} finished, {worse} of them diverged."
         f" Data: {inline(', '.join(labels))}. Devices: {inline(', '.join(devices))}.{searches}"

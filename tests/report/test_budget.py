@@ -95,7 +95,8 @@ def test_table_and_picture(tmp_path):
     assert budget.budget_grid(search).markdown() == (
         "small on cifar10, trials of 3 epochs: 2 trials of 2 seeds a method. Held-out error (%): the chosen setting's,"
         " and the expected best after k trials (errors averaged; a run that diverged counts as a guess, or as the worst"
-        " recorded). Failed: with a run that diverged or ended worse than after its first epoch; it cannot be chosen.\n"
+        " recorded). Failed: settings with a run that diverged or ended worse than after its first epoch;"
+        " they cannot be chosen.\n"
         "\n"
         "| Method | Chosen | Its score | Failed | k = 1 | k = 2 |\n"
         "|---|---|---|---|---|---|\n"

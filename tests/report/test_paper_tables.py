@@ -390,7 +390,7 @@ class TestPage:
         records(tmp_path, SMALL.experiments["ours-padam"], [0.1])
         text = page_of(Results(SMALL, trials(tmp_path)))
         assert "from 1 recorded runs: 1 finished, 0 of them diverged." in text
-        assert "Beside them 2 trials of searches" in text
+        assert "The records also hold 2 trials of searches" in text
 
     def test_claims_on_the_papers_tables_come_first(self):
         text = page_of(Results(PAPER, log()))
@@ -398,7 +398,7 @@ class TestPage:
         assert "| Table 4, WideResNet | SGD-Momentum | -0.24 | ≥ -0.25 | holds |" in printed
         assert "Holds: it is true of 12 of 12 rows." in printed
         assert "Holds:" not in runs
-        assert runs.count("Of the paper's experiments: cannot tell") == 5
+        assert runs.count("On the paper's experiments: cannot tell") == 5
 
     def test_same_for_the_same_records(self, results):
         assert page_of(Results(SMALL, log()[::-1])) == page_of(results)
