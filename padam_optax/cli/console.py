@@ -196,6 +196,7 @@ def to_line(line: dict[str, Any]) -> str:
             ("train_loss", "train loss", 1, 4, ""),
             ("valid_perplexity", "validation perplexity", 1, 2, ""),
             ("test_perplexity", "test" if "valid_perplexity" in line else "test perplexity", 1, 2, ""),
+            ("final_test_perplexity", "final test", 1, 2, ""),
             ("test_error", "test error", 100, 2, " %"),
             ("examples_per_second", "", 1, 0, " tokens/s" if language else " images/s"),
         )

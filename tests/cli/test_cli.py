@@ -587,6 +587,13 @@ def test_demo_on_a_text(task, recipe, suite, epochs, tmp_path, monkeypatch):
     assert 1 < record.metrics[-1]["test_perplexity"] < 1_000
 
 
+def test_the_last_line_of_a_language_model():
+    """After the curve's perplexity that of the test text in its own number of columns, which tables use."""
+    line = {"epoch": 2, "train_loss": 4.5, "valid_perplexity": 80, "test_perplexity": 75, "final_test_perplexity": 74.5}
+    expected = "epoch 2: train loss 4.5000, validation perplexity 80.00, test 75.00, final test 74.50"
+    assert console.to_line(line) == expected
+
+
 def test_report(demonstration, tmp_path):
     out, output = demonstration
     code, printed, _ = padam("report", out, "--out", tmp_path / "tables")
