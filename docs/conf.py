@@ -23,6 +23,7 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
+    "sphinx_design",
 ]
 html_theme = "furo"
 html_title = f"padam_optax {release}"
@@ -42,7 +43,7 @@ autodoc_preserve_defaults = True
 napoleon_attr_annotations = False
 napoleon_use_ivar = True
 
-myst_enable_extensions = ["dollarmath"]
+myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 
 plot_formats = ["svg"]
@@ -55,7 +56,7 @@ SWEEPS = (("ptb-mini", "ptb-mini-tuning", "valid_perplexity"),)
 
 
 def generate(app: Any) -> None:
-    """Writes what pages include: the command's help, and the pictures of the recorded sweeps."""
+    """Writes what pages include: the command's help, and the pictures of the recorded sweeps and of the examples."""
     folder = HERE / "generated"
     folder.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "typer", "padam_optax.cli", "utils", "docs", "--name", "padam"]
@@ -73,6 +74,7 @@ def generate(app: Any) -> None:
     study = HERE.parent / "benchmarks" / "studies" / "reference_p.py"
     records = HERE.parent / "benchmarks" / "records" / "studies" / "reference-p.jsonl"
     subprocess.run([sys.executable, study, "report", records, "--picture", folder / "reference-maps.png"], check=True)
+    subprocess.run([sys.executable, HERE / "pictures" / "examples.py", folder], check=True)
 
 
 def skip_fields(app: Any, what: str, name: str, obj: object, skip: bool, options: Any) -> bool | None:

@@ -78,6 +78,31 @@ def test_pages_need_no_network(built):
     assert [formula for formula in formulas if "\\" in re.sub(r"<[^>]*>", "", formula)] == []
 
 
+def test_every_picture_is_described(built):
+    """What a reader who cannot see a picture is told instead: more than a word."""
+    pages = [(built.html / path.relative_to(DOCS)).with_suffix(".html") for path in DOCS.glob("*.md")]
+    pictures = {path.stem: re.findall(r"<img\b[^>]*>", path.read_text()) for path in pages}
+    assert len(pictures["examples"]) == 12
+    bare = {page: [each for each in found if not re.search(r'\balt="[^"]* ', each)] for page, found in pictures.items()}
+    assert not any(bare.values()), bare
+
+
+def test_every_example_has_a_picture_and_a_card(built):
+    """The gallery leads to each section, by the picture that the section shows."""
+    page = (built.html / "examples.html").read_text()
+    gallery, *sections = re.split(r'<section id="(?=[\w-]+">\s*<h2>)', page)
+    cards = re.findall(r'<div class="sd-card .*?src="([^"]+)".*?href="#([^"]+)"', gallery, re.DOTALL)
+    assert len(cards) == 6
+    assert cards == [(re.findall(r'<img\b[^>]*src="([^"]+)"', text)[0], text.split('"')[0]) for text in sections]
+
+
+def test_the_first_page_leads_to_every_guide(built):
+    """By a card."""
+    cards = re.findall(r'class="sd-stretched-link[^>]*href="([\w/.-]+)\.html"', (built.html / "index.html").read_text())
+    assert len(cards) == len(set(cards))
+    assert {path.stem for path in DOCS.glob("*.md")} - {"index"} | {"api/core", "generated/command"} == set(cards)
+
+
 def public_names(module: types.ModuleType) -> dict[str, str]:
     """Where each public name of a module is defined: those in `__all__`, or else its own functions and classes."""
     own = [
