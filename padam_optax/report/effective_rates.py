@@ -8,7 +8,7 @@ import numpy as np
 from padam_optax.records.record import Record
 from padam_optax.report.escaping import plain_label
 from padam_optax.report.figures import new_figure, save
-from padam_optax.report.naming import data_title, method_color, p_text
+from padam_optax.report.naming import method_color, p_text, picture_title
 from padam_optax.report.series import PADAM
 
 # Bands from the widest to the narrowest: lower and upper quantile, share of the coordinates, opacity.
@@ -74,9 +74,8 @@ def effective_rate_curves(records: Sequence[Record], path: str | pathlib.Path) -
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     first = runs[0]
     seeds = ", ".join(sorted({str(run.seed) for run in runs}))
-    title = (
-        f"{first.experiment.suite} on {data_title(first.data.label)}, {first.experiment.epochs} epochs, seed {seeds}"
-    )
+    what = picture_title(first.data.label, [first.experiment.model])
+    title = f"{what}, {first.experiment.epochs} epochs, seed {seeds}"
     figure.suptitle(plain_label(title), fontsize="medium")
     return save(figure, path)
 

@@ -74,13 +74,13 @@ def test_spec_is_frozen(spec):
 def test_names_are_unique_and_suites_complete():
     """Each recipe is there for each of the seven, alike but for the optimizer and its settings.
 
-    Where settings were chosen by `tuning`, Padam at Adam's rates is there too.
+    Where settings were chosen by `tuning`, and in demonstrations, Padam at Adam's rates is there too.
     """
     suites = collections.defaultdict(list)
     for spec in EXPERIMENTS.values():
         if spec.variant_of is None:
             suites[spec.suite].append(spec)
-    searched = {*tuning.UNTUNED, *tuning.UNTUNED.values()}
+    searched = {*tuning.UNTUNED, *tuning.UNTUNED.values(), "pydoc", "pydoc-transformer"}
     assert searched <= suites.keys()
     for suite, specs in suites.items():
         assert [spec.optimizer for spec in specs] == list(tuning.SPACES if suite in searched else PAPER_METHODS)

@@ -216,6 +216,6 @@ def test_group_by_name_and_by_axes():
 
 
 def test_a_group_is_asked_for():
-    method = METHODS["padam-by-group-converted"]
+    method = METHODS["padam-by-group"]
     with pytest.raises(ValueError, match="needs a group"):
         method.make(method.settings, MethodContext())

@@ -54,11 +54,6 @@ def test_the_group_has_its_own_p():
         assert_close(step, {**of_rest, "embedding": of_group["embedding"]})
 
 
-def test_without_a_group():
-    with pytest.raises(ValueError, match="needs a group"):
-        made("padam-by-group", p=0.125, group_p=0.5)
-
-
 def test_group_by_name_or_by_axes():
     assert beyond.EMBEDDING(PARAMS) == {"embedding": True, "kernel": False, "bias": False}
     assert ParameterGroup(most_axes=1)(PARAMS) == {"embedding": False, "kernel": False, "bias": True}

@@ -75,10 +75,10 @@ def test_a_method_that_is_not_registered_goes_by_its_name(tmp_path, monkeypatch)
 
 
 def test_order_of_columns_is_that_of_the_registry(tmp_path, lion):
-    for optimizer in ("zorro", "lion", "padamw", "adam"):
+    for optimizer in ("zorro", "lion", "padam-falling", "adam"):
         found = records(tmp_path, small(optimizer, suite="theirs"), [0.1])
     (suite,) = tables.suites(Results(PAPER, found))
-    assert list(tables.suite_grid(suite).columns) == [*SEVEN, "PadamW", "Lion", "zorro"]
+    assert list(tables.suite_grid(suite).columns) == [*SEVEN, "Padam, p falling", "Lion", "zorro"]
 
 
 def test_two_experiments_with_one_method(tmp_path, monkeypatch):

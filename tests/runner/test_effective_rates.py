@@ -86,7 +86,7 @@ def test_picture(tmp_path, monkeypatch):
         "p = 1/2, 12.5% below 0.0001 at the end",
         "p = 0, 12.5% below 0.0001 at the end",
     ]
-    assert figure.get_suptitle() == "small on cifar10, 3 epochs, seed 0"
+    assert figure.get_suptitle() == "CIFAR-10, small CNN, 3 epochs, seed 0"
     for axes in figure.axes:
         median, learning_rate, milestone = axes.lines
         np.testing.assert_allclose(median.get_ydata(), [0.15, 0.015, 0.0015])
