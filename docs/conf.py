@@ -9,8 +9,6 @@ from docutils import nodes
 from latex2mathml.converter import convert
 
 import padam_optax
-from padam_optax.records.store import read_all
-from padam_optax.report.sweeps import Sweep
 
 HERE = pathlib.Path(__file__).parent
 
@@ -51,10 +49,6 @@ plot_html_show_formats = False
 plot_html_show_source_link = False
 
 
-# Name of the pictures, the records' file, and what they are compared by.
-SWEEPS = (("ptb-mini", "ptb-mini-tuning", "valid_perplexity"),)
-
-
 def generate(app: Any) -> None:
     """Writes what pages include: the command's help, and the pictures of the recorded sweeps and of the examples."""
     folder = HERE / "generated"
@@ -62,15 +56,6 @@ def generate(app: Any) -> None:
     command = [sys.executable, "-m", "typer", "padam_optax.cli", "utils", "docs", "--name", "padam"]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     (folder / "command.md").write_text(text, encoding="utf-8")
-    for name, recorded, metric in SWEEPS:
-        trials = [
-            record
-            for record in read_all(HERE.parent / "benchmarks" / "records" / "suites" / f"{recorded}.jsonl")
-            if record.experiment.optimizer == "padam"
-        ]
-        found = Sweep.of(trials, metric)
-        found.heat_map(folder / f"{name}-map.png")
-        found.curves(folder / f"{name}-p.png")
     study = HERE.parent / "benchmarks" / "studies" / "reference_p.py"
     records = HERE.parent / "benchmarks" / "records" / "studies" / "reference-p.jsonl"
     subprocess.run([sys.executable, study, "report", records, "--picture", folder / "reference-maps.png"], check=True)

@@ -44,7 +44,7 @@ from padam_optax.runner.sweep import Sweeper
 TASKS = {
     "digits": ("digits-padam", 40),
     "cifar10": ("cifar10-mini-padam", 10),
-    "lstm": ("ptb-mini-padam", 4),
+    "lstm": ("ptb-mini-padam", 3),
     "transformer": ("ptb-transformer-mini-padam", 8),
 }
 TITLES = {

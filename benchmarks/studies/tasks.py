@@ -5,11 +5,10 @@
 A line a task and kind of rate. All p have `reference_p=1/2` and the same rates to choose from, and Adam has them too:
 
 - digits, CIFAR-10, LSTM, transformer: the maps of `reference_p.py`, held-out scores, one seed;
-- graph networks, GAN, fine-tuning: `gcn.py`, `gan.py` and `fine_tuning.py`, means of five seeds that had no part in the
-  choice.
+- fine-tuning: `fine_tuning.py`, means of five seeds that had no part in the choice.
 
-The common rate (and b1, where it is tried) is the one whose worst score over p is the best; on maps, relative to the
-best of each p. A test holds `benchmarks/reports/p-over-tasks.md` to the records.
+The common rate is the one whose worst score over p is the best; on maps, relative to the best of each p. A test holds
+`benchmarks/reports/p-over-tasks.md` to the records.
 """
 
 import argparse
@@ -21,7 +20,6 @@ import statistics
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-import comparing
 import reference_p
 
 from padam_optax.records.store import read_all
@@ -33,11 +31,6 @@ MAPS = {
     "cifar10": "ResNet-10, CIFAR-10, error (%)",
     "lstm": "LSTM, Penn Treebank, perplexity",
     "transformer": "transformer, Penn Treebank, perplexity",
-}
-GRAPHS = {
-    "karate-club": "graph network, karate club, accuracy (%)",
-    "karate-communities": "graph network, karate communities, accuracy (%)",
-    "les-miserables-communities": "graph network, Les Miserables, accuracy (%)",
 }
 
 
@@ -72,10 +65,6 @@ def rows() -> Iterator[Row]:
         rate, _ = reference_p.common_rate(score)
         common = {p: value for (p, other), value in score.items() if other == rate}
         yield Row(title, f"{rate:g}", 1, None, common, higher=False)
-    graphs = measured("gcn")["tasks"]
-    for task, title in GRAPHS.items():
-        yield from _compared(title, graphs[task], "accuracy", 100)
-    yield from _compared("GAN, digits, Frechet distance", measured("gan"), "frechet_distance", 1)
     tuned = measured("fine_tuning")
     for score, title in (
         ("new", "fine-tuning, new classes, accuracy (%)"),
@@ -93,24 +82,6 @@ def rows() -> Iterator[Row]:
 def measured(name: str) -> dict[str, Any]:
     """A recorded measurement."""
     return json.loads((RECORDS / "measurements" / f"{name}.json").read_text())
-
-
-def _compared(title: str, result: Mapping[str, Any], score: str, scale: float) -> Iterator[Row]:
-    own = {name: _scaled(row["mean"], scale) for name, row in result[score].items()}
-    higher = score == "accuracy"
-    yield Row(title, "own", 5, own["adam"], {p: own[name] for name, p in comparing.P.items()}, higher)
-    setting = result["common"]["setting"]
-    common = {
-        p: _scaled(
-            statistics.fmean(math.nan if each is None else each for each in result["common"]["scores"][name]), scale
-        )
-        for name, p in comparing.P.items()
-    }
-    yield Row(title, f"{setting['learning_rate']:g}, b1 = {setting['b1']:g}", 5, None, common, higher)
-
-
-def _scaled(value: float | None, scale: float) -> float:
-    return math.inf if value is None or math.isnan(value) else scale * value
 
 
 def table(lines: list[Row]) -> str:

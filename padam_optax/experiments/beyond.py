@@ -20,8 +20,8 @@ from padam_optax.experiments.methods import ParameterGroup
 from padam_optax.experiments.spec import Experiment
 
 EMBEDDING = ParameterGroup(names=("embedding",))
-# Of the recipe's rate and those half a decade (a factor of 3.162) below and above it the one of the lowest validation
-# perplexity, mean of two seeds, at half the epochs.
+# Each form had the recipe's rate to choose from and those half a decade (a factor of 3.162) below and above it: the
+# lowest validation perplexity at half the epochs, one seed.
 RATES: dict[str, float] = {}
 
 
