@@ -33,10 +33,11 @@ def run_demo(
     ] = DemoTask.IMAGES,
     out: Annotated[pathlib.Path, typer.Option(help="Folder for the records and the picture.")] = pathlib.Path("demo"),
     seeds: Annotated[
-        int | None, typer.Option(min=1, max=MOST_SEEDS, help="Runs of each optimizer, by default 5 (on texts: 3).")
+        int | None,
+        typer.Option(min=1, max=MOST_SEEDS, help="Runs of each optimizer, by default 5 (language: 3, transformer: 2)."),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Epochs to train, by default 40 (language: 8, transformer: 6).")
+        int | None, typer.Option(min=1, help="Epochs to train, by default 40 (language: 8, transformer: 4).")
     ] = None,
     cache_dir: CacheOption = None,
 ) -> None:

@@ -571,7 +571,7 @@ def test_demo_takes_what_is_there(demonstration, monkeypatch):
 
 @pytest.mark.parametrize(
     ("task", "recipe", "suite", "epochs"),
-    [("language", "LSTM", "pydoc", 8), ("transformer", "TRANSFORMER", "pydoc-transformer", 6)],
+    [("language", "LSTM", "pydoc", 8), ("transformer", "TRANSFORMER", "pydoc-transformer", 4)],
 )
 def test_demo_on_a_text(task, recipe, suite, epochs, tmp_path, monkeypatch):
     """The same with an LSTM and a transformer: perplexities. One of the optimizers will do."""
