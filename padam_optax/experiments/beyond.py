@@ -7,7 +7,6 @@ Each experiment is the recipe's Padam with `reference_p=1/2` and one thing chang
 - `p-half`, `p-eighth`: p = 1/2 or 1/8 throughout, for comparison.
 - `falling-p`: p falls from 1/2 to 1/8, linearly in the updates.
 - `group-p`: p = 1/2 for the embedding, 1/8 for the rest.
-- `p-one`: p = 1, beyond what the paper proves.
 
 The learning rate of each was chosen as `RATES` says.
 """
@@ -32,7 +31,6 @@ def _variants() -> Iterator[Experiment]:
         ("p-eighth", base.optimizer, {"p": 0.125}),
         ("falling-p", "padam-falling", {"p": 0.5, "final_p": 0.125}),
         ("group-p", "padam-by-group", {"p": 0.125, "group_p": 0.5}),
-        ("p-one", base.optimizer, {"p": 1.0}),
     ):
         rate = RATES.get(name, base.hyperparameters["learning_rate"])
         yield dataclasses.replace(
@@ -42,7 +40,6 @@ def _variants() -> Iterator[Experiment]:
             hyperparameters={**base.hyperparameters, **changed, "learning_rate": rate},
             variant_of=base.name,
             seeds=(0, 1, 2),
-            allow_unproven_p=changed["p"] > 0.5,
             group=EMBEDDING if "group_p" in changed else None,
         )
 

@@ -66,7 +66,7 @@ def test_p_of_1():
 def test_each_changes_one_thing_of_its_recipe():
     """Which form of Padam it is, and what that form needs, belongs to the settings that it changes."""
     assert len(beyond.EXPERIMENTS) == len(beyond.RATES)
-    form = {"optimizer", "allow_unproven_p", "group"}
+    form = {"optimizer", "group"}
     for spec in beyond.EXPERIMENTS:
         base = find(spec.variant_of)
         differing = {
@@ -77,7 +77,7 @@ def test_each_changes_one_thing_of_its_recipe():
         assert changed <= {"learning_rate", "p", "final_p", "group_p"}
         assert set(spec.seeds) <= set(base.seeds)
         assert EXPERIMENTS[spec.name] is spec
-        context = MethodContext(allow_unproven_p=spec.allow_unproven_p, group=spec.group)
+        context = MethodContext(group=spec.group)
         make_optimizer(spec.optimizer, spec.hyperparameters, context)
 
 
