@@ -21,7 +21,7 @@ from padam_optax.experiments.spec import Experiment
 EMBEDDING = ParameterGroup(names=("embedding",))
 # Each form had the recipe's rate to choose from and those half a decade (a factor of 3.162) below and above it: the
 # lowest validation perplexity at half the epochs, one seed.
-RATES: dict[str, float] = {}
+RATES: dict[str, float] = {"p-half": 0.0225, "p-eighth": 0.007114, "falling-p": 0.0225, "group-p": 0.007114}
 
 
 def _variants() -> Iterator[Experiment]:
