@@ -39,8 +39,8 @@ def _make_falling(values: Hyperparameters, context: MethodContext) -> optax.Grad
 def _make_by_group(values: Hyperparameters, context: MethodContext) -> optax.GradientTransformation:
     if context.group is None:
         raise ValueError("padam-by-group needs a group: the experiment names one (Experiment.group).")
-    by_label = {True: _padam(values, context, values["group_p"]), False: _padam(values, context, values["p"])}
-    return coupled(values, context, optax.partition(by_label, context.group))
+    group, rest = (_padam(values, context, values[name]) for name in ("group_p", "p"))
+    return coupled(values, context, optax.partition({True: group, False: rest}, context.group))
 
 
 _PADAM = METHODS["padam-reference"]
