@@ -224,7 +224,8 @@ def draw(found: dict[str, dict[str, Score]], path: pathlib.Path) -> None:
     for row, task in zip(rows, tasks, strict=True):
         row.suptitle(TITLES[task], fontsize="medium")
         # The colours are those of the map on the right; what is worse than all of it has its darkest one.
-        norm = LogNorm(min(found[task]["leaf"].values()), max(found[task]["leaf"].values()), clip=True)
+        trained = [value for value in found[task]["leaf"].values() if value < 1_000]
+        norm = LogNorm(min(trained), max(trained), clip=True)
         panels = zip(row.subplots(1, 2, width_ratios=(3, 2)), ("plain", "leaf"), strict=True)
         for axis, part in panels:
             score = found[task][part]
