@@ -118,16 +118,17 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "official": {"reference_scope": "leaf"},
 }
 for _name, _options in OPTIONS.items():
-    register(
-        Method(
-            f"padam-{_name}",
-            f"Padam, reference, {_name}",
-            METHODS["padam"].color,
-            {**METHODS["padam"].settings, "learning_rate": 1e-3},
-            functools.partial(_variant, **_options),
-            keeps_moments=True,
-        )
+    _method = Method(
+        f"padam-{_name}",
+        f"Padam, reference, {_name}",
+        METHODS["padam"].color,
+        {**METHODS["padam"].settings, "learning_rate": 1e-3},
+        functools.partial(_variant, **_options),
+        keeps_moments=True,
     )
+    # `tasks.py` imports this module, which may run as a script in the same process.
+    if _method.name not in METHODS:
+        register(_method)
 
 
 def experiment(task: str, part: str) -> Experiment:

@@ -15,7 +15,7 @@ class Role(enum.Flag):
     BESIDE = 0
     """Nothing in the training changes."""
     RESULT = enum.auto()
-    """The result of the training changes: a run with another value is another run."""
+    """The result of the training changes, and a run with another value is another run."""
     PROGRAM = enum.auto()
     """The compiled program changes too; fields that change only the result are arguments of it."""
     COST = enum.auto()
@@ -172,7 +172,7 @@ class Experiment:
 
     @property
     def is_trial(self) -> bool:
-        """Whether its runs only serve to choose settings: those of a search, or scored on held-out examples."""
+        """Whether its runs only serve to choose settings, in a search or scored on held-out examples."""
         return bool(self.trial) or getattr(self.task, "held_out", None) is not None
 
     @property

@@ -112,11 +112,15 @@ def failed(run: Record, metric: str) -> bool:
 
 
 def searches(results: Results) -> list[Search]:
-    """The searches among records: trials of two or more methods of a suite, on the same data and equally long."""
+    """The searches among records: trials of two or more methods of a suite, on the same data and equally long.
+
+    Trials of an experiment that is itself a variant of another are no part of its suite's search.
+    """
     found: dict[tuple[str, str, int], dict[str, list[Record]]] = {}
     for record in results.records:
         spec = record.experiment
-        if spec.trial:
+        base = results.experiments.get(spec.variant_of or "")
+        if spec.trial and (base is None or base.variant_of is None):
             methods = found.setdefault((spec.suite, record.data.label, spec.epochs), {})
             methods.setdefault(spec.optimizer, []).append(record)
     order = {method: place for place, method in enumerate(METHODS)}

@@ -42,7 +42,7 @@ class Conditions:
 
     @property
     def key(self) -> tuple[bool, str, bool, tuple[str, ...]]:
-        """A key to sort by: the data set's own label first, then whole runs first."""
+        """A key to sort by; the data set's own label first, then whole runs first."""
         return not self.own, self.label, not self.full, self.departures
 
 

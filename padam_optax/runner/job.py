@@ -73,7 +73,7 @@ def perform(task: Task, tell: Tell) -> int:
     `warning` or `error`.
 
     Returns:
-      The process's exit code: 0, or 2 for an error that the user can mend.
+      The process's exit code, which is 0, or 2 for an error that the user can mend.
     """
     from padam_optax.runner.compiled import forget_damaged, keep_programs
     from padam_optax.runner.datasets import load_data

@@ -106,7 +106,7 @@ class ResidentData(Source):
 
     @property
     def position(self) -> str:
-        """Empty: the state determines the batches."""
+        """Empty; the state determines the batches."""
         return ""
 
     def go_to(self, position: str) -> None:
