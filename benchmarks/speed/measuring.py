@@ -1,5 +1,6 @@
 """Shared by the benchmarks: measures the time of a call, and writes a result with its machine."""
 
+import argparse
 import json
 import os
 import pathlib
@@ -21,6 +22,15 @@ def median_seconds(function: Callable[[], object], repeats: int) -> float:
         function()
         times.append(time.perf_counter() - began)
     return statistics.median(times)
+
+
+def study_arguments(description: str) -> argparse.ArgumentParser:
+    """The options that studies share: where the result and its picture go, and a short trial."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--out", type=pathlib.Path, help="write the result as JSON")
+    parser.add_argument("--picture", type=pathlib.Path, help="draw it as a PNG")
+    parser.add_argument("--smoke", action="store_true", help="a few steps, to try the script")
+    return parser
 
 
 def write(path: pathlib.Path, **result: Any) -> None:

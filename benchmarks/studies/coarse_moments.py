@@ -14,7 +14,6 @@ reports the change of the update by the rounding: the mean of |(rounded nu_max /
 the same gradients. About 10 minutes on one CPU core.
 """
 
-import argparse
 import fractions
 import functools
 import pathlib
@@ -27,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import tail
-from measuring import write
+from measuring import study_arguments, write
 
 from padam_optax.data.digits import CLASSES, read_digits
 from padam_optax.report.figures import new_figure, save
@@ -199,11 +198,7 @@ def draw(found: Mapping[str, Any], path: pathlib.Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=pathlib.Path, help="write the result as JSON")
-    parser.add_argument("--picture", type=pathlib.Path, help="draw it as a PNG")
-    parser.add_argument("--smoke", action="store_true", help="a few steps, to try the script")
-    arguments = parser.parse_args()
+    arguments = study_arguments(__doc__.splitlines()[0]).parse_args()
     small = {"bits": (2, 8), "rates": {p: rates[2:4] for p, rates in RATES.items()}, "steps": 5}
     full = {"bits": BITS, "rates": RATES, "steps": tail.STEPS}
     found = study(**(small if arguments.smoke else full))

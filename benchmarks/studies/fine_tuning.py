@@ -13,7 +13,6 @@ of the lower loss), and at the rate that suits all p together. Five other seeds,
 on one CPU core.
 """
 
-import argparse
 import fractions
 import functools
 import pathlib
@@ -35,7 +34,7 @@ from padam_optax.report.summary import paired_interval
 
 # measuring.py lies beside what measures speed.
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "speed"))
-from measuring import write
+from measuring import study_arguments, write
 
 PS = (0.0, 1 / 16, 1 / 8, 1 / 4, 2 / 5, 1 / 2)
 NAMES = ("Adam", *(str(fractions.Fraction(p).limit_denominator(16)) for p in PS))
@@ -205,11 +204,7 @@ def draw(found: Mapping[str, Any], path: pathlib.Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=pathlib.Path, help="write the result as JSON")
-    parser.add_argument("--picture", type=pathlib.Path, help="draw it as a PNG")
-    parser.add_argument("--smoke", action="store_true", help="a few steps, to try the script")
-    arguments = parser.parse_args()
+    arguments = study_arguments(__doc__.splitlines()[0]).parse_args()
     steps, first_steps = (5, 5) if arguments.smoke else (STEPS, FIRST_STEPS)
     found = study(steps, first_steps)
     print(*lines(found), f"Kept before: {statistics.fmean(found['kept_before']):.1f}", sep="\n")

@@ -15,7 +15,6 @@ because Kunstner et al. explain how fast the loss falls, not how it generalises.
 the rare classes, which hold the first and the second half of the images. About 20 minutes on one CPU core.
 """
 
-import argparse
 import fractions
 import functools
 import math
@@ -38,7 +37,7 @@ from padam_optax.report.figures import new_figure, save, spread_colors
 # measuring.py is in the folder of the speed benchmarks.
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "speed"))
 from comparing import finite
-from measuring import write
+from measuring import study_arguments, write
 
 TAILS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 PS = (0.0, 1 / 16, 1 / 8, 1 / 4, 2 / 5, 1 / 2)
@@ -240,11 +239,7 @@ def draw(found: Sequence[Mapping[str, Any]], path: pathlib.Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=pathlib.Path, help="write the result as JSON")
-    parser.add_argument("--picture", type=pathlib.Path, help="draw it as a PNG")
-    parser.add_argument("--smoke", action="store_true", help="a few steps, to try the script")
-    arguments = parser.parse_args()
+    arguments = study_arguments(__doc__.splitlines()[0]).parse_args()
     small = {"tails": (0.0, 1.0), "rates": (1e-3, 1e-2), "steps": 5}
     found = study(**(small if arguments.smoke else {"tails": TAILS, "rates": RATES, "steps": STEPS}))
     if arguments.out is not None:

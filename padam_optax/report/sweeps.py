@@ -13,7 +13,7 @@ from padam_optax.report.escaping import plain_label
 from padam_optax.report.figures import Curve, draw_panel, new_figure, save, spread_colors
 from padam_optax.report.grid import Cell, Grid, Line
 from padam_optax.report.metrics import METRICS, diverged, last
-from padam_optax.report.naming import data_title, p_text
+from padam_optax.report.naming import data_title, p_text, picture_title
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,11 +65,19 @@ class Sweep:
     @property
     def title(self) -> str:
         """The experiment, its data and length, and the number of seeds."""
-        record, held_out = self.points[0].runs[0], self._held_out
+        return f"{self.name} on {data_title(self.points[0].runs[0].data.label)}{self._conditions}"
+
+    @property
+    def _heading(self) -> str:
+        """The same in words, for a picture."""
+        record = self.points[0].runs[0]
+        return f"{picture_title(record.data.label, [record.experiment.model])}{self._conditions}"
+
+    @property
+    def _conditions(self) -> str:
+        held = "" if self._held_out is None else f", {self._held_out:g} of its training set held out"
         seeds = max(len(each.runs) for each in self.points)
-        held = "" if held_out is None else f", {held_out:g} of its training set held out"
-        what = f"{data_title(record.data.label)}{held}"
-        return f"{self.name} on {what}, {record.experiment.epochs} epochs, n = {seeds}"
+        return f"{held}, {self.points[0].runs[0].experiment.epochs} epochs, n = {seeds}"
 
     @property
     def _held_out(self) -> float | None:
@@ -130,7 +138,7 @@ class Sweep:
             color = "white" if math.isfinite(value) and value > middle else "black"
             axes.text(column, row, text, ha="center", va="center", fontsize="small", color=color)
         figure.colorbar(image, label=self._label)
-        axes.set_title(plain_label(self.title), fontsize="small", wrap=True)
+        axes.set_title(plain_label(self._heading), fontsize="small", wrap=True)
         return save(figure, path)
 
     def curves(self, path: str | pathlib.Path) -> pathlib.Path | None:
@@ -150,7 +158,7 @@ class Sweep:
         draw_panel(axes, self.metric, lines, log=True)
         axes.set_ylabel(self._label)
         axes.legend(frameon=False, fontsize="small")
-        axes.set_title(plain_label(self.title), fontsize="small", wrap=True)
+        axes.set_title(plain_label(self._heading), fontsize="small", wrap=True)
         return save(figure, path)
 
 

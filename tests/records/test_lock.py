@@ -59,4 +59,5 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch):
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     with locked(tmp_path), locked(tmp_path):
-        pass
+        (tmp_path / "written").write_text("twice")
+    assert (tmp_path / "written").read_text() == "twice"

@@ -1,8 +1,11 @@
 """Tables and curves from small records written for the purpose."""
 
 import dataclasses
+import fractions
 import io
 import pathlib
+import re
+import statistics
 
 import fake_records
 import matplotlib.image
@@ -10,16 +13,18 @@ import pytest
 from recorded import RESULTS_PAGE, ROOT, recorded
 from rich.console import Console
 
-from padam_optax.experiments import tuning
+from padam_optax.experiments import EXPERIMENTS, tuning
 from padam_optax.experiments.paper import PAPER_METHODS
 from padam_optax.experiments.paper import TABLES as PAPER_TABLES
 from padam_optax.experiments.spec import LanguageModelling
 from padam_optax.records.store import RunDirectory, read_all
 from padam_optax.report import figures, page, summary, tables, targets
 from padam_optax.report.claims import on_records
+from padam_optax.report.naming import method_title
 from padam_optax.report.results import PAPER, Paper, Results
 
 EPOCHS = 3
+GUIDE = ROOT / "docs" / "choosing.md"
 # Where the paper has no tables all experiments are our own, and those of the records are the only ones.
 NOTHING = Paper({}, {})
 
@@ -312,6 +317,49 @@ def test_the_page_shows_the_recorded_runs(name, methods):
         assert grid.markdown() in RESULTS_PAGE.read_text()
         assert grid.markdown() in (RESULTS_PAGE.parent / f"{name}.md").read_text()
     assert f"../benchmarks/reports/{name}.md" in (ROOT / "docs" / "results.md").read_text()
+
+
+def means(suite: str) -> dict[str, float]:
+    """The mean of each method at its chosen settings, accuracies in percent."""
+    found: dict[str, list[float]] = {}
+    for run in recorded(suite):
+        spec = run.experiment
+        if spec.suite == suite and spec.variant_of is None:
+            value = run.metrics[-1].get("test_perplexity")
+            value = 100 - 100 * run.metrics[-1]["test_error"] if value is None else value
+            found.setdefault(spec.optimizer, []).append(value)
+    assert {len(values) for values in found.values()} == {5}
+    return {method: statistics.fmean(values) for method, values in found.items()}
+
+
+@pytest.mark.parametrize(
+    ("suite", "name"), [("digits-mini", "digits"), ("cifar10-mini", "CIFAR-10"), ("ptb-mini", "Penn Treebank")]
+)
+def test_the_guide_quotes_the_suites(suite, name):
+    """The table of recommended settings in docs/choosing.md: Padam twice, and the best other method."""
+    (row,) = re.findall(rf"^\| {name}.*test (?:accuracy|perplexity).*$", GUIDE.read_text(), re.MULTILINE)
+    _, padam, reference, other, score, _ = (cell.strip() for cell in row.split("|")[1:])
+    found = means(suite)
+    for cell, method in ((padam, "padam"), (reference, "padam-reference")):
+        settings = EXPERIMENTS[f"{suite}-{method}"].hyperparameters
+        p = fractions.Fraction(settings["p"])
+        rate = re.fullmatch(rf"p = {p} at ([\d.]+): {found[method]:.2f}", cell)
+        assert rate is not None, cell
+        assert float(rate[1]) == pytest.approx(settings["learning_rate"], rel=0.01)
+    best = (min if suite == "ptb-mini" else max)(tuning.SPACES.keys() - {"padam", "padam-reference"}, key=found.get)
+    assert other.startswith(method_title(best))
+    assert score == f"{found[best]:.2f}"
+
+
+def test_the_first_page_quotes_the_text():
+    """How far Padam at Adam's rates is below the others on the LSTM."""
+    found = means("ptb-mini")
+    ours = found.pop("padam-reference")
+    ahead = [value - ours for value in found.values()]
+    quoted = (
+        f"{ours:.1f} perplexity with `reference_p=1/2` and p = 1/4, {min(ahead):.1f} to {max(ahead):.1f} below seven"
+    )
+    assert quoted in (ROOT / "README.md").read_text()
 
 
 def test_readme_quotes_the_paper():

@@ -27,7 +27,8 @@ def run_two_steps(optimizer):
     params = {"large": jnp.linspace(-1, 1, LARGE), "small": jnp.array([0.0, 1e-3])}
     state = optimizer.init(params)
     for _ in range(2):
-        _, state = optimizer.update(params, state, params)
+        updates, state = optimizer.update(params, state, params)
+        assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(updates))
 
 
 @pytest.mark.parametrize("flag", ["jax_debug_nans", "jax_debug_infs"])
