@@ -8,7 +8,7 @@ import pytest
 
 BENCHMARKS = pathlib.Path(__file__).parents[2] / "benchmarks"
 MODULES = sorted(BENCHMARKS.glob("*/*.py"))
-SCRIPTS = [path for path in MODULES if "argparse" in path.read_text()]
+SCRIPTS = [path for path in MODULES if "parse_args" in path.read_text()]
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
