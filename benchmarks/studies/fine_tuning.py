@@ -30,7 +30,7 @@ from tail import init, logits
 import padam_optax
 from padam_optax.data.digits import CLASSES, read_digits
 from padam_optax.report.figures import new_figure, save, spread_colors
-from padam_optax.report.summary import paired_interval
+from padam_optax.report.summary import interval_parts, paired_interval
 
 # measuring.py lies beside what measures speed.
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "speed"))
@@ -175,17 +175,13 @@ def lines(found: Mapping[str, Any]) -> list[str]:
             name if name == "Adam" else f"p = {name}",
             found["chosen"][name],
             *(f"{mean(own, score):.1f}" for score in ("new", "kept")),
-            "-" if name == "Adam" else f"{statistics.fmean(differences):+.1f} {interval(differences)}",
+            "-"
+            if name == "Adam"
+            else " ".join(interval_parts(statistics.fmean(differences), paired_interval(differences), 1, "+")),
             *(f"{mean(common, score):.1f}" for score in ("new", "kept")),
         )
         rows.append(f"| {' | '.join(cells)} |")
     return rows
-
-
-def interval(differences: Sequence[float]) -> str:
-    """The 95% interval of Student's t, such as `(-1.0 to +0.3)`."""
-    found = paired_interval(differences)
-    return "" if found is None else f"({found[0]:+.1f} to {found[1]:+.1f})"
 
 
 def draw(found: Mapping[str, Any], path: pathlib.Path) -> None:

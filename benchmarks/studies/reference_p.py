@@ -58,6 +58,8 @@ RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 PLAIN_RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0, 10.0)
 CHOICES = ("follow", "follow-all", "early", "late", "median", "none", "official")
 NEVER = 10**9
+# A score from which on a run learnt nothing; below it one decimal is shown.
+_TRAINED = 1_000
 
 
 class _MedianState(NamedTuple):
@@ -117,18 +119,21 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "none": {"reference_scope": "leaf"},
     "official": {"reference_scope": "leaf"},
 }
-for _name, _options in OPTIONS.items():
-    _method = Method(
-        f"padam-{_name}",
-        f"Padam, reference, {_name}",
-        METHODS["padam"].color,
-        {**METHODS["padam"].settings, "learning_rate": 1e-3},
-        functools.partial(_variant, **_options),
-        keeps_moments=True,
-    )
-    # `tasks.py` imports this module, which may run as a script in the same process.
-    if _method.name not in METHODS:
-        register(_method)
+
+
+def register_variants() -> None:
+    """Adds the forms of R to the registry, which training needs and reading records does not."""
+    for name, options in OPTIONS.items():
+        register(
+            Method(
+                f"padam-{name}",
+                f"Padam, reference, {name}",
+                METHODS["padam"].color,
+                {**METHODS["padam"].settings, "learning_rate": 1e-3},
+                functools.partial(_variant, **options),
+                keeps_moments=True,
+            )
+        )
 
 
 def experiment(task: str, part: str) -> Experiment:
@@ -160,6 +165,7 @@ def configurations(part: str) -> list[dict[str, float]]:
 
 def train(arguments: argparse.Namespace) -> None:
     """Trains the parts that were asked for."""
+    register_variants()
     for part in arguments.parts or ("adam", "leaf", "plain", "all", *CHOICES):
         spec = experiment(arguments.task, part)
         data = load_data(spec, arguments.data_dir, arguments.data_label)
@@ -224,8 +230,8 @@ def draw(found: dict[str, dict[str, Score]], path: pathlib.Path) -> None:
     rows = np.atleast_1d(figure.subfigures(len(tasks), 1))
     for row, task in zip(rows, tasks, strict=True):
         row.suptitle(TITLES[task], fontsize="medium")
-        # The colours are those of the map on the right; what is worse than all of it has its darkest one.
-        trained = [value for value in found[task]["leaf"].values() if value < 1_000]
+        # The colours are those of the map on the right as far as it trained; what is worse has its darkest one.
+        trained = [value for value in found[task]["leaf"].values() if value < _TRAINED]
         norm = LogNorm(min(trained), max(trained), clip=True)
         panels = zip(row.subplots(1, 2, width_ratios=(3, 2)), ("plain", "leaf"), strict=True)
         for axis, part in panels:
@@ -237,7 +243,7 @@ def draw(found: dict[str, dict[str, Score]], path: pathlib.Path) -> None:
             for (i, k), value in np.ndenumerate(values):
                 if np.isnan(value):
                     continue
-                text = "diverged" if math.isinf(value) else f"{value:.1f}" if value < 1000 else f"{value:.0e}"
+                text = "diverged" if math.isinf(value) else f"{value:.1f}" if value < _TRAINED else f"{value:.0e}"
                 color = "white" if norm(min(value, 1e9)) > 0.5 else "black"
                 axis.text(k, i, text, ha="center", va="center", color=color, fontsize="small")
             axis.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])

@@ -18,11 +18,12 @@ import math
 import pathlib
 import statistics
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import reference_p
 
 from padam_optax.records.store import read_all
+from padam_optax.report.naming import p_text
 
 RECORDS = pathlib.Path(__file__).parents[1] / "records"
 PS = (0.0, 1 / 16, 1 / 8, 1 / 4, 2 / 5, 1 / 2)
@@ -65,28 +66,22 @@ def rows() -> Iterator[Row]:
         rate, _ = reference_p.common_rate(score)
         common = {p: value for (p, other), value in score.items() if other == rate}
         yield Row(title, f"{rate:g}", 1, None, common, higher=False)
-    tuned = measured("fine_tuning")
+    tuned = json.loads((RECORDS / "measurements" / "fine_tuning.json").read_text())
     for score, title in (
         ("new", "fine-tuning, new classes, accuracy (%)"),
         ("kept", "fine-tuning, kept, accuracy (%)"),
     ):
-        scores = {
-            which: {name: statistics.fmean(run[score] for run in runs[which]) for name, runs in tuned["scores"].items()}
-            for which in ("own", "common")
-        }
-        for which, text in (("own", "own"), ("common", tuned["common"])):
-            by_p = {float(fractions.Fraction(name)): value for name, value in scores[which].items() if name != "Adam"}
-            yield Row(title, text, 5, scores["own"]["Adam"] if which == "own" else None, by_p, higher=True)
-
-
-def measured(name: str) -> dict[str, Any]:
-    """A recorded measurement."""
-    return json.loads((RECORDS / "measurements" / f"{name}.json").read_text())
+        for which, rate in (("own", "own"), ("common", tuned["common"])):
+            runs = {name: by_rate[which] for name, by_rate in tuned["scores"].items()}
+            scores = {name: statistics.fmean(run[score] for run in of) for name, of in runs.items()}
+            adam = scores.pop("Adam")
+            by_p = {float(fractions.Fraction(name)): value for name, value in scores.items()}
+            yield Row(title, rate, len(runs["Adam"]), adam if which == "own" else None, by_p, higher=True)
 
 
 def table(lines: list[Row]) -> str:
     """The table in Markdown; the best p of a line is bold."""
-    names = [f"p = {fractions.Fraction(p).limit_denominator(16)}" for p in PS]
+    names = [p_text(p) for p in PS]
     text = [f"| | rate | n | {' | '.join(names)} | Adam, own rate |", "|---" * (4 + len(PS)) + "|"]
     for row in lines:
         best = (max if row.higher else min)(value for value in row.scores.values() if math.isfinite(value))

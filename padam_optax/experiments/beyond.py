@@ -32,12 +32,11 @@ def _variants() -> Iterator[Experiment]:
         ("falling-p", "padam-falling", {"p": 0.5, "final_p": 0.125}),
         ("group-p", "padam-by-group", {"p": 0.125, "group_p": 0.5}),
     ):
-        rate = RATES.get(name, base.hyperparameters["learning_rate"])
         yield dataclasses.replace(
             base,
             name=f"{base.name}-{name}",
             optimizer=optimizer,
-            hyperparameters={**base.hyperparameters, **changed, "learning_rate": rate},
+            hyperparameters={**base.hyperparameters, **changed, "learning_rate": RATES[name]},
             variant_of=base.name,
             seeds=(0, 1, 2),
             group=EMBEDDING if "group_p" in changed else None,

@@ -195,20 +195,11 @@ def _adabound(values: Hyperparameters, context: MethodContext) -> optax.Gradient
 
 
 def _padam(values: Hyperparameters, context: MethodContext) -> optax.GradientTransformation:
-    options = moment_options(context)
-    return coupled(
-        values,
-        context,
-        padam_optax.padam(rate_of(values, context), **_moment_arguments(values), p=values["p"], **options),
-    )
-
-
-def _padam_reference(values: Hyperparameters, context: MethodContext) -> optax.GradientTransformation:
     optimizer = padam_optax.padam(
         rate_of(values, context),
         **_moment_arguments(values),
         p=values["p"],
-        reference_p=values["reference_p"],
+        reference_p=values.get("reference_p"),
         **moment_options(context),
     )
     return coupled(values, context, optimizer)
@@ -261,7 +252,7 @@ register(
         "Padam at Adam's rates",
         METHODS["padam"].color,
         {**METHODS["padam"].settings, "learning_rate": 1e-3, "reference_p": 0.5},
-        _padam_reference,
+        _padam,
         keeps_moments=True,
     )
 )

@@ -9,22 +9,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-import padam_optax
-from padam_optax.experiments.methods import (
-    METHODS,
-    Hyperparameters,
-    Method,
-    MethodContext,
-    coupled,
-    moment_options,
-    rate_of,
-    register,
-)
+from padam_optax.experiments.methods import METHODS, Hyperparameters, Method, MethodContext, register
 
-
-def _padam(values: Hyperparameters, context: MethodContext, p: Any) -> optax.GradientTransformation:
-    named = {name: values[name] for name in ("b1", "b2", "eps", "reference_p")}
-    return padam_optax.padam(rate_of(values, context), p=p, **named, **moment_options(context))
+_PADAM = METHODS["padam-reference"]
 
 
 def _make_falling(values: Hyperparameters, context: MethodContext) -> optax.GradientTransformation:
@@ -33,17 +20,16 @@ def _make_falling(values: Hyperparameters, context: MethodContext) -> optax.Grad
     def p(count: jax.typing.ArrayLike) -> Any:
         return first + (last - first) * jnp.minimum(jnp.asarray(count) / context.total_updates, 1)
 
-    return coupled(values, context, _padam(values, context, p))
+    return _PADAM.make({**values, "p": p}, context)
 
 
 def _make_by_group(values: Hyperparameters, context: MethodContext) -> optax.GradientTransformation:
     if context.group is None:
         raise ValueError("padam-by-group needs a group: the experiment names one (Experiment.group).")
-    group, rest = (_padam(values, context, values[name]) for name in ("group_p", "p"))
-    return coupled(values, context, optax.partition({True: group, False: rest}, context.group))
+    group, rest = (_PADAM.make({**values, "p": values[name]}, context) for name in ("group_p", "p"))
+    return optax.partition({True: group, False: rest}, context.group)
 
 
-_PADAM = METHODS["padam-reference"]
 for _name, _title, _further, _make in (
     ("padam-falling", "Padam, p falling", {"final_p": 0.125}, _make_falling),
     ("padam-by-group", "Padam, p by group", {"group_p": 0.5}, _make_by_group),

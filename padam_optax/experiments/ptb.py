@@ -11,6 +11,9 @@ most frequent in them, sizes of 128, windows of 35 steps, 6 epochs, the whole va
 minute on one core. Settings are chosen on the validation text as `tuning` says; `ptb-mini-untuned-<optimizer>` is the
 same before any choice. The records of the search and of the runs are in benchmarks/records.
 
+`ptb-transformer-mini-<optimizer>` trains a small transformer on the same text for 10 epochs. Its settings have not been
+searched yet: they are those of the two-layer LSTM, and `ptb-transformer-mini-untuned-<optimizer>` has the same.
+
     padam run ptb-mini-padam --data-dir DIR
 """
 

@@ -17,7 +17,7 @@ from padam_optax.experiments.spec import Experiment
 
 
 def _shortened(
-    recipe: tuple[Experiment, ...], suite: str, sizes: dict[str, int], seeds: int, **changed: Any
+    recipe: tuple[Experiment, ...], suite: str, sizes: dict[str, int], **changed: Any
 ) -> Iterator[Experiment]:
     for spec in recipe:
         yield dataclasses.replace(
@@ -25,13 +25,16 @@ def _shortened(
             name=f"{suite}-{spec.optimizer}",
             suite=suite,
             dataset="pydoc",
-            seeds=tuple(range(seeds)),
             train_examples=40_000,
             model_options={**spec.model_options, **sizes},
             **changed,
         ).with_task(vocabulary=1_000)
 
 
-LSTM = tuple(_shortened(ptb.MINI, "pydoc", {"embedding": 64, "hidden": 64}, 3, epochs=8, milestones=(4, 6)))
-TRANSFORMER = tuple(_shortened(ptb.TRANSFORMER, "pydoc-transformer", {"features": 32}, 2, epochs=4, milestones=(3,)))
+LSTM = tuple(
+    _shortened(ptb.MINI, "pydoc", {"embedding": 64, "hidden": 64}, seeds=(0, 1, 2), epochs=8, milestones=(4, 6))
+)
+TRANSFORMER = tuple(
+    _shortened(ptb.TRANSFORMER, "pydoc-transformer", {"features": 32}, seeds=(0, 1), epochs=4, milestones=(3,))
+)
 EXPERIMENTS = (*LSTM, *TRANSFORMER)

@@ -87,7 +87,7 @@ def recipe(
             name=f"{suite}-{method}",
             suite=suite,
             optimizer=method,
-            hyperparameters={**settings[method], **choices.get(method, {})},
+            hyperparameters={**settings[method], **(choices[method] if choices else {})},
             seeds=(0, 1, 2, 3, 4),
             **shared,
         )

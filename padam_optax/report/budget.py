@@ -10,7 +10,7 @@ from padam_optax.experiments.methods import METHODS
 from padam_optax.experiments.spec import LanguageModelling
 from padam_optax.records.record import Record
 from padam_optax.report.escaping import plain_label
-from padam_optax.report.figures import new_figure, plain_ticks, save, whole_ticks
+from padam_optax.report.figures import WIDTHS, new_figure, plain_ticks, save, whole_ticks
 from padam_optax.report.grid import Cell, Grid, Line
 from padam_optax.report.metrics import METRICS, last
 from padam_optax.report.naming import data_title, method_color, method_style, method_title, picture_title
@@ -177,7 +177,7 @@ def draw_budget(search: Search, path: str | pathlib.Path) -> pathlib.Path:
     axes = figure.subplots()
     for method, values in search.expected().items():
         color, style = method_color(method), method_style(method)
-        width = 2.2 if method in PADAMS else 1.3
+        width = WIDTHS[method in PADAMS]
         label = plain_label(method_title(method))
         axes.plot(range(1, len(values) + 1), values, style, color=color, linewidth=width, label=label)
     what = "validation perplexity" if search.metric == "valid_perplexity" else "held-out error (%)"

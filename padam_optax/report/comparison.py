@@ -41,7 +41,7 @@ def comparison_grid(suite: Suite, results: Results) -> Grid | None:
     ours = [series for series in run if series.method in PADAMS]
     untuned = _untuned(suite, results)
     differences = {
-        (padam.method, other.method): _paired(suite.group, padam, other, suite.quality)
+        (padam.experiment, other.experiment): _paired(suite.group, padam, other, suite.quality)
         for padam in ours
         for other in run
         if other is not padam
@@ -60,7 +60,7 @@ def comparison_grid(suite: Suite, results: Results) -> Grid | None:
             _mean(untuned.get(series.method, ()), suite.quality),
         ]
         for padam in ours:
-            pair = padam.method, series.method
+            pair = padam.experiment, series.experiment
             cells.append(_difference(differences.get(pair, ()), metric, adjusted.get(frozenset(pair))))
         lines.append(Line((series.title,), tuple(map(Cell, cells))))
     better = "higher" if metric.higher_is_better else "lower"

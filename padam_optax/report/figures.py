@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Widths of lines in points: True for Padam's, or the one with the tables' p; False for the others.
-_WIDTHS = {True: 2.2, False: 1.3}
+WIDTHS = {True: 2.2, False: 1.3}
 _LOSS_AND_ERROR = ("train_loss", "test_error")
 
 
@@ -50,7 +50,7 @@ def _curves(series: Sequence[Series], group: RunGroup | None) -> list[Curve]:
         Curve(
             plain_label(each.title),
             each.color,
-            _WIDTHS[each.main],
+            WIDTHS[each.main],
             [] if group is None else group.finished_of(each.experiment),
             each.style,
         )
@@ -84,7 +84,7 @@ def draw_panel(axes: "Axes", metric: str, curves: Sequence[Curve], title: str = 
     if log and any(np.nanmax(line.get_ydata()) > 0 for line in axes.lines):
         axes.set_yscale("log")
         low, high = axes.get_ylim()
-        if axes.lines and high < 150 * low:
+        if high < 150 * low:
             plain_ticks(axes)
     axes.grid(alpha=0.3)
     if not axes.lines:

@@ -71,7 +71,7 @@ def suite_series(members: Sequence[Experiment]) -> tuple[Series, ...]:
             while (color, style) in {(series.color, series.style) for series in found if series.experiment}:
                 style = _STYLES[(_STYLES.index(style) + 1) % len(_STYLES)]
             called = title if len(of_method) == 1 else spec.name
-            found.append(Series(called, method, spec.name, color, style, main=method == PADAM))
+            found.append(Series(called, method, spec.name, color, style, main=method in PADAMS))
         if not of_method and method in seven:
             found.append(Series(title, method, None, color))
     return tuple(found)

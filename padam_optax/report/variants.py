@@ -56,7 +56,7 @@ def _grid(base: Experiment, variants: Sequence[Experiment], group: RunGroup) -> 
 
 
 def changes(base: Experiment, spec: Experiment) -> str:
-    """The settings in which a variant differs from the experiment, such as `p=1, root=0.001`."""
+    """The settings in which a variant differs from the experiment, such as `learning_rate=0.0225, p=0.5`."""
     # p implies `allow_unproven_p`; the names of the hyper-parameters imply the form of the optimizer.
     same_form = spec.hyperparameters.keys() == base.hyperparameters.keys()
     implied = ("allow_unproven_p",) if same_form else ("allow_unproven_p", "optimizer", "group")

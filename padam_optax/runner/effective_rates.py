@@ -12,7 +12,7 @@ from padam_optax.experiments.spec import Experiment
 from padam_optax.training.loop import TrainState
 
 # The best rate of each p on the recipe for images. Padam's are from the map of `benchmarks/studies/reference_p.py`.
-# That of p = 0 is the rate of SGD with momentum in its search, times 1/(1-b1): SGD's updates are larger by this.
+# That of p = 0 is the best one of SGD at momentum .9 in its search, times 1/(1-b1): SGD's updates are larger by this.
 MINI_RATES = {1 / 2: 1e-3, 1 / 4: 1e-1, 1 / 8: 1e-1, 0.0: 0.2371}
 
 
