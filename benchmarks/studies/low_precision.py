@@ -2,7 +2,7 @@
 
     python benchmarks/studies/low_precision.py RECORDS... [--out FILE]
 
-RECORDS are folders of runs or packed files: `benchmarks/records/suites/ptb-mini.jsonl` and
+RECORDS are folders of runs or packed files, such as
 `benchmarks/records/studies/low-precision.jsonl`. Runs are paired by experiment and seed. A difference is taken of the
 last epoch's test error, in points, or test perplexity; above 0 is worse than float32. The interval is the 95% interval
 of the mean difference, by Student's t. The table says whether it lies within one standard deviation of the float32

@@ -1,7 +1,7 @@
 """Compares a suite's methods: robust statistics, results at the settings before any choice, differences from Padam."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from padam_optax.experiments.tuning import UNTUNED
 from padam_optax.records.record import Record
@@ -66,15 +66,21 @@ def comparison_grid(suite: Suite, results: Results) -> Grid | None:
     better = "higher" if metric.higher_is_better else "lower"
     return Grid(
         f"{suite.title}, {metric.title.lower()}, {better} is better. IQM: mean of the middle half of the seeds, with"
-        " its 95% bootstrap interval. Untuned: the mean at the default settings. Ahead by: how much better the"
-        " column's Padam is than the method of the row, paired by seed, with the 95% interval (Student's t) of this"
-        f" comparison alone; * differs from 0 at the level {_LEVEL:g} after Holm's correction for all {len(tested)}"
-        " comparisons."
+        f" its 95% bootstrap interval. Untuned: the mean at the default settings{_counts(untuned)}. Ahead by: how much"
+        " better the column's Padam is than the method of the row, paired by seed, with the 95% interval (Student's t)"
+        f" of this comparison alone; * differs from 0 at the level {_LEVEL:g} after Holm's correction for all"
+        f" {len(tested)} comparisons."
         f"{suite.group.left_out(titles(suite.series))}",
         ("",),
         ("Mean", "Median", "IQM", "Untuned", *(f"{each.title} ahead by" for each in ours)),
         tuple(lines),
     )
+
+
+def _counts(untuned: Mapping[str, Sequence[Record]]) -> str:
+    """The number of seeds of the untuned runs, such as `, n = 3`."""
+    counts = sorted({len(runs) for runs in untuned.values() if runs})
+    return f", n = {' or '.join(map(str, counts))}" if counts else ""
 
 
 def _untuned(suite: Suite, results: Results) -> dict[str, Sequence[Record]]:
