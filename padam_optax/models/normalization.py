@@ -8,9 +8,13 @@ pairs, one after the other; half of them within .94 to 1.01 and 1.00 to 1.09). E
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
+
+# Channels side by side in a reduction on a GPU, at most.
+_COLUMNS = 512
 
 _Outputs = tuple[jax.Array, jax.Array, jax.Array]
 _Residuals = tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]
@@ -51,8 +55,33 @@ def _statistics(values: jax.Array) -> tuple[jax.Array, jax.Array]:
     # few deviations from the mean at every step; the running mean, which starts at 0, is not.
     shift = jax.lax.slice(values, (0,) * values.ndim, (*(1 for _ in axes), values.shape[-1])).astype(dtype)
     shifted = values.astype(dtype) - shift
-    mean, square = jnp.mean(shifted, axes), jnp.mean(jnp.square(shifted), axes)
+    count = values.size // values.shape[-1]
+    mean, square = (total / count for total in _two_sums(shifted, jnp.square(shifted)))
     return shift.reshape(-1) + mean, jnp.maximum(square - jnp.square(mean), 0)
+
+
+def _two_sums(first: jax.Array, second: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Sums over all axes but the last."""
+    return jax.lax.platform_dependent(first, second, cuda=_folded_sums, rocm=_folded_sums, default=_plain_sums)
+
+
+def _plain_sums(first: jax.Array, second: jax.Array) -> tuple[jax.Array, jax.Array]:
+    axes = tuple(range(first.ndim - 1))
+    return jnp.sum(first, axes), jnp.sum(second, axes)
+
+
+def _folded_sums(first: jax.Array, second: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The same with the channels of neighbouring pixels side by side.
+
+    On one H200 the sum of (131,072, 64) runs at an eighth of the memory's speed, because few channels make a reduction
+    with few columns. Eight pixels side by side, whose sums are added at the end, make 512. This is not measured yet.
+    """
+    channels, pixels = first.shape[-1], math.prod(first.shape[1:-1])
+    fold = next(fold for fold in (8, 4, 2, 1) if fold == 1 or (fold * channels <= _COLUMNS and pixels % fold == 0))
+    # The first axis stays as it is: it may be sharded.
+    shape = (first.shape[0], pixels // fold, fold * channels)
+    first, second = _plain_sums(first.reshape(shape), second.reshape(shape))
+    return jnp.sum(first.reshape(fold, channels), axis=0), jnp.sum(second.reshape(fold, channels), axis=0)
 
 
 def _normalize_bwd(
@@ -60,11 +89,10 @@ def _normalize_bwd(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     del epsilon
     values, mean, inverse, scale, bias = residuals
-    axes = tuple(range(values.ndim - 1))
     count = values.size // values.shape[-1]
     gradient = cotangents[0].astype(mean.dtype)
     centred = values.astype(mean.dtype) - mean
-    bias_gradient, product = jnp.sum(gradient, axes), jnp.sum(gradient * centred, axes)
+    bias_gradient, product = _two_sums(gradient, gradient * centred)
     # Subtracts the gradient through the mean and the variance.
     inner = gradient - bias_gradient / count - centred * (jnp.square(inverse) * product / count)
     return (

@@ -1,10 +1,12 @@
 """Batch normalisation and its gradient against the one that JAX derives, in float64."""
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from padam_optax.models import normalization
 from padam_optax.models.normalization import normalize_batch
 
 EPSILON = 1e-5
@@ -85,3 +87,39 @@ def test_keeps_nothing_as_large_as_the_input_but_the_input(dtype):
     assert [(leaf.shape, leaf.dtype) for leaf in kept] == [(values.shape, dtype)]
     gradients = pullback((outputs, mean, var))
     assert [gradient.dtype for gradient in gradients] == [dtype, jnp.float32, jnp.float32]
+
+
+@pytest.mark.parametrize(
+    ("shape", "columns"),
+    [
+        ((4, 4, 4, 64), 512),
+        ((2, 6, 2, 3), 12),
+        ((2, 3, 1, 5), 5),
+        ((2, 2, 2, 256), 512),
+        ((3, 7), 7),
+        ((2, 2, 4, 512), 512),
+    ],
+)
+def test_sums_on_a_gpu(monkeypatch, shape, columns):
+    """There, few channels are folded to as many columns as fit; outputs and gradients stay what they are."""
+    folded = []
+
+    def gpu(first, second):
+        sums = normalization._plain_sums
+        with monkeypatch.context() as patch:
+            patch.setattr(normalization, "_plain_sums", lambda *pair: folded.append(pair[0].shape) or sums(*pair))
+            return normalization._folded_sums(first, second)
+
+    monkeypatch.setattr(normalization, "_two_sums", gpu)
+    with jax.enable_x64(True):
+        for actual, wanted in zip(*(outputs_and_gradients(f, *operands(*shape)) for f in (ours, peer)), strict=True):
+            np.testing.assert_allclose(actual, wanted, rtol=1e-10, atol=1e-10)
+    assert {found[-1] for found in folded} == {columns}
+    assert {found[0] for found in folded} == {shape[0]}
+
+
+@pytest.mark.parametrize(("platform", "folded"), [("cpu", False), ("cuda", True), ("rocm", True), ("tpu", False)])
+def test_only_gpus_fold(platform, folded):
+    operands = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((8, 4, 4, 64), (64,), (64,)))
+    program = jax.export.export(jax.jit(ours), platforms=(platform,))(*operands).mlir_module()
+    assert ("8x2x512" in program) == folded
