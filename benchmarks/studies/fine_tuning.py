@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from fitting import cosine, fit
 from tail import init, logits
 
 import padam_optax
@@ -70,15 +71,7 @@ def loss(params: Params, inputs: jax.Array, labels: jax.Array) -> jax.Array:
 
 def train(params: Params, tx: optax.GradientTransformation, data: Images, key: jax.Array, steps: int) -> Params:
     """The parameters after so many steps."""
-
-    def step(carry: Any, key: jax.Array) -> Any:
-        params, state = carry
-        batch = jax.random.randint(key, (BATCH,), 0, len(data[1]))
-        gradients = jax.grad(loss)(params, data[0][batch], data[1][batch])
-        updates, state = tx.update(gradients, state, params)
-        return (optax.apply_updates(params, updates), state), None
-
-    return jax.lax.scan(step, (params, tx.init(params)), jax.random.split(key, steps))[0][0]
+    return fit(params, tx, lambda params, images: loss(params, *images), data, key, steps=steps, batch=BATCH)[0]
 
 
 @functools.partial(jax.jit, static_argnames="steps")
@@ -93,10 +86,7 @@ def fine_tune(
     params: Params, p: jax.Array | None, rate: jax.Array, seed: jax.Array, data: Images, steps: int
 ) -> Params:
     """The network after the new classes; p is None for Adam."""
-
-    def schedule(count: jax.Array) -> jax.Array:
-        return rate * 0.5 * (1 + jnp.cos(jnp.pi * count / steps))
-
+    schedule = cosine(rate, steps)
     tx = optax.adam(schedule) if p is None else padam_optax.padam(schedule, p=p, reference_p=0.5)
     return train(params, tx, data, jax.random.fold_in(jax.random.key(seed), 1), steps)
 

@@ -22,9 +22,10 @@ import pathlib
 import random
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import fitting
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,6 +38,7 @@ from padam_optax.report.figures import new_figure, save, spread_colors
 # measuring.py is in the folder of the speed benchmarks.
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "speed"))
 from comparing import finite
+from fitting import cosine
 from measuring import study_arguments, write
 
 TAILS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
@@ -46,6 +48,8 @@ TUNING_SEEDS, SEEDS = (100, 101), (0, 1, 2, 3, 4)
 IMAGES, BATCH, STEPS, HIDDEN = 2_048, 128, 600, 128
 BITS = 4
 CODES = 2**BITS
+
+Params = list[dict[str, jax.Array]]
 
 
 class Examples(NamedTuple):
@@ -95,7 +99,7 @@ def examples(tail: float, seed: int) -> Examples:
     return Examples(jnp.asarray(inputs, jnp.float32), jnp.asarray(labels, jnp.int32), jnp.asarray(rare))
 
 
-def init(key: jax.Array, sizes: Sequence[int]) -> list[dict[str, jax.Array]]:
+def init(key: jax.Array, sizes: Sequence[int]) -> Params:
     """Layers of a perceptron: kernels N(0, 2 / fan-in), biases 0."""
     return [
         {"kernel": jax.random.normal(each, (one, other)) * (2 / one) ** 0.5, "bias": jnp.zeros(other)}
@@ -103,22 +107,27 @@ def init(key: jax.Array, sizes: Sequence[int]) -> list[dict[str, jax.Array]]:
     ]
 
 
-def logits(params: list[dict[str, jax.Array]], inputs: jax.Array) -> jax.Array:
+def logits(params: Params, inputs: jax.Array) -> jax.Array:
     """(N, classes) from (N, features)."""
     for layer in params[:-1]:
         inputs = jax.nn.relu(inputs @ layer["kernel"] + layer["bias"])
     return inputs @ params[-1]["kernel"] + params[-1]["bias"]
 
 
-def losses(params: list[dict[str, jax.Array]], data: Examples) -> jax.Array:
+def losses(params: Params, data: Examples) -> jax.Array:
     """Cross-entropy of each example, (N,)."""
     return optax.softmax_cross_entropy_with_integer_labels(logits(params, data.inputs), data.labels)
 
 
 def fit(
-    make: Any, setting: Mapping[str, jax.Array], seed: jax.Array, data: Examples, classes: int, steps: int
-) -> tuple[list[dict[str, jax.Array]], Any]:
-    """The parameters and the optimizer's state after so many steps.
+    make: Callable[..., optax.GradientTransformation],
+    setting: Mapping[str, jax.Array],
+    seed: jax.Array,
+    data: Examples,
+    classes: int,
+    steps: int,
+) -> tuple[Params, Any]:
+    """The perceptron and the optimizer's state after so many steps.
 
     Args:
       make: Maps a schedule and the setting to the optimizer.
@@ -130,21 +139,10 @@ def fit(
     """
     init_key, step_key = jax.random.split(jax.random.key(seed))
     params = init(init_key, (data.inputs.shape[1], HIDDEN, HIDDEN, classes))
-
-    def schedule(count: jax.Array) -> jax.Array:
-        return setting["learning_rate"] * 0.5 * (1 + jnp.cos(jnp.pi * count / steps))
-
-    tx = make(schedule, setting)
-
-    def step(carry, key):
-        params, state = carry
-        batch = jax.random.randint(key, (BATCH,), 0, len(data.labels))
-        batch_data = jax.tree.map(lambda array: array[batch], data)
-        gradients = jax.grad(lambda params: losses(params, batch_data).mean())(params)
-        updates, state = tx.update(gradients, state, params)
-        return (optax.apply_updates(params, updates), state), None
-
-    return jax.lax.scan(step, (params, tx.init(params)), jax.random.split(step_key, steps))[0]
+    tx = make(cosine(setting["learning_rate"], steps), setting)
+    return fitting.fit(
+        params, tx, lambda params, data: losses(params, data).mean(), data, step_key, steps=steps, batch=BATCH
+    )
 
 
 def padam(schedule: Any, setting: Mapping[str, jax.Array]) -> optax.GradientTransformation:
@@ -154,10 +152,13 @@ def padam(schedule: Any, setting: Mapping[str, jax.Array]) -> optax.GradientTran
 
 @functools.partial(jax.jit, static_argnames="steps")
 def train(setting: dict[str, jax.Array], seed: jax.Array, data: Examples, steps: int = STEPS) -> dict[str, jax.Array]:
-    """One training: the mean train loss at its end, of all images, the frequent and the rare classes'."""
+    """One training: the mean train loss at its end."""
     params, _ = fit(padam, setting, seed, data, CLASSES * CODES, steps)
-    found = losses(params, data)
-    rare = data.rare
+    return by_part(losses(params, data), data.rare)
+
+
+def by_part(found: jax.Array, rare: jax.Array) -> dict[str, jax.Array]:
+    """The mean of the losses of all examples, of the frequent and of the rare classes'."""
     return {
         "all": found.mean(),
         "frequent": jnp.sum(jnp.where(rare, 0, found)) / jnp.maximum(jnp.sum(~rare), 1),
@@ -186,15 +187,27 @@ def best(rows: Mapping[float, Sequence[float | None]]) -> dict[str, Any]:
     return {"p": lowest(range(number)), "interval": (drawn[50], drawn[-51])}
 
 
-def study(tails: Sequence[float], rates: Sequence[float], steps: int) -> list[dict[str, Any]]:
+# Maps a tail, p, a learning rate and a seed to the losses of `by_part`.
+Run = Callable[[float, float, float, int], Mapping[str, jax.Array]]
+
+
+def of_digits(steps: int) -> Run:
+    """Trains on the digits with barcodes."""
+
+    def run(tail: float, p: float, rate: float, seed: int) -> Mapping[str, jax.Array]:
+        setting = {"learning_rate": jnp.float32(rate), "p": jnp.float32(p)}
+        return train(setting, jnp.int32(seed), examples(tail, seed), steps)
+
+    return run
+
+
+def study(train: Run, tails: Sequence[float], rates: Sequence[float]) -> list[dict[str, Any]]:
     """Chooses a rate for each p and tail and trains it with the reported seeds."""
     found = []
     for tail in tails:
-        data = {seed: examples(tail, seed) for seed in (*TUNING_SEEDS, *SEEDS)}
 
-        def run(p: float, rate: float, seed: int, data: dict[int, Examples] = data) -> dict[str, float | None]:
-            setting = {"learning_rate": jnp.float32(rate), "p": jnp.float32(p)}
-            return {name: finite(value) for name, value in train(setting, jnp.int32(seed), data[seed], steps).items()}
+        def run(p: float, rate: float, seed: int, tail: float = tail) -> dict[str, float | None]:
+            return {name: finite(np.asarray(value)) for name, value in train(tail, p, rate, seed).items()}
 
         row: dict[str, Any] = {"tail": tail, "tuning": {}, "chosen": {}, "losses": {}}
         for p in PS:
@@ -215,7 +228,7 @@ def study(tails: Sequence[float], rates: Sequence[float], steps: int) -> list[di
     return found
 
 
-def draw(found: Sequence[Mapping[str, Any]], path: pathlib.Path) -> None:
+def draw(found: Sequence[Mapping[str, Any]], examples: str, title: str, path: pathlib.Path) -> None:
     """Left: the train loss over p, a line a tail, relative to the best p. Right: the best p over the tail."""
     figure = new_figure(10, 4)
     left, right = figure.subplots(1, 2)
@@ -230,23 +243,28 @@ def draw(found: Sequence[Mapping[str, Any]], path: pathlib.Path) -> None:
         values = np.array([row["best"][part]["p"] for row in found])
         ends = np.array([row["best"][part]["interval"] for row in found]).T
         errors = np.abs(ends - values)
-        label = {"all": "all images", "frequent": "frequent classes", "rare": "rare classes"}[part]
+        label = {"all": f"all {examples}", "frequent": "frequent classes", "rare": "rare classes"}[part]
         right.errorbar(tails, values, errors, fmt="o-", color=color, capsize=3, label=label)
     right.set(xlabel="Tail of the classes a (frequency k^-a)", ylabel="p of the lowest train loss", ylim=(-0.03, 0.53))
     right.legend(frameon=False, fontsize="small")
-    figure.suptitle("Digits with barcodes, 160 classes, n = 5 (95% of resamples)", fontsize="medium")
+    figure.suptitle(f"{title}, n = {len(SEEDS)} (95% of resamples)", fontsize="medium")
     save(figure, path)
 
 
 def main() -> None:
     arguments = study_arguments(__doc__.splitlines()[0]).parse_args()
-    small = {"tails": (0.0, 1.0), "rates": (1e-3, 1e-2), "steps": 5}
-    found = study(**(small if arguments.smoke else {"tails": TAILS, "rates": RATES, "steps": STEPS}))
+    tails, rates, steps = ((0.0, 1.0), (1e-3, 1e-2), 5) if arguments.smoke else (TAILS, RATES, STEPS)
+    found = study(of_digits(steps), tails, rates)
     if arguments.out is not None:
-        settings = {"p": PS, "rates": RATES, "tuning_seeds": TUNING_SEEDS, "seeds": SEEDS, "steps": STEPS}
-        write(arguments.out, settings=settings, tails=found)
+        record(arguments.out, found, rates, steps)
     if arguments.picture is not None:
-        draw(found, arguments.picture)
+        draw(found, "images", "Digits with barcodes, 160 classes", arguments.picture)
+
+
+def record(path: pathlib.Path, found: Sequence[Mapping[str, Any]], rates: Sequence[float], steps: int) -> None:
+    """Writes what `study` found."""
+    settings = {"p": PS, "rates": rates, "tuning_seeds": TUNING_SEEDS, "seeds": SEEDS, "steps": steps}
+    write(path, settings=settings, tails=found)
 
 
 if __name__ == "__main__":
