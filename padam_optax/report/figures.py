@@ -61,6 +61,7 @@ def _curves(series: Sequence[Series], group: RunGroup | None) -> list[Curve]:
 def draw_panel(axes: "Axes", metric: str, curves: Sequence[Curve], title: str = "", *, log: bool) -> None:
     """Draws a metric against epochs, errors in percent; with `log`, the metric's axis is logarithmic.
 
+    A value far above all first and last ones is outside of the picture, which says so.
     A curve is left out if none of its runs has the metric, or all diverged. A panel without curves says why.
     """
     percent = 100.0 if METRICS[metric].higher_is_better else 1.0
@@ -83,6 +84,7 @@ def draw_panel(axes: "Axes", metric: str, curves: Sequence[Curve], title: str = 
     # A logarithmic axis cannot show curves of zeros only, such as errors of 0.
     if log and any(np.nanmax(line.get_ydata()) > 0 for line in axes.lines):
         axes.set_yscale("log")
+        _leave_out_spikes(axes)
         low, high = axes.get_ylim()
         if high < 150 * low:
             plain_ticks(axes)
@@ -93,6 +95,24 @@ def draw_panel(axes: "Axes", metric: str, curves: Sequence[Curve], title: str = 
         axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", va="center", color="gray")
         axes.set(xticks=[], yticks=[])
         axes.minorticks_off()
+
+
+def _leave_out_spikes(axes: "Axes") -> None:
+    """Ends a panel at twice the highest of all first and last values, if a curve is far above them in between."""
+    ends = [value for line in axes.lines for value in np.asarray(line.get_ydata())[[0, -1]] if np.isfinite(value)]
+    high = 2 * max(ends, default=np.inf)
+    if np.nanmax([np.nanmax(line.get_ydata()) for line in axes.lines]) > 5 * high:
+        axes.set_ylim(top=high)
+        axes.text(
+            0.99,
+            0.98,
+            "a curve leaves the picture",
+            transform=axes.transAxes,
+            ha="right",
+            va="top",
+            color="gray",
+            fontsize="small",
+        )
 
 
 def whole_ticks(axes: "Axes") -> None:

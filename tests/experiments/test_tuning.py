@@ -16,7 +16,19 @@ from padam_optax.report.budget import Search, searches
 from padam_optax.report.results import PAPER, Results
 
 # Those whose trials are recorded, with the choices.
-CHOICES = {"digits-mini": digits.MINI_CHOICES, "cifar10-mini": cifar.MINI_CHOICES, "ptb-mini": ptb.MINI_CHOICES}
+CHOICES = {
+    "digits-mini": digits.MINI_CHOICES,
+    "cifar10-mini": cifar.MINI_CHOICES,
+    "ptb-mini": ptb.MINI_CHOICES,
+    "ptb-transformer-mini": ptb.TRANSFORMER_CHOICES,
+}
+# Examples to train on and to score on, of a trial.
+SIZES = {
+    "digits-mini": (800, 200),
+    "cifar10-mini": (4_000, 1_000),
+    "ptb-mini": (100_000, 82_430),
+    "ptb-transformer-mini": (100_000, 82_430),
+}
 each_method = pytest.mark.parametrize("method", tuning.SPACES)
 each_recorded = pytest.mark.parametrize(("suite", "method"), list(itertools.product(CHOICES, tuning.SPACES)))
 
@@ -83,7 +95,7 @@ def test_shortened():
     images, text = tuning.shortened(of("cifar10-mini", "adam")), tuning.shortened(of("ptb-transformer-mini", "adam"))
     assert (images.epochs, images.milestones, images.task.held_out, images.seeds) == (10, (5, 8), 0.2, tuning.SEEDS)
     assert images.is_trial
-    assert (text.epochs, text.milestones, text.seeds) == (5, (2, 4), tuning.SEEDS)
+    assert (text.epochs, text.milestones, text.seeds) == (4, (2, 3), tuning.SEEDS)
 
 
 @each_recorded
@@ -96,7 +108,6 @@ def test_trials_are_those_written_down(suite, method):
     assert len(found) == len(expected)
     assert {(*(run.experiment.hyperparameters[name] for name in written[0]), run.seed) for run in found} == expected
     recipe = tuning.shortened(of(suite, method)).fields(Role.RESULT)
-    sizes = {"digits-mini": (800, 200), "cifar10-mini": (4_000, 1_000), "ptb-mini": (100_000, 82_430)}[suite]
     for run in found:
         assert run.finished
         changed = {name: run.experiment.hyperparameters[name] for name in run.experiment.trial}
@@ -105,7 +116,7 @@ def test_trials_are_those_written_down(suite, method):
             **recipe,
             "hyperparameters": {**of(tuning.UNTUNED[suite], method).hyperparameters, **changed},
         }
-        assert (run.data.train_examples, run.data.test_examples) == sizes
+        assert (run.data.train_examples, run.data.test_examples) == SIZES[suite]
 
 
 @each_recorded

@@ -364,7 +364,7 @@ def test_target_of_trials_only(tmp_path):
         targets.target_grids(Results(SMALL, trials(tmp_path)), "test_error", 1.0)
 
 
-@pytest.mark.parametrize("suite", ["cifar10-mini", "digits-mini", "ptb-mini"])
+@pytest.mark.parametrize("suite", ["cifar10-mini", "digits-mini", "ptb-mini", "ptb-transformer-mini"])
 def test_trials_of_the_mini_suites(suite):
     """Twelve of two seeds for every method, each counted once however often it is read."""
     counts = Results(PAPER, recorded(suite) * 2).trials
