@@ -33,7 +33,7 @@ import optax
 
 import padam_optax
 from padam_optax.data.digits import CLASSES, read_digits
-from padam_optax.report.figures import new_figure, save, spread_colors
+from padam_optax.report.figures import new_figure, plain_ticks, save, spread_colors
 
 # measuring.py is in the folder of the speed benchmarks.
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "speed"))
@@ -228,7 +228,7 @@ def study(train: Run, tails: Sequence[float], rates: Sequence[float]) -> list[di
     return found
 
 
-def draw(found: Sequence[Mapping[str, Any]], examples: str, title: str, path: pathlib.Path) -> None:
+def draw(found: Sequence[Mapping[str, Any]], examples: str, classes: str, title: str, path: pathlib.Path) -> None:
     """Left: the train loss over p, a line a tail, relative to the best p. Right: the best p over the tail."""
     figure = new_figure(10, 4)
     left, right = figure.subplots(1, 2)
@@ -237,13 +237,16 @@ def draw(found: Sequence[Mapping[str, Any]], examples: str, title: str, path: pa
         means = np.array([mean(of["all"]) for of in row["losses"].values()])
         left.plot(ps, means / means.min(), "o-", color=color, label=f"a = {row['tail']:g}")
     left.set(xlabel="p", ylabel="Train loss, over that of the best p", yscale="log")
+    low, high = left.get_ylim()
+    if high < 10 * low:
+        plain_ticks(left)
     left.legend(frameon=False, fontsize="small")
     for part, shift, color in (("all", 0.0, "black"), ("frequent", -0.02, "#0072B2"), ("rare", 0.02, "#D55E00")):
         tails = np.array([row["tail"] for row in found]) + shift
         values = np.array([row["best"][part]["p"] for row in found])
         ends = np.array([row["best"][part]["interval"] for row in found]).T
         errors = np.abs(ends - values)
-        label = {"all": f"all {examples}", "frequent": "frequent classes", "rare": "rare classes"}[part]
+        label = {"all": f"all {examples}", "frequent": f"frequent {classes}", "rare": f"rare {classes}"}[part]
         right.errorbar(tails, values, errors, fmt="o-", color=color, capsize=3, label=label)
     right.set(xlabel="Tail of the classes a (frequency k^-a)", ylabel="p of the lowest train loss", ylim=(-0.03, 0.53))
     right.legend(frameon=False, fontsize="small")
@@ -258,7 +261,7 @@ def main() -> None:
     if arguments.out is not None:
         record(arguments.out, found, rates, steps)
     if arguments.picture is not None:
-        draw(found, "images", "Digits with barcodes, 160 classes", arguments.picture)
+        draw(found, "images", "classes", "Digits with barcodes, 160 classes", arguments.picture)
 
 
 def record(path: pathlib.Path, found: Sequence[Mapping[str, Any]], rates: Sequence[float], steps: int) -> None:

@@ -124,7 +124,7 @@ def main() -> None:
     if arguments.out is not None:
         tail.record(arguments.out, found, rates, steps)
     if arguments.picture is not None:
-        tail.draw(found, "words", f"Penn Treebank, {VOCABULARY:,} words, small transformer", arguments.picture)
+        tail.draw(found, "words", "words", f"Penn Treebank, {VOCABULARY:,} words, small transformer", arguments.picture)
 
 
 if __name__ == "__main__":

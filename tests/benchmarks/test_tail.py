@@ -102,6 +102,32 @@ def test_the_page_says_what_the_tail_did(page):
     assert f"{ratios[1.5]:.0f} times at a = 1.5" in text
 
 
+def test_the_page_says_what_the_tail_of_words_did(page):
+    """p = 1/2 without a tail, of frequent and rare words; 1/8 or 1/4 with the heaviest; the small p always behind."""
+    rows = {row["tail"]: row for row in recorded("tail_text")["tails"]}
+    for row in rows.values():
+        for part, found in row["best"].items():
+            again = tail.best({float(fractions.Fraction(p)): of[part] for p, of in row["losses"].items()})
+            assert found == {"p": again["p"], "interval": list(again["interval"])}
+    assert {power: row["best"]["all"]["interval"] for power, row in rows.items()} == {
+        0.0: [0.5, 0.5],
+        0.5: [0.5, 0.5],
+        1.0: [0.25, 0.5],
+        1.5: [0.125, 0.25],
+    }
+    for power in (0.0, 0.5):
+        assert {tuple(found["interval"]) for found in rows[power]["best"].values()} == {(0.5, 0.5)}
+    means = {power: {p: tail.mean(of["all"]) for p, of in row["losses"].items()} for power, row in rows.items()}
+    behind = [100 * (of[p] / of["1/4"] - 1) for of in means.values() for p in ("0", "1/16")]
+    text = " ".join(page.split())
+    assert f"behind p = 1/4 at every a, by {min(behind):.0f} to {max(behind):.0f}%" in text
+    ratios = {power: f"{of['1/4'] / of['1/2']:.2f}".lstrip("0") for power, of in means.items()}
+    assert ratios[0.0] == ratios[0.5]
+    assert f"p = 1/4 is at {ratios[0.0]} times its loss" in text
+    assert f"There p = 1/2 is at {means[1.5]['1/2'] / means[1.5]['1/4']:.2f} times the loss of p = 1/4" in text
+    assert f"{ratios[1.5]} times the train loss of p = 1/2 where the tail is heavy, {ratios[0.0]} times where" in text
+
+
 def test_the_page_says_what_coarse_moments_did(page):
     ratios, of_two = [], {"1/8": [], "1/2": []}
     for by_p in recorded("coarse_moments")["tasks"].values():
