@@ -1,6 +1,7 @@
-"""How `gcn.py` and `gan.py` compare optimizers: equal grids, choices on other runs, differences paired by seed."""
+"""How `gcn.py` and `gan.py` compare p: one grid for every p and Adam, a choice on other runs, differences by seed."""
 
 import dataclasses
+import fractions
 import importlib.metadata
 import itertools
 import math
@@ -13,15 +14,17 @@ from typing import Any
 import numpy as np
 import optax
 
-from padam_optax.experiments.methods import METHODS, MethodContext, make_optimizer
+from padam_optax.experiments.methods import METHODS, make_optimizer
 from padam_optax.report.claims import paired_interval
 
 # measuring.py is in the folder of the speed benchmarks.
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "speed"))
 from measuring import write
 
-TITLES = {name: METHODS[name].title for name in ("padam", "adam", "amsgrad")}
-COLORS = {name: METHODS[name].color for name in TITLES}
+# Padam at each p with `reference_p=1/2`, so that all share Adam's learning rates; p = 1/2 is AMSGrad.
+P = {f"p={fractions.Fraction(p).limit_denominator(16)}": p for p in (0.0, 1 / 16, 1 / 8, 1 / 4, 2 / 5, 1 / 2)}
+TITLES = {"adam": METHODS["adam"].title, **{name: f"Padam, {name.replace('=', ' = ')}" for name in P}}
+COLORS = dict(zip(TITLES, ("#E69F00", "#0072B2", "#56B4E9", "#D55E00", "#CC79A7", "#009E73", "#000000"), strict=True))
 SEEDS = (0, 1, 2, 3, 4)
 
 Setting = dict[str, float]
@@ -29,40 +32,23 @@ Setting = dict[str, float]
 
 @dataclasses.dataclass(frozen=True)
 class Grids:
-    """The settings that are tried: as many for each method, a rate times one other number.
-
-    Attributes:
-      rates: Learning rates of Adam and AMSGrad.
-      b1: Their b1.
-      padam: Padam's learning rates by p, for the larger p is, the smaller is its rate.
-      padam_b1: Padam's b1, which is not tuned.
-    """
+    """The settings that are tried, the same for each method: a learning rate, in Adam's units, times a b1."""
 
     rates: Sequence[float]
     b1: Sequence[float]
-    padam: Mapping[float, Sequence[float]]
-    padam_b1: float
 
     def settings(self, method: str) -> list[Setting]:
-        """Those of "padam", "adam" or "amsgrad", which is Padam with p = 1/2."""
-        if method == "padam":
-            return [
-                {"learning_rate": rate, "b1": self.padam_b1, "p": p}
-                for p, rates in self.padam.items()
-                for rate in rates
-            ]
-        rest: Setting = {"p": 0.5} if method == "amsgrad" else {}
+        """Those of a key of `TITLES`."""
+        rest: Setting = {"p": P[method]} if method in P else {}
         return [{"learning_rate": rate, "b1": b1, **rest} for b1, rate in itertools.product(self.b1, self.rates)]
 
 
 def optimizer(setting: Mapping[str, Any]) -> optax.GradientTransformation:
-    """Padam, or Adam if the setting has no p, as the package's experiments use them but without decay.
-
-    Padam's bias correction is the "official" one. Values may be traced.
-    """
-    name = "padam" if "p" in setting else "adam"
-    context = MethodContext(bias_correction="official")
-    return make_optimizer(name, {"b2": 0.999, "eps": 1e-8, "weight_decay": 0.0, **setting}, context)
+    """Padam with `reference_p=1/2`, or Adam if the setting has no p, without decay. Values may be traced."""
+    fixed = {"b2": 0.999, "eps": 1e-8, "weight_decay": 0.0}
+    if "p" in setting:
+        return make_optimizer("padam-reference", {**fixed, "reference_p": 0.5, **setting})
+    return make_optimizer("adam", {**fixed, **setting})
 
 
 def choose(scores: np.ndarray, *, lowest: bool) -> int:
@@ -112,7 +98,7 @@ def at_edge(settings: Sequence[Setting], chosen: int) -> bool:
     return settings[chosen]["learning_rate"] in (min(rates), max(rates))
 
 
-def comparison(values: Mapping[str, Sequence[float]], lead: str = "padam") -> dict[str, Any]:
+def comparison(values: Mapping[str, Sequence[float]], lead: str = "adam") -> dict[str, Any]:
     """Mean and standard deviation of each method, and the differences of `lead` from the others, paired by seed.
 
     A pair with a run that diverged has no difference; it is counted.
@@ -141,28 +127,55 @@ def comparison(values: Mapping[str, Sequence[float]], lead: str = "padam") -> di
 def write_comparison(path: pathlib.Path, libraries: Sequence[str], settings: Mapping[str, Any], **result: Any) -> None:
     """Writes a result as JSON, with the versions, the device, and what was set, also for all comparisons alike."""
     versions = {name: importlib.metadata.version(name) for name in ("flax", "optax", *libraries)}
-    write(path, libraries=versions, settings={**settings, "seeds": SEEDS, "bias_correction": "official"}, **result)
+    write(path, libraries=versions, settings={**settings, "seeds": SEEDS, "reference_p": 0.5}, **result)
 
 
 def setting_text(setting: Setting) -> str:
-    """Such as `learning_rate 0.1, b1 0.9, p 0.125`."""
-    return ", ".join(f"{name} {value:g}" for name, value in setting.items())
+    """Such as `rate 0.1, b1 0.9`; the name of the method says p."""
+    return f"rate {setting['learning_rate']:g}, b1 {setting['b1']:g}"
 
 
 def table_head(metric: str) -> str:
     """Two lines of Markdown, for `table_line`."""
-    columns = ("", "method", "setting", metric, "n", "Padam's minus this", "diverged settings")
+    columns = ("", "method", "setting", metric, "n", "minus Adam's", "at the common setting", "diverged settings")
     return f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}"
 
 
-def table_line(title: str, method: str, row: Mapping[str, Any], tuning: Mapping[str, Any]) -> str:
-    """A method of a `comparison` as a line of Markdown: mean ± standard deviation; difference and 95% interval."""
+def common_setting(tuning: Mapping[str, Mapping[str, Any]], *, lowest: bool) -> Setting:
+    """The learning rate and b1 that suit all of Padam's p together, by the mean scores of the tuning.
+
+    It is the setting whose worst score over p is the best; one with a run that diverged is out.
+    """
+    worst = max if lowest else min
+    by_setting: dict[tuple[float, float], list[float]] = {}
+    for name in P:
+        for each in tuning[name]["settings"]:
+            score = statistics.mean(math.nan if value is None else value for value in each["scores"])
+            by_setting.setdefault((each["learning_rate"], each["b1"]), []).append(score)
+    able = {setting: worst(scores) for setting, scores in by_setting.items() if all(map(math.isfinite, scores))}
+    rate, b1 = (min if lowest else max)(able, key=able.__getitem__)
+    return {"learning_rate": rate, "b1": b1}
+
+
+def at_common(result: Mapping[str, Any], method: str) -> str:
+    """Mean ± standard deviation of a p's scores with the common setting; Adam has none."""
+    if method not in P:
+        return "-"
+    scores = [value for value in result["common"]["scores"][method] if math.isfinite(value)]
+    return f"{statistics.mean(scores):.4g} ± {statistics.stdev(scores):.2g}" if len(scores) > 1 else "diverged"
+
+
+def table_line(title: str, method: str, row: Mapping[str, Any], tuning: Mapping[str, Any], at_common: str) -> str:
+    """A method of a `comparison` as a line of Markdown: mean ± standard deviation; difference and 95% interval.
+
+    `at_common` is its score with the common setting.
+    """
     edge = " (edge of its rates)" if tuning["at_edge_of_rates"] else ""
     value = "-" if row["standard_deviation"] is None else f"{row['mean']:.4g} ± {row['standard_deviation']:.2g}"
-    difference = row.get("padam_minus", {"interval": None})
+    difference = row.get("adam_minus", {"interval": None})
     text = "-"
     if difference["interval"] is not None:
         low, high = difference["interval"]
-        text = f"{difference['mean']:+.3g} [{low:+.3g}, {high:+.3g}]"
-    cells = (title, TITLES[method], setting_text(tuning["chosen"]) + edge, value, row["n"], text)
+        text = f"{-difference['mean']:+.3g} [{-high:+.3g}, {-low:+.3g}]"
+    cells = (title, TITLES[method], setting_text(tuning["chosen"]) + edge, value, row["n"], text, at_common)
     return f"| {' | '.join(map(str, cells))} | {tuning['diverged_settings']} of {len(tuning['settings'])} |"
