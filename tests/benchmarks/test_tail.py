@@ -124,7 +124,10 @@ def test_the_page_says_what_the_tail_of_words_did(page):
     ratios = {power: f"{of['1/4'] / of['1/2']:.2f}".lstrip("0") for power, of in means.items()}
     assert f"p = 1/4 is at {ratios[0.0]} and {ratios[0.5]} times its loss" in text
     assert f"There p = 1/2 is at {means[1.5]['1/2'] / means[1.5]['1/4']:.2f} times the loss of p = 1/4" in text
-    assert f"{ratios[1.5]} times the train loss of p = 1/2 where the tail is heavy, {ratios[0.0]} times where" in text
+    assert f"{ratios[1.5]} times the train loss of p = 1/2 with a heavier one, {ratios[0.0]} times with none" in text
+    behind = [100 * (means[power]["0"] / means[power]["1/2"] - 1) for power in (0.0, 1.5)]
+    assert f"p = 0 is {behind[0]:.0f}% behind p = 1/2 without a tail, and level" in text
+    assert abs(behind[1]) < 1
 
 
 def test_the_page_says_what_coarse_moments_did(page):
