@@ -5,10 +5,11 @@
 A line a task and kind of rate. All p have `reference_p=1/2` and the same rates to choose from, and Adam has them too:
 
 - digits, CIFAR-10, LSTM, transformer: the maps of `reference_p.py`, held-out scores, one seed;
-- fine-tuning: `fine_tuning.py`, means of five seeds that had no part in the choice.
+- graph networks, GAN, fine-tuning: `gcn.py`, `gan.py` and `fine_tuning.py`, means of five seeds that had no part in the
+  choice.
 
-The common rate is the one whose worst score over p is the best; on maps, relative to the best of each p. A test holds
-`benchmarks/reports/p-over-tasks.md` to the records.
+The common rate (and b1, where it is tried) is the one whose worst score over p is the best; on maps, relative to the
+best of each p. A test holds `benchmarks/reports/p-over-tasks.md` to the records.
 """
 
 import argparse
@@ -18,8 +19,9 @@ import math
 import pathlib
 import statistics
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import comparing
 import reference_p
 
 from padam_optax.records.store import read_all
@@ -32,6 +34,11 @@ MAPS = {
     "cifar10": "ResNet-10, CIFAR-10, error (%)",
     "lstm": "LSTM, Penn Treebank, perplexity",
     "transformer": "transformer, Penn Treebank, perplexity",
+}
+GRAPHS = {
+    "karate-club": "graph network, karate club, accuracy (%)",
+    "karate-communities": "graph network, karate communities, accuracy (%)",
+    "les-miserables-communities": "graph network, Les Miserables, accuracy (%)",
 }
 
 
@@ -59,24 +66,52 @@ def rows() -> Iterator[Row]:
     """All lines."""
     found = reference_p.scores(list(read_all(RECORDS / "studies" / "reference-p.jsonl")))
     for task, title in MAPS.items():
-        score = found[task]["leaf"]
+        score = found[task]["leaf"] | found[task]["zero"]
         adam = min(found[task]["adam"].values())
         best = {p: min(value for (other, _), value in score.items() if other == p) for p, _ in score}
         yield Row(title, "own", 1, adam, best, higher=False)
         rate, _ = reference_p.common_rate(score)
         common = {p: value for (p, other), value in score.items() if other == rate}
         yield Row(title, f"{rate:g}", 1, None, common, higher=False)
-    tuned = json.loads((RECORDS / "measurements" / "fine_tuning.json").read_text())
+    graphs = measured("gcn")["tasks"]
+    for task, title in GRAPHS.items():
+        yield from _compared(title, graphs[task], "accuracy", 100)
+    yield from _compared("GAN, digits, Frechet distance", measured("gan"), "frechet_distance", 1)
+    tuned = measured("fine_tuning")
     for score, title in (
         ("new", "fine-tuning, new classes, accuracy (%)"),
         ("kept", "fine-tuning, kept, accuracy (%)"),
     ):
-        for which, rate in (("own", "own"), ("common", tuned["common"])):
-            runs = {name: by_rate[which] for name, by_rate in tuned["scores"].items()}
-            scores = {name: statistics.fmean(run[score] for run in of) for name, of in runs.items()}
-            adam = scores.pop("Adam")
-            by_p = {float(fractions.Fraction(name)): value for name, value in scores.items()}
-            yield Row(title, rate, len(runs["Adam"]), adam if which == "own" else None, by_p, higher=True)
+        scores = {
+            which: {name: statistics.fmean(run[score] for run in runs[which]) for name, runs in tuned["scores"].items()}
+            for which in ("own", "common")
+        }
+        for which, text in (("own", "own"), ("common", tuned["common"])):
+            by_p = {float(fractions.Fraction(name)): value for name, value in scores[which].items() if name != "Adam"}
+            yield Row(title, text, 5, scores["own"]["Adam"] if which == "own" else None, by_p, higher=True)
+
+
+def measured(name: str) -> dict[str, Any]:
+    """A recorded measurement."""
+    return json.loads((RECORDS / "measurements" / f"{name}.json").read_text())
+
+
+def _compared(title: str, result: Mapping[str, Any], score: str, scale: float) -> Iterator[Row]:
+    own = {name: _scaled(row["mean"], scale) for name, row in result[score].items()}
+    higher = score == "accuracy"
+    yield Row(title, "own", 5, own["adam"], {p: own[name] for name, p in comparing.P.items()}, higher)
+    setting = result["common"]["setting"]
+    common = {
+        p: _scaled(
+            statistics.fmean(math.nan if each is None else each for each in result["common"]["scores"][name]), scale
+        )
+        for name, p in comparing.P.items()
+    }
+    yield Row(title, f"{setting['learning_rate']:g}, b1 = {setting['b1']:g}", 5, None, common, higher)
+
+
+def _scaled(value: float | None, scale: float) -> float:
+    return math.inf if value is None or math.isnan(value) else scale * value
 
 
 def table(lines: list[Row]) -> str:
