@@ -113,6 +113,12 @@ def test_the_guide_quotes_other_forms():
     assert recorded()["lstm"]["early"][1 / 8, 0.01] > 1e6
     one = [best("transformer", part) for part in ("all", "leaf")]
     assert f"the transformer ends at {one[0]:.1f} instead of {one[1]:.1f}" in text
+    quarter, sixteenth = (
+        [min(recorded()["lstm"][part][p, rate] for rate in (0.003, 0.01)) for part in ("all", "leaf")]
+        for p in (1 / 4, 1 / 16)
+    )
+    assert f"p = 1/4 has {quarter[0]:.1f} at best instead of {quarter[1]:.1f}" in text
+    assert f"p = 1/16 {sixteenth[0]:.1f} instead of {sixteenth[1]:.1f}" in text
 
 
 def test_the_guide_quotes_no_correction():
