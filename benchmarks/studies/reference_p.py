@@ -212,14 +212,14 @@ def common_rate(score: Score) -> tuple[float, dict[float, float]]:
     return rate, losses[rate]
 
 
-def table(score: Score) -> list[str]:
-    """A Markdown table of rates over p."""
+def table(score: Score, name: str | None = None) -> list[str]:
+    """A Markdown table of rates over p, or over what has the name."""
     ps, rates = (sorted({place[axis] for place in score}) for axis in (0, 1))
     lines = ["| p | " + " | ".join(f"{rate:g}" for rate in rates) + " |", "|---" * (1 + len(rates)) + "|"]
     for p in ps:
         cells = [f"{score[p, rate]:.1f}" if (p, rate) in score else "" for rate in rates]
-        name = str(fractions.Fraction(p).limit_denominator(16))
-        lines.append(f"| {name} | " + " | ".join(cell.replace("inf", "diverged") for cell in cells) + " |")
+        first = name or str(fractions.Fraction(p).limit_denominator(16))
+        lines.append(f"| {first} | " + " | ".join(cell.replace("inf", "diverged") for cell in cells) + " |")
     return lines
 
 
@@ -263,9 +263,7 @@ def report(arguments: argparse.Namespace) -> None:
     for task, parts in found.items():
         print(f"## {TITLES[task]}\n")
         for part in sorted(parts, key=[*OPTIONS, "adam", "plain"].index):
-            lines = table(parts[part])
-            if part == "adam":
-                lines[-1] = lines[-1].replace("| 0 |", "| Adam |", 1)
+            lines = table(parts[part], "Adam" if part == "adam" else None)
             print(f"{part}:\n", *lines, "", sep="\n")
             if part in ("leaf", "all", "plain"):
                 rate, losses = common_rate(parts[part])
