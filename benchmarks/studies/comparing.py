@@ -1,4 +1,4 @@
-"""How `gcn.py` and `gan.py` compare p: one grid for every p and Adam, a choice on other runs, differences by seed."""
+"""How `gcn.py` and `gan.py` compare methods: equal grids, choices on other runs, differences paired by seed."""
 
 import dataclasses
 import fractions
@@ -14,17 +14,24 @@ from typing import Any
 import numpy as np
 import optax
 
-from padam_optax.experiments.methods import METHODS, make_optimizer
+import padam_optax
+from padam_optax.experiments.methods import METHODS
 from padam_optax.report.claims import paired_interval
 
 # measuring.py is in the folder of the speed benchmarks.
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "speed"))
 from measuring import write
 
+PS = (0.0, 1 / 16, 1 / 8, 1 / 4, 2 / 5, 1 / 2)
 # Padam at each p with `reference_p=1/2`, so that all share Adam's learning rates; p = 1/2 is AMSGrad.
-P = {f"p={fractions.Fraction(p).limit_denominator(16)}": p for p in (0.0, 1 / 16, 1 / 8, 1 / 4, 2 / 5, 1 / 2)}
-TITLES = {"adam": METHODS["adam"].title, **{name: f"Padam, {name.replace('=', ' = ')}" for name in P}}
-COLORS = dict(zip(TITLES, ("#E69F00", "#0072B2", "#56B4E9", "#D55E00", "#CC79A7", "#009E73", "#000000"), strict=True))
+P = {f"p={fractions.Fraction(p).limit_denominator(16)}": p for p in PS}
+OTHERS = ("adam", "adamw", "sgdm")
+TITLES = {
+    **{name: METHODS[name].title for name in OTHERS},
+    **{name: f"Padam, {name.replace('=', ' = ')}" for name in P},
+}
+_COLORS = ("#E69F00", "#F0E442", "#8C8C8C", "#0072B2", "#56B4E9", "#D55E00", "#CC79A7", "#009E73", "#000000")
+COLORS = dict(zip(TITLES, _COLORS, strict=True))
 SEEDS = (0, 1, 2, 3, 4)
 
 Setting = dict[str, float]
@@ -32,23 +39,39 @@ Setting = dict[str, float]
 
 @dataclasses.dataclass(frozen=True)
 class Grids:
-    """The settings that are tried, the same for each method: a learning rate, in Adam's units, times a b1."""
+    """The settings that are tried, as many for each method: a learning rate times a b1.
+
+    Attributes:
+      rates: Learning rates of Adam, AdamW and Padam, in Adam's units.
+      sgd_rates: Those of SGD with momentum.
+      b1: Of the momentum.
+    """
 
     rates: Sequence[float]
+    sgd_rates: Sequence[float]
     b1: Sequence[float]
 
     def settings(self, method: str) -> list[Setting]:
         """Those of a key of `TITLES`."""
-        rest: Setting = {"p": P[method]} if method in P else {}
+        if method == "sgdm":
+            pairs = itertools.product(self.b1, self.sgd_rates)
+            return [{"learning_rate": rate, "momentum": momentum} for momentum, rate in pairs]
+        rest: Setting = {"p": P[method]} if method in P else {"weight_decay": 0.01} if method == "adamw" else {}
         return [{"learning_rate": rate, "b1": b1, **rest} for b1, rate in itertools.product(self.b1, self.rates)]
 
 
 def optimizer(setting: Mapping[str, Any]) -> optax.GradientTransformation:
-    """Padam with `reference_p=1/2`, or Adam if the setting has no p, without decay. Values may be traced."""
-    fixed = {"b2": 0.999, "eps": 1e-8, "weight_decay": 0.0}
+    """SGD if the setting has a momentum, AdamW if a decay, Padam with `reference_p=1/2` if a p, else Adam.
+
+    Values may be traced.
+    """
+    if "momentum" in setting:
+        return optax.sgd(**setting)
+    if "weight_decay" in setting:
+        return optax.adamw(**setting)
     if "p" in setting:
-        return make_optimizer("padam-reference", {**fixed, "reference_p": 0.5, **setting})
-    return make_optimizer("adam", {**fixed, **setting})
+        return padam_optax.padam(**setting, reference_p=0.5)
+    return optax.adam(**setting)
 
 
 def choose(scores: np.ndarray, *, lowest: bool) -> int:
@@ -98,8 +121,8 @@ def at_edge(settings: Sequence[Setting], chosen: int) -> bool:
     return settings[chosen]["learning_rate"] in (min(rates), max(rates))
 
 
-def comparison(values: Mapping[str, Sequence[float]], lead: str = "adam") -> dict[str, Any]:
-    """Mean and standard deviation of each method, and the differences of `lead` from the others, paired by seed.
+def comparison(values: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """Mean and standard deviation of each method, and its differences from Adam, paired by seed.
 
     A pair with a run that diverged has no difference; it is counted.
     """
@@ -112,10 +135,10 @@ def comparison(values: Mapping[str, Sequence[float]], lead: str = "adam") -> dic
             "mean": statistics.mean(kept) if kept else None,
             "standard_deviation": statistics.stdev(kept) if len(kept) > 1 else None,
         }
-        if method != lead:
-            pairs = zip(values[lead], runs, strict=True)
+        if method != "adam":
+            pairs = zip(runs, values["adam"], strict=True)
             differences = [one - other for one, other in pairs if math.isfinite(one - other)]
-            found[method][f"{lead}_minus"] = {
+            found[method]["minus_adam"] = {
                 "n": len(differences),
                 "differences": differences,
                 "mean": statistics.mean(differences) if differences else None,
@@ -131,8 +154,8 @@ def write_comparison(path: pathlib.Path, libraries: Sequence[str], settings: Map
 
 
 def setting_text(setting: Setting) -> str:
-    """Such as `rate 0.1, b1 0.9`; the name of the method says p."""
-    return f"rate {setting['learning_rate']:g}, b1 {setting['b1']:g}"
+    """Such as `rate 0.1, b1 0.9`; the name of the method says p, and SGD's momentum is its b1."""
+    return f"rate {setting['learning_rate']:g}, b1 {setting.get('b1', setting.get('momentum')):g}"
 
 
 def table_head(metric: str) -> str:
@@ -158,24 +181,30 @@ def common_setting(tuning: Mapping[str, Mapping[str, Any]], *, lowest: bool) -> 
 
 
 def at_common(result: Mapping[str, Any], method: str) -> str:
-    """Mean ± standard deviation of a p's scores with the common setting; Adam has none."""
+    """Mean ± standard deviation of a p's scores with the common setting; other methods have none."""
     if method not in P:
         return "-"
     scores = [value for value in result["common"]["scores"][method] if math.isfinite(value)]
     return f"{statistics.mean(scores):.4g} ± {statistics.stdev(scores):.2g}" if len(scores) > 1 else "diverged"
 
 
-def table_line(title: str, method: str, row: Mapping[str, Any], tuning: Mapping[str, Any], at_common: str) -> str:
-    """A method of a `comparison` as a line of Markdown: mean ± standard deviation; difference and 95% interval.
+def table_line(title: str, result: Mapping[str, Any], metric: str, method: str) -> str:
+    """A method of a result's comparison as a line of Markdown: mean ± standard deviation; difference and 95% interval.
 
-    `at_common` is its score with the common setting.
+    Args:
+      title: Of the line.
+      result: What was recorded, with a `comparison` under `metric`.
+      metric: "accuracy" or "frechet_distance".
+      method: A key of `TITLES`.
     """
+    row, tuning = result[metric][method], result["tuning"][method]
     edge = " (edge of its rates)" if tuning["at_edge_of_rates"] else ""
     value = "-" if row["standard_deviation"] is None else f"{row['mean']:.4g} ± {row['standard_deviation']:.2g}"
-    difference = row.get("adam_minus", {"interval": None})
+    difference = row.get("minus_adam", {"interval": None})
     text = "-"
     if difference["interval"] is not None:
         low, high = difference["interval"]
-        text = f"{-difference['mean']:+.3g} [{-high:+.3g}, {-low:+.3g}]"
-    cells = (title, TITLES[method], setting_text(tuning["chosen"]) + edge, value, row["n"], text, at_common)
+        text = f"{difference['mean']:+.3g} [{low:+.3g}, {high:+.3g}]"
+    setting = setting_text(tuning["chosen"]) + edge
+    cells = (title, TITLES[method], setting, value, row["n"], text, at_common(result, method))
     return f"| {' | '.join(map(str, cells))} | {tuning['diverged_settings']} of {len(tuning['settings'])} |"

@@ -3,8 +3,9 @@
     python benchmarks/studies/fine_tuning.py [--out FILE] [--picture PNG] [--smoke]
 
 A perceptron of two hidden layers of 128 learns five of the ten classes of scikit-learn's digits (which five is drawn
-with the seed) with Adam at 1e-3 for 300 steps of 64. Then all of it is trained on the other five for 200 steps, by Adam
-and by Padam at p from 0 to 1/2 with `reference_p=1/2`, at the same six learning rates, which fall along a cosine.
+with the seed) with Adam at 1e-3 for 300 steps of 64. Then all of it is trained on the other five for 200 steps: by
+Adam, AdamW (decay .01) and Padam at p from 0 to 1/2 with `reference_p=1/2`, at the same six learning rates, and by SGD
+with momentum .9 at six of its own. The rates fall along a cosine.
 
 Two scores on held-out images: the accuracy on the new classes, against all ten, and what is kept: the accuracy on the
 old classes where it is known that the image is of one of them, so that the best of their five outputs counts. Each
@@ -18,13 +19,14 @@ import functools
 import pathlib
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from comparing import PS
 from fitting import cosine, fit
 from tail import init, logits
 
@@ -37,9 +39,16 @@ from padam_optax.report.summary import interval_parts, paired_interval
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "speed"))
 from measuring import study_arguments, write
 
-PS = (0.0, 1 / 16, 1 / 8, 1 / 4, 2 / 5, 1 / 2)
-NAMES = ("Adam", *(str(fractions.Fraction(p).limit_denominator(16)) for p in PS))
+P = {str(fractions.Fraction(p).limit_denominator(16)): p for p in PS}
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+SGD_RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
+# Other methods than Padam at each p, by name: what makes them, and the rates that they try.
+OTHERS: dict[str, tuple[Callable[[optax.Schedule], optax.GradientTransformation], Sequence[float]]] = {
+    "Adam": (optax.adam, RATES),
+    "AdamW": (functools.partial(optax.adamw, weight_decay=0.01), RATES),
+    "SGD-Momentum": (functools.partial(optax.sgd, momentum=0.9), SGD_RATES),
+}
+NAMES = (*OTHERS, *P)
 TUNING_SEEDS, SEEDS = (100, 101), (0, 1, 2, 3, 4)
 TUNING_IMAGES = 397
 HIDDEN, BATCH, FIRST_STEPS, STEPS = 128, 64, 300, 200
@@ -81,13 +90,19 @@ def pretrain(seed: jax.Array, data: Images, steps: int) -> Params:
     return train(init(first, (64, HIDDEN, HIDDEN, CLASSES)), optax.adam(1e-3), data, second, steps)
 
 
-@functools.partial(jax.jit, static_argnames="steps")
+@functools.partial(jax.jit, static_argnames=("other", "steps"))
 def fine_tune(
-    params: Params, p: jax.Array | None, rate: jax.Array, seed: jax.Array, data: Images, steps: int
+    params: Params,
+    p: jax.Array | None,
+    rate: jax.Array,
+    seed: jax.Array,
+    data: Images,
+    steps: int,
+    other: str | None = None,
 ) -> Params:
-    """The network after the new classes; p is None for Adam."""
+    """The network after the new classes, by Padam at p or by another method."""
     schedule = cosine(rate, steps)
-    tx = optax.adam(schedule) if p is None else padam_optax.padam(schedule, p=p, reference_p=0.5)
+    tx = OTHERS[other][0](schedule) if other else padam_optax.padam(schedule, p=p, reference_p=0.5)
     return train(params, tx, data, jax.random.fold_in(jax.random.key(seed), 1), steps)
 
 
@@ -109,12 +124,13 @@ def study(steps: int, first_steps: int) -> dict[str, Any]:
     start = {seed: pretrain(jnp.int32(seed), halves(seed, "train")[0], first_steps) for seed in (*TUNING_SEEDS, *SEEDS)}
 
     def run(name: str, rate: float, seed: int, part: str) -> dict[str, float]:
-        p = None if name == "Adam" else jnp.float32(fractions.Fraction(name))
-        arguments = (p, jnp.float32(rate), jnp.int32(seed), halves(seed, "train")[1], steps)
+        p, other = (jnp.float32(P[name]), None) if name in P else (None, name)
+        arguments = (p, jnp.float32(rate), jnp.int32(seed), halves(seed, "train")[1], steps, other)
         return scores(fine_tune(start[seed], *arguments), seed, part)
 
+    rates = dict.fromkeys(P, RATES) | {name: of for name, (_, of) in OTHERS.items()}
     tuning = {
-        name: {f"{rate:g}": [run(name, rate, seed, "tuning") for seed in TUNING_SEEDS] for rate in RATES}
+        name: {f"{rate:g}": [run(name, rate, seed, "tuning") for seed in TUNING_SEEDS] for rate in rates[name]}
         for name in NAMES
     }
     chosen = {name: choose(trials) for name, trials in tuning.items()}
@@ -123,6 +139,7 @@ def study(steps: int, first_steps: int) -> dict[str, Any]:
         name: {
             which: [run(name, float(rate), seed, "test") for seed in SEEDS]
             for which, rate in (("own", chosen[name]), ("common", common))
+            if which == "own" or rates[name] == RATES
         }
         for name in NAMES
     }
@@ -142,7 +159,7 @@ def choose(trials: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
 def common_rate(tuning: Mapping[str, Mapping[str, Sequence[Mapping[str, float]]]]) -> str:
     """The rate whose worst accuracy on the new classes over Padam's p is the best."""
     rates = tuning["1/2"]
-    return max(rates, key=lambda rate: min(mean(tuning[name][rate], "new") for name in NAMES[1:]))
+    return max(rates, key=lambda rate: min(mean(tuning[name][rate], "new") for name in P))
 
 
 def mean(runs: Sequence[Mapping[str, float]], name: str) -> float:
@@ -157,18 +174,18 @@ def lines(found: Mapping[str, Any]) -> list[str]:
         "|---|---|---|---|---|---|---|",
     ]
     for name, by_rate in found["scores"].items():
-        own, common = by_rate["own"], by_rate["common"]
+        own, common = by_rate["own"], by_rate.get("common")
         differences = [
             run["kept"] - adam["kept"] for run, adam in zip(own, found["scores"]["Adam"]["own"], strict=True)
         ]
         cells = (
-            name if name == "Adam" else f"p = {name}",
+            f"p = {name}" if name in P else name,
             found["chosen"][name],
             *(f"{mean(own, score):.1f}" for score in ("new", "kept")),
             "-"
             if name == "Adam"
             else " ".join(interval_parts(statistics.fmean(differences), paired_interval(differences), 1, "+")),
-            *(f"{mean(common, score):.1f}" for score in ("new", "kept")),
+            *("-" if common is None else f"{mean(common, score):.1f}" for score in ("new", "kept")),
         )
         rows.append(f"| {' | '.join(cells)} |")
     return rows
@@ -178,10 +195,10 @@ def draw(found: Mapping[str, Any], path: pathlib.Path) -> None:
     """What is kept against what is learnt: a line over the rates for each p, from the trials."""
     figure = new_figure(6, 4)
     axes = figure.subplots()
-    for name, color in zip(NAMES, ["#8C8C8C", *spread_colors(len(PS))], strict=True):
+    for name, color in zip(NAMES, ["#8C8C8C", "#E69F00", "#CC79A7", *spread_colors(len(P))], strict=True):
         trials = found["tuning"][name].values()
         points = [(mean(runs, "new"), mean(runs, "kept")) for runs in trials]
-        label = name if name == "Adam" else f"p = {name}"
+        label = f"p = {name}" if name in P else name
         axes.plot(*zip(*points, strict=True), "o-", color=color, label=label, markersize=4)
     axes.set(xlabel="Accuracy on the new classes (%)", ylabel="Accuracy kept on the old ones (%)")
     axes.set_title("Digits: five classes, then the other five; a point a rate, n = 2", fontsize="medium")
@@ -196,7 +213,13 @@ def main() -> None:
     print(*lines(found), f"Kept before: {statistics.fmean(found['kept_before']):.1f}", sep="\n")
     print(f"Common rate: {found['common']}")
     if arguments.out is not None:
-        settings = {"rates": RATES, "tuning_seeds": TUNING_SEEDS, "seeds": SEEDS, "steps": (first_steps, steps)}
+        settings = {
+            "rates": RATES,
+            "sgd_rates": SGD_RATES,
+            "tuning_seeds": TUNING_SEEDS,
+            "seeds": SEEDS,
+            "steps": (first_steps, steps),
+        }
         write(arguments.out, settings=settings, **found)
     if arguments.picture is not None:
         draw(found, arguments.picture)

@@ -37,12 +37,11 @@ from padam_optax.report.figures import new_figure, plain_ticks, save, spread_col
 
 # measuring.py is in the folder of the speed benchmarks.
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "speed"))
-from comparing import finite
+from comparing import PS, finite
 from fitting import cosine
 from measuring import study_arguments, write
 
 TAILS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
-PS = (0.0, 1 / 16, 1 / 8, 1 / 4, 2 / 5, 1 / 2)
 RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 TUNING_SEEDS, SEEDS = (100, 101), (0, 1, 2, 3, 4)
 IMAGES, BATCH, STEPS, HIDDEN = 2_048, 128, 600, 128

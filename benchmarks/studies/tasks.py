@@ -13,7 +13,6 @@ best of each p. A test holds `benchmarks/reports/p-over-tasks.md` to the records
 """
 
 import argparse
-import fractions
 import json
 import math
 import pathlib
@@ -22,13 +21,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import comparing
+import fine_tuning
 import reference_p
 
 from padam_optax.records.store import read_all
 from padam_optax.report.naming import p_text
 
 RECORDS = pathlib.Path(__file__).parents[1] / "records"
-PS = (0.0, 1 / 16, 1 / 8, 1 / 4, 2 / 5, 1 / 2)
 MAPS = {
     "digits": "CNN, digits, error (%)",
     "cifar10": "ResNet-10, CIFAR-10, error (%)",
@@ -83,11 +82,15 @@ def rows() -> Iterator[Row]:
         ("kept", "fine-tuning, kept, accuracy (%)"),
     ):
         scores = {
-            which: {name: statistics.fmean(run[score] for run in runs[which]) for name, runs in tuned["scores"].items()}
+            which: {
+                name: statistics.fmean(run[score] for run in runs[which])
+                for name, runs in tuned["scores"].items()
+                if which in runs
+            }
             for which in ("own", "common")
         }
         for which, text in (("own", "own"), ("common", tuned["common"])):
-            by_p = {float(fractions.Fraction(name)): value for name, value in scores[which].items() if name != "Adam"}
+            by_p = {p: scores[which][name] for name, p in fine_tuning.P.items()}
             yield Row(title, text, 5, scores["own"]["Adam"] if which == "own" else None, by_p, higher=True)
 
 
@@ -116,11 +119,11 @@ def _scaled(value: float | None, scale: float) -> float:
 
 def table(lines: list[Row]) -> str:
     """The table in Markdown; the best p of a line is bold."""
-    names = [p_text(p) for p in PS]
-    text = [f"| | rate | n | {' | '.join(names)} | Adam, own rate |", "|---" * (4 + len(PS)) + "|"]
+    names = [p_text(p) for p in comparing.PS]
+    text = [f"| | rate | n | {' | '.join(names)} | Adam, own rate |", "|---" * (4 + len(comparing.PS)) + "|"]
     for row in lines:
         best = (max if row.higher else min)(value for value in row.scores.values() if math.isfinite(value))
-        cells = [_cell(row.scores.get(p), best) for p in PS]
+        cells = [_cell(row.scores.get(p), best) for p in comparing.PS]
         adam = "" if row.adam is None else f"{row.adam:.1f}"
         text.append(f"| {row.task} | {row.rate} | {row.n} | {' | '.join(cells)} | {adam} |")
     return "\n".join(text) + "\n"
